@@ -1,1 +1,19 @@
-//! net
+//! Sockets in the terms of a transparent proxy: where a redirected connection was going, how to listen and dial
+//! so that idle and half-closed flows survive, and how to end one as its other side ended.
+//!
+//! Everything here is a thin, tested wrapper over one system call or option; no policy, no state.
+
+mod addr;
+mod dial;
+mod end;
+mod listen;
+mod original_dst;
+mod reserve;
+mod sys;
+
+pub use addr::{OrigDst, Peer};
+pub use dial::{DialError, dial, keep_alive};
+pub use end::{is_reset, is_still_open, is_timeout, reset_after_delivery, reset_on_close};
+pub use listen::listen;
+pub use original_dst::{NoOriginalDst, is_local, original_dst};
+pub use reserve::Reserve;

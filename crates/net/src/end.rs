@@ -1,0 +1,102 @@
+//! How connections end, and how to end one as its other side ended.
+
+use std::io;
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::sys;
+
+/// How often the send queue is looked at while a reset waits for it. There is no event for "all acknowledged".
+const DELIVERY_POLL: Duration = Duration::from_millis(2);
+
+/// Whether `error` is the other side's reset.
+pub fn is_reset(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
+}
+
+/// Whether the kernel gave the connection up: keep-alive or TCP_USER_TIMEOUT, or a host that went away.
+pub fn is_timeout(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::TimedOut | io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable
+    )
+}
+
+/// Makes the coming close a reset (SO_LINGER 0). What is not yet acknowledged is thrown away with it.
+pub fn reset_on_close(stream: &TcpStream) {
+    // A socket that is already gone needs no reset.
+    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+}
+
+/// Resets `stream` once the other side has acknowledged all that was written to it, or when `limit` has passed.
+pub async fn reset_after_delivery(stream: TcpStream, limit: Duration) {
+    let deadline = Instant::now() + limit;
+    let delivered = async {
+        while sys::unacknowledged_bytes(&stream).is_ok_and(|bytes| bytes > 0) {
+            sleep(DELIVERY_POLL).await;
+        }
+    };
+    let _ = timeout_at(deadline, delivered).await;
+    reset_on_close(&stream);
+}
+
+/// Whether an idle connection is still usable: open, and with nothing to read. Asked of the kernel, not of the
+/// runtime's readiness, which may lag behind.
+pub fn is_still_open(stream: &TcpStream) -> bool {
+    let mut byte = [std::mem::MaybeUninit::uninit()];
+    // The socket is non-blocking: a live, quiet connection says WouldBlock, everything else is an end or a surprise.
+    matches!(SockRef::from(stream).peek(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (client, accepted) =
+            tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        (client.unwrap(), accepted.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn a_reset_comes_after_the_bytes() {
+        let (mut reader, mut writer) = pair().await;
+        let sent = vec![7; 200_000];
+        let read = tokio::spawn(async move {
+            let mut got = Vec::new();
+            let end = reader.read_to_end(&mut got).await;
+            (got.len(), end)
+        });
+        writer.write_all(&sent).await.unwrap();
+        reset_after_delivery(writer, Duration::from_secs(5)).await;
+        let (got, end) = read.await.unwrap();
+        assert_eq!(got, sent.len());
+        assert!(is_reset(&end.unwrap_err()));
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_does_not_read_is_reset_all_the_same() {
+        let (reader, mut writer) = pair().await;
+        while tokio::time::timeout(Duration::from_millis(50), writer.write_all(&[0; 65536])).await.is_ok() {}
+        reset_after_delivery(writer, Duration::from_millis(20)).await;
+        reader.ready(tokio::io::Interest::ERROR).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_idle_connection_is_open_until_the_other_side_acts() {
+        let (client, mut server) = pair().await;
+        assert!(is_still_open(&client));
+        server.write_all(b"x").await.unwrap();
+        client.readable().await.unwrap();
+        assert!(!is_still_open(&client), "unread bytes");
+        let (client, server) = pair().await;
+        drop(server);
+        client.readable().await.unwrap();
+        assert!(!is_still_open(&client), "closed");
+    }
+}
