@@ -1,0 +1,134 @@
+//! The record of a flow.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use crate::Telemetry;
+use crate::access::AccessLog;
+use crate::cause::Cause;
+use crate::labels::Protocol;
+use crate::line::Line;
+use crate::text;
+
+/// One captured connection, from accept to its end. Counted and logged once, when it is dropped.
+///
+/// A record that is dropped without a cause ended well; one that is dropped by a panic has the cause `internal`.
+#[derive(Debug)]
+pub struct FlowRecord {
+    telemetry: Telemetry,
+    start: Instant,
+    peer: SocketAddr,
+    /// Unique in the process; shown as 16 hexadecimal digits.
+    pub id: u64,
+    /// Where the application dialled.
+    pub original_dst: Option<SocketAddr>,
+    /// Index of the destination whose policy holds; 0, the catch-all, until a better one is known.
+    pub destination: usize,
+    /// What the flow speaks.
+    pub protocol: Protocol,
+    /// The TLS server name: a claim of the application.
+    pub sni: Option<String>,
+    /// What was dialled, where that succeeded, else what was tried last.
+    pub endpoint: Option<SocketAddr>,
+    /// Bytes relayed from the application outside of exchanges; those of an exchange are in its own record.
+    pub bytes_from_app: u64,
+    /// Bytes relayed to the application outside of exchanges.
+    pub bytes_to_app: u64,
+    /// Tries to connect, outside of exchanges.
+    pub connect_attempts: u32,
+    /// Why the flow did not end well. Set it with [`FlowRecord::fail`].
+    pub cause: Option<Cause>,
+    /// Free text about the cause, for the log alone.
+    pub detail: Option<String>,
+}
+
+/// What an exchange says about the flow that carries it.
+#[derive(Clone, Copy, Debug)]
+pub struct FlowFacts {
+    pub(crate) id: u64,
+    pub(crate) peer: SocketAddr,
+    pub(crate) original_dst: Option<SocketAddr>,
+}
+
+impl FlowRecord {
+    pub(crate) fn new(telemetry: Telemetry, peer: SocketAddr) -> FlowRecord {
+        telemetry.process().flow_opened();
+        FlowRecord {
+            id: telemetry.next_id(),
+            telemetry,
+            start: Instant::now(),
+            peer,
+            original_dst: None,
+            destination: 0,
+            protocol: Protocol::Unknown,
+            sni: None,
+            endpoint: None,
+            bytes_from_app: 0,
+            bytes_to_app: 0,
+            connect_attempts: 0,
+            cause: None,
+            detail: None,
+        }
+    }
+
+    /// States why the flow ends, with free text for the log (an error of the system). The first cause wins: what
+    /// comes after it is its consequence.
+    pub fn fail(&mut self, cause: Cause, detail: impl Into<Option<String>>) {
+        if self.cause.is_none() {
+            self.cause = Some(cause);
+            self.detail = detail.into();
+        }
+    }
+
+    /// What the exchanges of this flow need of it.
+    pub fn facts(&self) -> FlowFacts {
+        FlowFacts { id: self.id, peer: self.peer, original_dst: self.original_dst }
+    }
+
+    /// Counts a retry of the connect. `reason` is why the one before failed, a word of a closed set.
+    pub fn retried(&self, reason: &'static str) {
+        self.telemetry.destination(self.destination).retried(reason);
+    }
+
+    /// Counts that a failed connect was not tried again. `reason` is why not, a word of a closed set.
+    pub fn refuse_retry(&self, reason: &'static str) {
+        self.telemetry.destination(self.destination).retry_refused(reason);
+    }
+
+    fn line(&self, access: &AccessLog) -> String {
+        let mut line = Line::new(access.format(), "flow");
+        line.plain("id", format_args!("{:016x}", self.id));
+        line.plain("peer", self.peer);
+        if let Some(address) = self.original_dst {
+            line.plain("original_dst", address);
+        }
+        line.text("destination", self.telemetry.destination(self.destination).name());
+        line.plain("protocol", self.protocol);
+        line.text("sni", &text::printable(self.sni.as_deref().unwrap_or_default().as_bytes()));
+        if let Some(address) = self.endpoint {
+            line.plain("endpoint", address);
+        }
+        line.number("attempts", self.connect_attempts);
+        line.number("bytes_from_app", self.bytes_from_app);
+        line.number("bytes_to_app", self.bytes_to_app);
+        line.milliseconds("duration_ms", self.start.elapsed());
+        line.cause(self.cause, self.detail.as_deref());
+        line.finish()
+    }
+}
+
+impl Drop for FlowRecord {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.fail(Cause::Internal, None);
+        }
+        let destination = self.telemetry.destination(self.destination);
+        destination.flow(self.protocol, self.cause);
+        destination.bytes(self.bytes_from_app, self.bytes_to_app);
+        let access = self.telemetry.access();
+        if access.wants(self.cause) {
+            access.submit(self.line(access));
+        }
+        self.telemetry.process().flow_closed();
+    }
+}

@@ -1,0 +1,97 @@
+//! The closed label sets that are not causes.
+
+/// Declares a label set: an enum, its words, and the list of all.
+macro_rules! labels {
+    ($(#[$outer:meta])* $name:ident { $($(#[$inner:meta])* $variant:ident = $word:literal,)+ }) => {
+        $(#[$outer])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $name { $($(#[$inner])* $variant,)+ }
+
+        impl $name {
+            /// Every value, in the order of declaration.
+            pub const ALL: &[$name] = &[$($name::$variant,)+];
+
+            /// The word for it in metrics, log and documentation.
+            pub const fn as_str(self) -> &'static str {
+                match self { $($name::$variant => $word,)+ }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
+}
+pub(crate) use labels;
+
+labels! {
+    /// What a flow speaks, as far as dragoman recognised it.
+    Protocol {
+        /// Nothing was recognised before the flow ended.
+        Unknown = "unknown",
+        /// Bytes that dragoman relays without looking at them.
+        Opaque = "opaque",
+        /// HTTP/1.0 and HTTP/1.1.
+        Http1 = "http1",
+        /// HTTP/2.
+        Http2 = "http2",
+        /// TLS, passed on untouched.
+        Tls = "tls",
+        /// PostgreSQL.
+        Postgres = "postgres",
+        /// Redis (RESP).
+        Redis = "redis",
+        /// MySQL and MariaDB.
+        Mysql = "mysql",
+        /// SMTP.
+        Smtp = "smtp",
+        /// FTP, the control connection.
+        Ftp = "ftp",
+        /// SSH.
+        Ssh = "ssh",
+    }
+}
+
+labels! {
+    /// What an attempt says about its endpoint. Only `Failure` counts for the breaker.
+    Outcome {
+        /// The endpoint did its work.
+        Success = "success",
+        /// The endpoint, or the way to it, failed.
+        Failure = "failure",
+        /// The endpoint is alive and asks for less.
+        Overload = "overload",
+        /// The application or dragoman ended it: it says nothing about the endpoint.
+        Local = "local",
+    }
+}
+
+labels! {
+    /// What became of an upstream connection that was dialled before the protocol was known.
+    EarlyDial {
+        /// It carried the flow.
+        Used = "used",
+        /// It was closed, because the flow went elsewhere.
+        Unused = "unused",
+        /// It could not be made.
+        Failed = "failed",
+        /// Policy or the breaker did not allow it.
+        Refused = "refused",
+    }
+}
+
+labels! {
+    /// Why `accept` failed.
+    AcceptError {
+        /// The connection was gone before it was accepted.
+        Aborted = "aborted",
+        /// No file descriptor was left, for the process or for the system.
+        Descriptors = "descriptors",
+        /// The kernel had no memory for it.
+        Memory = "memory",
+        /// Anything else; the process log has the text.
+        Other = "other",
+    }
+}
