@@ -125,7 +125,15 @@ fn half_open_admits_one_probe_at_a_time() {
 
 #[test]
 fn a_probe_that_succeeds_closes_and_leaves_no_failure_behind() {
-    let (mut breaker, probe, now) = probing(start());
+    let begin = start();
+    // Open for less than the window, so that the old failures would still count.
+    let mut breaker = Breaker::new(BreakerParams { open: seconds(1), ..PARAMS });
+    let ticket = admitted(&mut breaker, begin);
+    for _ in 0..3 {
+        breaker.record(ticket, Verdict::Failure, begin);
+    }
+    let now = begin + seconds(1);
+    let probe = admitted(&mut breaker, now);
     assert_eq!(breaker.record(probe, Verdict::Success, now), Some(Transition::Closed));
     assert_eq!(breaker.state(now), State::Closed);
     let ticket = admitted(&mut breaker, now);
