@@ -1,1 +1,23 @@
-//! The harness.
+//! What a case needs to show dragoman at work on a real kernel: two network namespaces, the two real
+//! binaries, real servers, and scripted peers that keep every byte.
+//!
+//! A case asserts on what the *server* saw (peer, bytes, headers), since the proxy's own log would
+//! repeat the proxy's own mistake. Log and metrics are then compared with the server's record.
+//!
+//! Everything needs root: namespaces cannot be had without. A case that lacks it fails and says so.
+
+pub mod binaries;
+pub mod dragoman;
+pub mod metrics;
+pub mod net;
+pub mod origin;
+pub mod peer;
+pub mod process;
+pub mod scratch;
+pub mod servers;
+pub mod wait;
+
+pub use dragoman::Dragoman;
+pub use net::{Namespace, Net};
+pub use origin::Origin;
+pub use peer::{Message, Peer};
