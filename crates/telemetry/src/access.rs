@@ -1,8 +1,8 @@
 //! The access log: one line per flow and per exchange, written by a thread of its own.
 //!
-//! A flow must never wait for a disk or for a reader of a pipe. Lines go through a bounded queue to one thread,
-//! which writes as many as are there with one call; a line that finds the queue full is dropped and counted
-//! (`dragoman_access_log_dropped_total`), so that the loss is seen.
+//! A flow must never wait for a disk or for a reader of a pipe. Lines go through a bounded queue to one
+//! thread, which writes as many as are there with one call; a line that finds the queue full is dropped and
+//! counted (`dragoman_access_log_dropped_total`), so that the loss is seen.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,8 +1,8 @@
 //! The closed vocabulary of causes: why a flow or an exchange did not end well.
 //!
-//! One table drives everything that names a cause: this enum, the `cause` label of the metrics, the `cause` key of
-//! the access log, the `x-dragoman-cause` header of answers that dragoman made, and `docs/causes.md`. A person
-//! who meets a word in one place finds the same word in all others.
+//! One table drives everything that names a cause: this enum, the `cause` label of the metrics, the `cause`
+//! key of the access log, the `x-dragoman-cause` header of answers that dragoman made, and `docs/causes.md`.
+//! A person who meets a word in one place finds the same word in all others.
 
 use crate::labels::{Outcome, labels};
 
@@ -38,7 +38,8 @@ pub enum Effect {
 /// Builds the enum and its accessors from the table.
 macro_rules! causes {
     ($($variant:ident $name:literal, $exchange:expr, $flow:expr, $who:ident, $outcome:ident, $about:literal;)+) => {
-        /// Why a flow or an exchange did not end well. See `docs/causes.md`, which is made from the same table.
+        /// Why a flow or an exchange did not end well. See `docs/causes.md`, which is made from the same
+        /// table.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Cause { $(#[doc = $about] $variant,)+ }
 
@@ -51,14 +52,15 @@ macro_rules! causes {
                 match self { $(Cause::$variant => $name,)+ }
             }
 
-            /// What the application sees when an HTTP exchange ends so before the head of its response was sent;
-            /// later nothing but a reset or a close is left. `None`: it does not happen to an exchange.
+            /// What the application sees when an HTTP exchange ends so before the head of its response was
+            /// sent; later nothing but a reset or a close is left. `None`: it does not happen to an exchange.
             pub const fn on_exchange(self) -> Option<Effect> {
                 use Effect::{Forwarded, Gone, Reset, Status};
                 match self { $(Cause::$variant => $exchange,)+ }
             }
 
-            /// What the application sees when a flow ends so outside of HTTP. `None`: it does not happen there.
+            /// What the application sees when a flow ends so outside of HTTP. `None`: it does not happen
+            /// there.
             pub const fn on_flow(self) -> Option<Effect> {
                 use Effect::{Close, Gone, Reset};
                 match self { $(Cause::$variant => $flow,)+ }

@@ -12,8 +12,9 @@ use crate::labels::Outcome;
 use crate::line::Line;
 use crate::text;
 
-/// One HTTP request and its response. Made once per connection and used again for each exchange on it, so that
-/// its strings keep their storage: [`begin`](ExchangeRecord::begin), fill in, [`finish`](ExchangeRecord::finish).
+/// One HTTP request and its response. Made once per connection and used again for each exchange on it, so
+/// that its strings keep their storage: [`begin`](ExchangeRecord::begin), fill in,
+/// [`finish`](ExchangeRecord::finish).
 ///
 /// A record that was begun and is dropped unfinished is finished by the drop: the cause is `internal` while
 /// panicking, else the one it has, else `app_closed`.
@@ -80,8 +81,8 @@ impl ExchangeRecord {
         }
     }
 
-    /// Begins an exchange; one that was begun before and not finished is finished first, as by a drop. Of the target
-    /// only the path is kept (a query may hold a secret), at most 256 bytes of it and made printable.
+    /// Begins an exchange; one that was begun before and not finished is finished first, as by a drop. Of the
+    /// target only the path is kept (a query may hold a secret), at most 256 bytes of it and made printable.
     pub fn begin(&mut self, flow: FlowFacts, method: &str, target: &[u8], host: &str) {
         self.finish_unfinished();
         self.clear();
@@ -91,8 +92,8 @@ impl ExchangeRecord {
         self.begun = Some(Begun { id: self.telemetry.next_id(), start: Instant::now(), flow });
     }
 
-    /// States why the exchange ends, with free text for the log. The first cause wins: what comes after it is its
-    /// consequence.
+    /// States why the exchange ends, with free text for the log. The first cause wins: what comes after it is
+    /// its consequence.
     pub fn fail(&mut self, cause: Cause, detail: impl Into<Option<String>>) {
         if self.cause.is_none() {
             self.cause = Some(cause);
@@ -108,8 +109,9 @@ impl ExchangeRecord {
         self.attempt_open = true;
     }
 
-    /// The open attempt ended so; without an open attempt this does nothing. An attempt that is still open when the exchange is
-    /// finished counts as [`Outcome::Local`], so that each attempt is counted exactly once.
+    /// The open attempt ended so; without an open attempt this does nothing. An attempt that is still open
+    /// when the exchange is finished counts as [`Outcome::Local`], so that each attempt is counted exactly
+    /// once.
     pub fn attempt_ended(&mut self, outcome: Outcome) {
         if std::mem::take(&mut self.attempt_open) {
             self.telemetry.destination(self.destination).attempt(outcome);
@@ -121,8 +123,8 @@ impl ExchangeRecord {
         self.attempts
     }
 
-    /// The attempt that just failed is repeated. `reason` says why it failed and `proof` why repeating is safe; both are
-    /// words of closed sets.
+    /// The attempt that just failed is repeated. `reason` says why it failed and `proof` why repeating is
+    /// safe; both are words of closed sets.
     pub fn retried(&mut self, reason: &'static str, proof: &'static str) {
         self.telemetry.destination(self.destination).retried(reason);
         self.retries.push((reason, proof));

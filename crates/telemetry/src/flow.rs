@@ -12,7 +12,8 @@ use crate::text;
 
 /// One captured connection, from accept to its end. Counted and logged once, when it is dropped.
 ///
-/// A record that is dropped without a cause ended well; one that is dropped by a panic has the cause `internal`.
+/// A record that is dropped without a cause ended well; one that is dropped by a panic has the cause
+/// `internal`.
 #[derive(Debug)]
 pub struct FlowRecord {
     telemetry: Telemetry,
@@ -71,8 +72,8 @@ impl FlowRecord {
         }
     }
 
-    /// States why the flow ends, with free text for the log (an error of the system). The first cause wins: what
-    /// comes after it is its consequence.
+    /// States why the flow ends, with free text for the log (an error of the system). The first cause wins:
+    /// what comes after it is its consequence.
     pub fn fail(&mut self, cause: Cause, detail: impl Into<Option<String>>) {
         if self.cause.is_none() {
             self.cause = Some(cause);

@@ -102,8 +102,8 @@ impl Telemetry {
 
 /// Identifiers of flows and exchanges: unique within the process, and unlikely to repeat after a restart.
 ///
-/// A counter passes through the finaliser of `SplitMix64` (Steele, Lea, Flood, 2014), which is a bijection, so two
-/// counts never give the same identifier; the random start keeps two processes apart.
+/// A counter passes through the finaliser of `SplitMix64` (Steele, Lea, Flood, 2014), which is a bijection,
+/// so two counts never give the same identifier; the random start keeps two processes apart.
 #[derive(Debug)]
 struct Ids(AtomicU64);
 

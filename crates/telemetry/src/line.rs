@@ -1,7 +1,7 @@
 //! One line of the access log, as JSON or as `key=value` text, from the same calls.
 //!
-//! Values come from the application and from servers, so all of them are hostile: nothing in a value can end a line,
-//! start a key, or send a control sequence to a terminal.
+//! Values come from the application and from servers, so all of them are hostile: nothing in a value can end
+//! a line, start a key, or send a control sequence to a terminal.
 
 use std::fmt::{Display, Write};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -110,8 +110,8 @@ fn is_bare(byte: u8) -> bool {
     byte.is_ascii_graphic() && !matches!(byte, b'"' | b'=' | b'\\')
 }
 
-/// Appends a JSON string (RFC 8259 section 7). Beyond what JSON asks for, all control characters are escaped (DEL, C1,
-/// and the bidirectional ones), since a line may be shown on a terminal.
+/// Appends a JSON string (RFC 8259 section 7). Beyond what JSON asks for, all control characters are escaped
+/// (DEL, C1, and the bidirectional ones), since a line may be shown on a terminal.
 fn push_quoted(out: &mut String, value: &str) {
     out.push('"');
     for c in value.chars() {
@@ -164,4 +164,50 @@ fn civil(days: u64) -> (u64, u64, u64) {
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
     let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
     (era * 400 + year_of_era + u64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timestamp_is_rfc_3339() {
+        let cases = [
+            (0, "1970-01-01T00:00:00.007Z"),
+            (951_782_399, "2000-02-28T23:59:59.007Z"),
+            (951_782_400, "2000-02-29T00:00:00.007Z"),
+            (1_709_251_199, "2024-02-29T23:59:59.007Z"),
+            (1_735_689_599, "2024-12-31T23:59:59.007Z"),
+            (4_107_542_400, "2100-03-01T00:00:00.007Z"),
+            (253_402_300_799, "9999-12-31T23:59:59.007Z"),
+        ];
+        for (seconds, text) in cases {
+            let time = UNIX_EPOCH + Duration::from_millis(seconds * 1000 + 7);
+            assert_eq!(Timestamp(time).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn the_two_formats_say_the_same() {
+        let write = |format| {
+            let mut line = Line::new(format, "flow");
+            line.text("host", "a b");
+            line.text("path", "/x");
+            line.text("empty", "");
+            line.milliseconds("duration_ms", Duration::from_nanos(12_034_567));
+            line.cause(Some(Cause::ConnectRefused), Some("say \"no\""));
+            let text = line.finish();
+            text[text.find("kind").unwrap()..].to_owned()
+        };
+        assert_eq!(
+            write(AccessFormat::Text),
+            "kind=flow host=\"a b\" path=/x duration_ms=12.034 cause=connect_refused who=upstream \
+             detail=\"say \\\"no\\\"\"\n"
+        );
+        assert_eq!(
+            write(AccessFormat::Json),
+            "kind\":\"flow\",\"host\":\"a b\",\"path\":\"/x\",\"duration_ms\":12.034,\
+             \"cause\":\"connect_refused\",\"who\":\"upstream\",\"detail\":\"say \\\"no\\\"\"}\n"
+        );
+    }
 }

@@ -7,7 +7,8 @@ use metrics::Counter;
 /// A table of counters, each made when it is first counted, so that only series that happened are exported.
 ///
 /// A row is allocated whole on its first use: a few rows are used in practice (some status codes, one or two
-/// protocols), each with many possible columns (the causes). A look-up of a counter that exists is two atomic loads.
+/// protocols), each with many possible columns (the causes). A look-up of a counter that exists is two atomic
+/// loads.
 pub(crate) struct CounterTable {
     rows: Box<[OnceLock<Row>]>,
     columns: usize,

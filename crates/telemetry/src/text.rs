@@ -11,7 +11,8 @@ pub(crate) fn set(out: &mut String, bytes: &[u8]) {
     push_printable(out, bytes);
 }
 
-/// The bytes as text: printable ASCII as it is, anything else and the backslash as `\xNN`, and `...` where it was cut.
+/// The bytes as text: printable ASCII as it is, anything else and the backslash as `\xNN`, and `...` where it
+/// was cut.
 pub(crate) fn printable(bytes: &[u8]) -> String {
     let mut out = String::new();
     push_printable(&mut out, bytes);
@@ -37,8 +38,8 @@ pub(crate) fn shortened(text: &str) -> &str {
     &text[..end.unwrap_or_default()]
 }
 
-/// The path of a request target (RFC 9112 section 3.2), without scheme, authority, query and fragment: of these the
-/// authority may hold a password and the query a token.
+/// The path of a request target (RFC 9112 section 3.2), without scheme, authority, query and fragment: of
+/// these the authority may hold a password and the query a token.
 pub(crate) fn path_of(target: &[u8]) -> &[u8] {
     let target = target.split(|byte| matches!(byte, b'?' | b'#')).next().unwrap_or_default();
     if target.starts_with(b"/") || target == b"*" {

@@ -1,0 +1,8 @@
+//! The tests of the public interface, as one program: linking five of them takes longer than running one.
+
+mod causes;
+mod common;
+mod hostile;
+mod metrics;
+mod records;
+mod writer;
