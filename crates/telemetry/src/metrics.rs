@@ -56,7 +56,7 @@ const COUNTERS: &[(&str, &str)] = &[
 const GAUGES: &[(&str, &str)] = &[
     (FLOWS_OPEN, "Captured connections that are open."),
     (FLOWS_LIMIT, "The most captured connections that may be open (proxy.max_flows)."),
-    (BREAKERS_OPEN, "Circuit breakers that are open or half open."),
+    (BREAKERS_OPEN, "Circuit breakers that are open, and not half open."),
     (BUILD_INFO, "Always 1; the labels say what runs."),
     (START_TIME, "When the process started, in seconds since 1970."),
 ];
@@ -200,32 +200,33 @@ impl DestinationMetrics {
     }
 
     /// Counts an upstream connection that was made.
-    pub fn connection_dialled(&self) {
+    pub fn dialled(&self) {
         self.dialled.increment(1);
     }
 
     /// Counts an upstream connection that was taken out of the pool.
-    pub fn connection_reused(&self) {
+    pub fn reused(&self) {
         self.reused.increment(1);
     }
 
     /// Counts a pooled connection that was closed without being used again.
-    pub fn idle_connection_closed(&self) {
+    pub fn idle_closed(&self) {
         self.idle_closed.increment(1);
     }
 
-    /// Counts a change of state of a breaker. `to` is the new state's word; the set of them must be closed.
+    /// Counts a change of state of a breaker, and keeps the number of open ones. `to` is a word of
+    /// `dragoman_policy::Transition`: a breaker leaves the open state only by `half_opened`.
     pub fn breaker_transition(&self, to: &'static str) {
         self.registry.counter(BREAKER_TRANSITIONS, self.labels(&[("to", to)])).increment(1);
+        match to {
+            "opened" => self.breakers_open.increment(1.0),
+            "half_opened" => self.breakers_open.decrement(1.0),
+            _ => {}
+        }
     }
 
-    /// A breaker of this destination left the closed state.
-    pub fn breaker_opened(&self) {
-        self.breakers_open.increment(1.0);
-    }
-
-    /// A breaker of this destination closed again, or was forgotten while it was not closed.
-    pub fn breaker_closed(&self) {
+    /// A breaker was thrown away while it was open.
+    pub fn open_breaker_forgotten(&self) {
         self.breakers_open.decrement(1.0);
     }
 

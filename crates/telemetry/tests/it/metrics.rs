@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::common::{exposition, metric, telemetry};
+use dragoman_policy::Transition;
 use dragoman_telemetry::{
     AcceptError, AccessFormat, AccessLog, AccessMode, Cause, EarlyDial, ExchangeRecord, Outcome, Protocol,
     Telemetry,
@@ -35,10 +36,9 @@ fn everything_that_can_be_counted_follows_the_grammar() {
     process.set_flow_limit(16_384);
     let destination = telemetry.destination(1);
     destination.breaker_transition("opened");
-    destination.breaker_opened();
-    destination.connection_dialled();
-    destination.connection_reused();
-    destination.idle_connection_closed();
+    destination.dialled();
+    destination.reused();
+    destination.idle_closed();
 
     let series = exposition::parse(&telemetry.render()).unwrap();
     let families: BTreeSet<_> = series.keys().map(|s| s.split('{').next().unwrap()).collect();
@@ -72,13 +72,20 @@ fn l6_series_do_not_grow_with_what_the_app_dials() {
 }
 
 #[test]
-fn breakers_open_goes_up_and_down() {
+fn breakers_open_follows_the_transitions() {
     let (telemetry, _) = telemetry(AccessMode::Off, AccessFormat::Json);
     let open = || metric(&telemetry, r#"dragoman_breakers_open{destination="payments"}"#);
-    telemetry.destination(1).breaker_opened();
-    telemetry.destination(1).breaker_opened();
-    telemetry.destination(1).breaker_closed();
-    assert_eq!(open(), 1.0);
+    let payments = telemetry.destination(1);
+    use Transition::{Closed, HalfOpened, Opened};
+    for (transition, expected) in
+        [(Opened, 1.0), (Opened, 2.0), (HalfOpened, 1.0), (Closed, 1.0), (HalfOpened, 0.0)]
+    {
+        payments.breaker_transition(transition.as_str());
+        assert_eq!(open(), expected, "after {transition:?}");
+    }
+    payments.breaker_transition(Opened.as_str());
+    payments.open_breaker_forgotten();
+    assert_eq!(open(), 0.0);
 }
 
 #[test]
