@@ -1,0 +1,218 @@
+//! A rule as a program for the register machine of nf_tables: load a field of the packet into a register, compare
+//! it or look it up in a set, and if all comparisons hold, return or redirect.
+
+use nix::libc;
+
+use super::message::Attributes;
+use super::set::Set;
+use crate::plan::{Action, Family, Match, Nets, Rule};
+
+const NFTA_LIST_ELEM: u16 = 1;
+const NFTA_EXPR_NAME: u16 = 1;
+const NFTA_EXPR_DATA: u16 = 2;
+const NFTA_META_DREG: u16 = 1;
+const NFTA_META_KEY: u16 = 2;
+const NFTA_PAYLOAD_DREG: u16 = 1;
+const NFTA_PAYLOAD_BASE: u16 = 2;
+const NFTA_PAYLOAD_OFFSET: u16 = 3;
+const NFTA_PAYLOAD_LEN: u16 = 4;
+const NFTA_CMP_SREG: u16 = 1;
+const NFTA_CMP_OP: u16 = 2;
+const NFTA_CMP_DATA: u16 = 3;
+const NFTA_BITWISE_SREG: u16 = 1;
+const NFTA_BITWISE_DREG: u16 = 2;
+const NFTA_BITWISE_LEN: u16 = 3;
+const NFTA_BITWISE_MASK: u16 = 4;
+const NFTA_BITWISE_XOR: u16 = 5;
+const NFTA_LOOKUP_SET: u16 = 1;
+const NFTA_LOOKUP_SREG: u16 = 2;
+const NFTA_LOOKUP_SET_ID: u16 = 4;
+const NFTA_LOOKUP_FLAGS: u16 = 5;
+const NFTA_IMMEDIATE_DREG: u16 = 1;
+const NFTA_IMMEDIATE_DATA: u16 = 2;
+const NFTA_DATA_VALUE: u16 = 1;
+const NFTA_DATA_VERDICT: u16 = 2;
+const NFTA_VERDICT_CODE: u16 = 1;
+const NFTA_REDIR_REG_PROTO_MIN: u16 = 1;
+const NFTA_REDIR_FLAGS: u16 = 3;
+const NF_NAT_RANGE_PROTO_SPECIFIED: u32 = 2;
+/// The verdict has a register of its own; values go through the first of 16 bytes.
+const VERDICT: u32 = libc::NFT_REG_VERDICT as u32;
+const VALUE: u32 = libc::NFT_REG_1 as u32;
+
+/// Offsets and lengths in bytes: RFC 791 section 3.1, RFC 8200 section 3, RFC 9293 section 3.1.
+const IPV4_DESTINATION: Field = Field { base: libc::NFT_PAYLOAD_NETWORK_HEADER, offset: 16, len: 4 };
+const IPV6_DESTINATION: Field = Field { base: libc::NFT_PAYLOAD_NETWORK_HEADER, offset: 24, len: 16 };
+const TCP_DESTINATION_PORT: Field = Field { base: libc::NFT_PAYLOAD_TRANSPORT_HEADER, offset: 2, len: 2 };
+const TCP_FLAGS: Field = Field { base: libc::NFT_PAYLOAD_TRANSPORT_HEADER, offset: 13, len: 1 };
+const FIN_SYN_RST_ACK: u8 = 0x17;
+const SYN: u8 = 0x02;
+
+/// A rule's expressions, and the sets that they look things up in.
+pub(super) struct Program {
+    pub(super) expressions: Attributes,
+    pub(super) sets: Vec<Set>,
+}
+
+struct Field {
+    base: libc::c_int,
+    offset: u32,
+    len: u32,
+}
+
+impl Program {
+    /// `sets` counts the sets of the whole transaction: a rule names its sets by number before they have a name.
+    pub(super) fn compile(family: Family, rule: &Rule, sets: &mut u32) -> Program {
+        let mut program = Program { expressions: Attributes::default(), sets: Vec::new() };
+        for one in &rule.matches {
+            program.condition(family, one, sets);
+        }
+        program.action(rule.action);
+        program
+    }
+
+    fn condition(&mut self, family: Family, one: &Match, sets: &mut u32) {
+        match one {
+            Match::SocketGid(gids) => {
+                self.meta(libc::NFT_META_SKGID);
+                self.owner(gids, Set::gids, sets);
+            }
+            Match::SocketUid(uids) => {
+                self.meta(libc::NFT_META_SKUID);
+                self.owner(uids, Set::uids, sets);
+            }
+            Match::Loopback => {
+                self.meta(libc::NFT_META_OIFNAME);
+                // An interface name fills its whole register.
+                self.equals(b"lo\0\0\0\0\0\0\0\0\0\0\0\0\0\0", true);
+            }
+            Match::IsIpv4 => self.version(libc::NFPROTO_IPV4),
+            Match::IsIpv6 => self.version(libc::NFPROTO_IPV6),
+            Match::Destination { nets, within } => {
+                let (protocol, field, set) = match nets {
+                    Nets::V4(nets) => (libc::NFPROTO_IPV4, IPV4_DESTINATION, Set::ipv4(nets, number(sets))),
+                    Nets::V6(nets) => (libc::NFPROTO_IPV6, IPV6_DESTINATION, Set::ipv6(nets, number(sets))),
+                };
+                if family == Family::Inet {
+                    self.version(protocol);
+                }
+                self.load(&field);
+                self.lookup(set, *within);
+            }
+            Match::Port { ports, within } => {
+                self.tcp();
+                self.load(&TCP_DESTINATION_PORT);
+                match ports[..] {
+                    [port] => self.equals(&port.to_be_bytes(), *within),
+                    _ => self.lookup(Set::ports(ports, number(sets)), *within),
+                }
+            }
+            Match::Syn => {
+                self.tcp();
+                self.load(&TCP_FLAGS);
+                self.mask(&[FIN_SYN_RST_ACK]);
+                self.equals(&[SYN], true);
+            }
+        }
+    }
+
+    fn action(&mut self, action: Action) {
+        match action {
+            Action::Leave => self.immediate(VERDICT, |data| {
+                data.nest(NFTA_DATA_VERDICT, |verdict| {
+                    verdict.number(NFTA_VERDICT_CODE, libc::NFT_RETURN as u32);
+                });
+            }),
+            Action::Redirect(port) => {
+                self.immediate(VALUE, |data| data.bytes(NFTA_DATA_VALUE, &port.to_be_bytes()));
+                self.expression("redir", |redir| {
+                    redir.number(NFTA_REDIR_REG_PROTO_MIN, VALUE);
+                    redir.number(NFTA_REDIR_FLAGS, NF_NAT_RANGE_PROTO_SPECIFIED);
+                });
+            }
+        }
+    }
+
+    fn version(&mut self, protocol: libc::c_int) {
+        self.meta(libc::NFT_META_NFPROTO);
+        self.equals(&[protocol as u8], true);
+    }
+
+    fn tcp(&mut self) {
+        self.meta(libc::NFT_META_L4PROTO);
+        self.equals(&[libc::IPPROTO_TCP as u8], true);
+    }
+
+    fn owner(&mut self, ids: &[u32], set: fn(&[u32], u32) -> Set, sets: &mut u32) {
+        match ids {
+            [id] => self.equals(&id.to_ne_bytes(), true),
+            _ => self.lookup(set(ids, number(sets)), true),
+        }
+    }
+
+    fn meta(&mut self, key: libc::c_int) {
+        self.expression("meta", |meta| {
+            meta.number(NFTA_META_DREG, VALUE);
+            meta.number(NFTA_META_KEY, key as u32);
+        });
+    }
+
+    fn load(&mut self, field: &Field) {
+        self.expression("payload", |payload| {
+            payload.number(NFTA_PAYLOAD_DREG, VALUE);
+            payload.number(NFTA_PAYLOAD_BASE, field.base as u32);
+            payload.number(NFTA_PAYLOAD_OFFSET, field.offset);
+            payload.number(NFTA_PAYLOAD_LEN, field.len);
+        });
+    }
+
+    fn equals(&mut self, value: &[u8], equal: bool) {
+        let operator = if equal { libc::NFT_CMP_EQ } else { libc::NFT_CMP_NEQ };
+        self.expression("cmp", |cmp| {
+            cmp.number(NFTA_CMP_SREG, VALUE);
+            cmp.number(NFTA_CMP_OP, operator as u32);
+            cmp.nest(NFTA_CMP_DATA, |data| data.bytes(NFTA_DATA_VALUE, value));
+        });
+    }
+
+    fn mask(&mut self, mask: &[u8]) {
+        self.expression("bitwise", |bitwise| {
+            bitwise.number(NFTA_BITWISE_SREG, VALUE);
+            bitwise.number(NFTA_BITWISE_DREG, VALUE);
+            bitwise.number(NFTA_BITWISE_LEN, mask.len() as u32);
+            bitwise.nest(NFTA_BITWISE_MASK, |data| data.bytes(NFTA_DATA_VALUE, mask));
+            bitwise.nest(NFTA_BITWISE_XOR, |data| data.bytes(NFTA_DATA_VALUE, &vec![0; mask.len()]));
+        });
+    }
+
+    fn lookup(&mut self, set: Set, within: bool) {
+        self.expression("lookup", |lookup| {
+            lookup.text(NFTA_LOOKUP_SET, Set::NAME);
+            lookup.number(NFTA_LOOKUP_SREG, VALUE);
+            lookup.number(NFTA_LOOKUP_SET_ID, set.id);
+            if !within {
+                lookup.number(NFTA_LOOKUP_FLAGS, libc::NFT_LOOKUP_F_INV as u32);
+            }
+        });
+        self.sets.push(set);
+    }
+
+    fn immediate(&mut self, register: u32, fill: impl FnOnce(&mut Attributes)) {
+        self.expression("immediate", |immediate| {
+            immediate.number(NFTA_IMMEDIATE_DREG, register);
+            immediate.nest(NFTA_IMMEDIATE_DATA, fill);
+        });
+    }
+
+    fn expression(&mut self, name: &str, fill: impl FnOnce(&mut Attributes)) {
+        self.expressions.nest(NFTA_LIST_ELEM, |expression| {
+            expression.text(NFTA_EXPR_NAME, name);
+            expression.nest(NFTA_EXPR_DATA, fill);
+        });
+    }
+}
+
+fn number(sets: &mut u32) -> u32 {
+    *sets += 1;
+    *sets
+}

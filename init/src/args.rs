@@ -1,0 +1,163 @@
+//! The command line and the environment as a request.
+
+use std::ffi::OsString;
+use std::str::FromStr;
+use std::time::Duration;
+
+use dragoman_capture::{Ipv6, Options, parse_cidr};
+use lexopt::Arg;
+
+use crate::settings::{Kind, Settings, Wrong, option};
+
+/// What to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Command {
+    Install,
+    Remove,
+    Verify,
+    Print,
+}
+
+/// What to do and how. The options make sense together.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Request {
+    pub(crate) command: Command,
+    pub(crate) options: Options,
+    pub(crate) dry_run: bool,
+    /// How long `remove` lets redirected flows end.
+    pub(crate) drain: Option<Duration>,
+}
+
+/// What the command line asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Parsed {
+    Help,
+    Version,
+    Run(Request),
+}
+
+/// Reads the arguments (without the program's name) and the variables.
+///
+/// # Errors
+/// The first thing that is wrong, in one line.
+pub(crate) fn parse(
+    arguments: impl IntoIterator<Item = OsString>,
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<Parsed, Wrong> {
+    let mut settings = Settings::default();
+    let mut command = None;
+    let mut parser = lexopt::Parser::from_args(arguments);
+    while let Some(argument) = parser.next().map_err(|error| Wrong(error.to_string()))? {
+        match argument {
+            Arg::Short('h') | Arg::Long("help") => return Ok(Parsed::Help),
+            Arg::Short('V') | Arg::Long("version") => return Ok(Parsed::Version),
+            Arg::Long(name) => match option(name) {
+                Some((name, kind)) => {
+                    let value = value(&mut parser, name, kind)?;
+                    settings.flag(name, kind, value)?;
+                }
+                None => return Err(Wrong(format!("--{name}: no such option; see --help"))),
+            },
+            Arg::Short(letter) => return Err(Wrong(format!("-{letter}: no such option; see --help"))),
+            Arg::Value(word) if command.is_none() => command = Some(read_command(&word)?),
+            Arg::Value(word) => {
+                return Err(Wrong(format!("{}: only one command is taken; see --help", word.display())));
+            }
+        }
+    }
+    settings.environment(variables)?;
+    request(command.unwrap_or(Command::Install), &settings).map(Parsed::Run)
+}
+
+fn request(command: Command, settings: &Settings) -> Result<Request, Wrong> {
+    if settings.has_flag("drain") && command != Command::Remove {
+        return Err(Wrong("--drain: goes with remove only".to_owned()));
+    }
+    if settings.has_flag("dry-run") && command == Command::Verify {
+        return Err(Wrong("--dry-run: verify changes nothing anyway".to_owned()));
+    }
+    let defaults = Options::default();
+    let options = Options {
+        port: settings.one("port", port)?.unwrap_or(defaults.port),
+        proxy_gid: settings.one("proxy-gid", id("a group's number"))?.unwrap_or(defaults.proxy_gid),
+        exclude_cidr: settings.list("exclude-cidr", parse_cidr)?,
+        include_cidr: settings.list("include-cidr", parse_cidr)?,
+        exclude_port: settings.list("exclude-port", port)?,
+        include_port: settings.list("include-port", port)?,
+        exclude_uid: settings.list("exclude-uid", id("a user's number"))?,
+        exclude_gid: settings.list("exclude-gid", id("a group's number"))?,
+        ipv6: settings.one("ipv6", ipv6)?.unwrap_or_default(),
+        capture_loopback: settings.one("capture-loopback", switch)?.unwrap_or_default(),
+    };
+    options.check().map_err(|invalid| settings.invalid(&invalid))?;
+    Ok(Request {
+        command,
+        options,
+        dry_run: settings.one("dry-run", switch)?.unwrap_or_default(),
+        drain: settings.one("drain", seconds)?,
+    })
+}
+
+fn value(parser: &mut lexopt::Parser, name: &str, kind: Kind) -> Result<String, Wrong> {
+    let value = match kind {
+        Kind::Switch => parser.optional_value().unwrap_or_else(|| "true".into()),
+        Kind::One | Kind::List => {
+            parser.value().map_err(|_| Wrong(format!("--{name}: a value must follow; see --help")))?
+        }
+    };
+    value.into_string().map_err(|value| Wrong(format!("--{name} {}: is not UTF-8", value.display())))
+}
+
+fn read_command(word: &OsString) -> Result<Command, Wrong> {
+    match word.to_str() {
+        Some("install") => Ok(Command::Install),
+        Some("remove") => Ok(Command::Remove),
+        Some("verify") => Ok(Command::Verify),
+        Some("print") => Ok(Command::Print),
+        _ => Err(Wrong(format!(
+            "{}: no such command; expected install, remove, verify or print",
+            word.display()
+        ))),
+    }
+}
+
+fn port(text: &str) -> Result<u16, String> {
+    number(text).filter(|&port| port != 0).ok_or_else(|| "expected a port from 1 to 65535".to_owned())
+}
+
+fn id(what: &'static str) -> impl Fn(&str) -> Result<u32, String> {
+    move |text| number(text).ok_or_else(|| format!("expected {what}, not a name"))
+}
+
+fn ipv6(text: &str) -> Result<Ipv6, String> {
+    match text {
+        "auto" => Ok(Ipv6::Auto),
+        "on" => Ok(Ipv6::On),
+        "off" => Ok(Ipv6::Off),
+        _ => Err("expected auto, on or off".to_owned()),
+    }
+}
+
+fn switch(text: &str) -> Result<bool, String> {
+    match text {
+        "true" | "1" => Ok(true),
+        "false" | "0" => Ok(false),
+        _ => Err("expected true or false".to_owned()),
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    number(text)
+        .filter(|seconds| (1..=86_400).contains(seconds))
+        .map(Duration::from_secs)
+        .ok_or_else(|| "expected seconds, from 1 to 86400".to_owned())
+}
+
+/// Digits only: `+80` is more likely a slip than a port.
+fn number<T: FromStr>(text: &str) -> Option<T> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+}
+
+#[cfg(test)]
+#[path = "args_tests.rs"]
+mod tests;
