@@ -51,15 +51,13 @@ impl Net {
         let id = format!("{PREFIX}{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let app = Namespace::add(format!("{id}-a"));
         let servers = Namespace::add(format!("{id}-s"));
-        process::succeed(Command::new("ip").args(["link", "add", "eth0", "netns", &app.name]).args([
-            "type",
-            "veth",
-            "peer",
-            "name",
-            "eth0",
-            "netns",
-            &servers.name,
-        ]));
+        // Two different indexes: where an end's own equals its peer's, the kernel takes the link for one
+        // that is no pair and reports its carrier, without which IPv6 is silent, up to two seconds late.
+        let link = format!(
+            "link add eth0 index 10 netns {} type veth peer name eth0 index 20 netns {}",
+            app.name, servers.name
+        );
+        process::succeed(Command::new("ip").args(link.split(' ')));
         app.ip_batch(&format!(
             "link set lo up\naddr add {APP_V4}/24 dev eth0\naddr add {APP_V6}/64 dev eth0 nodad\n\
              link set eth0 up\n"
