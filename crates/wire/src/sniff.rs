@@ -9,7 +9,7 @@
 //! past every rule that policy has for HTTP.
 
 use crate::postgres;
-use crate::syntax::{is_ows, is_token_byte};
+use crate::syntax::{is_ows, is_token_byte, trim_ows};
 use memchr::memchr;
 
 /// What a client speaks.
@@ -205,7 +205,7 @@ fn http1(bytes: &[u8]) -> Guess {
         return Guess::No;
     }
     match end {
-        Some(_) if ends_with_version(first_line) => Guess::Yes,
+        Some(_) if first_line.split(|&b| b == b'\r').any(ends_with_version) => Guess::Yes,
         Some(_) => Guess::No,
         None if window.len() == LINE_MAX && registered => Guess::Yes,
         None if window.len() == LINE_MAX => Guess::No,
@@ -214,10 +214,9 @@ fn http1(bytes: &[u8]) -> Guess {
     }
 }
 
+/// Some readers take a bare CR for the end of a line, so `line` may be a part of one.
 fn ends_with_version(line: &[u8]) -> bool {
-    let blank = |&b: &u8| is_ows(b) || b == b'\r';
-    let Some(last) = line.iter().rposition(|b| !blank(b)) else { return false };
-    let word = line[..=last].rsplit(blank).next().unwrap_or_default();
+    let word = trim_ows(line).rsplit(|&b| is_ows(b)).next().unwrap_or_default();
     contains_ignore_case(word, b"HTTP/")
 }
 

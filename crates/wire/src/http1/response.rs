@@ -6,7 +6,7 @@ use super::head::{BadHead, Head, Limits, Version, delimit, version};
 use crate::syntax::is_value_byte;
 use memchr::memchr;
 
-/// The head of a response. Reused like [`RequestHead`].
+/// The head of a response. Reused like [`RequestHead`](super::RequestHead).
 #[derive(Debug, Default)]
 pub struct ResponseHead {
     pub(super) head: Head,
