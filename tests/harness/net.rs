@@ -88,6 +88,16 @@ pub fn server_v6(n: u8) -> IpAddr {
     Ipv6Addr::from(segments).into()
 }
 
+/// A port of S's first IPv4 address, where most cases have their one server.
+pub fn server(port: u16) -> SocketAddr {
+    SocketAddr::new(server_v4(0), port)
+}
+
+/// The same port in both families.
+pub fn server_in_both_families(port: u16) -> [SocketAddr; 2] {
+    [server(port), SocketAddr::new(server_v6(0), port)]
+}
+
 /// One network namespace.
 pub struct Namespace {
     name: String,

@@ -229,6 +229,18 @@ impl Peer {
         }
     }
 
+    /// Takes everything until the end and says whether that was a reset.
+    ///
+    /// # Errors
+    /// Those of `recv(2)` but `ConnectionReset`.
+    pub fn read_to_reset(&mut self) -> io::Result<(Vec<u8>, bool)> {
+        match self.read_to_end() {
+            Ok(bytes) => Ok((bytes, false)),
+            Err(e) if e.kind() == ErrorKind::ConnectionReset => Ok((self.take(self.waiting()), true)),
+            Err(e) => Err(e),
+        }
+    }
+
     /// Takes one HTTP/1 request. `None` if the other side ended before its first byte.
     ///
     /// # Errors
