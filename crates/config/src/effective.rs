@@ -1,0 +1,92 @@
+//! What a destination comes to once everything that it inherits is filled in.
+
+use crate::{
+    errors::Place,
+    raw::{Destination, Root, Route},
+    table::Table,
+    value::{collection::Entry, word::Protocol},
+};
+
+/// Keys that mean something for HTTP alone.
+const HTTP_ONLY: [&str; 14] = [
+    "pool",
+    "timeout",
+    "try_timeout",
+    "request_id",
+    "trace",
+    "headers",
+    "route",
+    "breaker.statuses",
+    "retry.statuses",
+    "retry.unprocessed_statuses",
+    "retry.methods",
+    "retry.idempotency_header",
+    "retry.honour_retry_after",
+    "retry.replay_bytes",
+];
+
+/// Keys that mean something for traffic that is let through.
+const ALLOWED_ONLY: [&str; 11] = [
+    "endpoints",
+    "connect_timeout",
+    "breaker",
+    "pool",
+    "timeout",
+    "try_timeout",
+    "retry",
+    "request_id",
+    "trace",
+    "headers",
+    "route",
+];
+
+/// A destination with what it inherits from `[defaults]`.
+pub(crate) struct Effective<'a> {
+    pub(crate) entry: &'a Entry<Destination>,
+    pub(crate) table: Destination,
+    /// Its routes, each with what it inherits from the destination.
+    pub(crate) routes: Vec<Entry<Route>>,
+}
+
+/// Why a key has no effect, and which line says so.
+pub(crate) struct Inert {
+    pub(crate) text: &'static str,
+    pub(crate) place: Option<Place>,
+}
+
+impl<'a> Effective<'a> {
+    pub(crate) fn of(root: &Root, entry: &'a Entry<Destination>) -> Self {
+        let defaults = root.defaults();
+        let mut table = entry.table.clone();
+        table.connection.inherit_keys(&defaults.connection);
+        table.exchange.inherit_keys(&defaults.exchange);
+        let mut routes = table.routes.route().0;
+        for route in &mut routes {
+            route.table.exchange.inherit_keys(&table.exchange);
+        }
+        Self { entry, table, routes }
+    }
+
+    /// Why the key at this dotted path has no effect in this destination, if that is so.
+    pub(crate) fn inert(&self, key: &str) -> Option<Inert> {
+        let connection = &self.table.connection;
+        let matches = &self.table.matches;
+        if connection.deny() && ALLOWED_ONLY.contains(&key) {
+            let place = connection.deny.as_ref().map(|deny| deny.place);
+            return Some(Inert { text: "`deny = true` refuses the traffic", place });
+        }
+        let http_only = HTTP_ONLY.contains(&key);
+        if connection.protocol() == Protocol::Opaque && (http_only || key == "hosts") {
+            let place = connection.protocol.as_ref().map(|protocol| protocol.place);
+            return Some(Inert { text: "`protocol = \"opaque\"` does not look for HTTP", place });
+        }
+        if matches.hosts.is_none() && http_only {
+            let place = matches.sni.as_ref().map(|sni| sni.place);
+            return place.map(|_| Inert {
+                text: "`sni` without `hosts` matches TLS alone, which passes untouched",
+                place,
+            });
+        }
+        None
+    }
+}

@@ -1,0 +1,139 @@
+//! The handful of keys that a pod specification sets without a file.
+//!
+//! A variable overrides the file's `[defaults]` or `[log]`; what a destination says itself still wins. Its
+//! text becomes a source of its own, so that an error points into it as it would into the file. An empty
+//! variable is one that is not set, because that is how templates leave one out.
+
+use toml::{Spanned, de::DeValue};
+
+use crate::{
+    errors::{Place, Source},
+    raw::Root,
+    read::{Located, Node, Reader, Value},
+    table::read_key,
+    value::collection::Switch,
+};
+
+/// A variable and the key that it sets.
+pub(crate) struct Variable {
+    pub(crate) name: &'static str,
+    /// The key, as a dotted path.
+    pub(crate) key: &'static str,
+    pub(crate) doc: &'static str,
+    apply: fn(&mut Root, &Setting<'_>, &mut Reader),
+}
+
+pub(crate) const VARIABLES: [Variable; 4] = [
+    Variable {
+        name: "DRAGOMAN_RETRY_ATTEMPTS",
+        key: "defaults.retry.attempts",
+        doc: "Turns retry on.",
+        apply: |root, setting, reader| {
+            let retry = &mut table_of(&mut root.defaults, setting.place).exchange.retry;
+            let attempts = setting.read_as(&setting.number(), reader);
+            if attempts.is_some() {
+                turned_on(retry, setting.place).attempts = attempts;
+            }
+        },
+    },
+    Variable {
+        name: "DRAGOMAN_BREAKER_FAILURES",
+        key: "defaults.breaker.failures",
+        doc: "Turns the breaker on.",
+        apply: |root, setting, reader| {
+            let breaker = &mut table_of(&mut root.defaults, setting.place).connection.breaker;
+            let failures = setting.read_as(&setting.number(), reader);
+            if failures.is_some() {
+                turned_on(breaker, setting.place).failures = failures;
+            }
+        },
+    },
+    Variable {
+        name: "DRAGOMAN_UPSTREAM",
+        key: "defaults.endpoints",
+        doc: "One or more IP:port, with commas between them.",
+        apply: |root, setting, reader| {
+            let endpoints = setting.read_as(&setting.list(), reader);
+            if endpoints.is_some() {
+                table_of(&mut root.defaults, setting.place).connection.endpoints = endpoints;
+            }
+        },
+    },
+    Variable {
+        name: "DRAGOMAN_LOG_LEVEL",
+        key: "log.level",
+        doc: "",
+        apply: |root, setting, reader| {
+            let level = setting.read_as(&DeValue::String(setting.text.into()), reader);
+            if level.is_some() {
+                table_of(&mut root.log, setting.place).level = level;
+            }
+        },
+    },
+];
+
+/// Applies each variable that is set, and adds it to the sources.
+pub(crate) fn apply(
+    root: &mut Root,
+    env: &dyn Fn(&str) -> Option<String>,
+    sources: &mut Vec<Source>,
+    reader: &mut Reader,
+) {
+    for variable in &VARIABLES {
+        let Some(text) = env(variable.name).filter(|text| !text.trim().is_empty()) else { continue };
+        let start = variable.name.len() + 1;
+        let place = Place { source: sources.len(), start, end: start + text.len() };
+        let setting = Setting { variable: variable.name, text: &text, place };
+        (variable.apply)(root, &setting, reader);
+        let text = format!("{}={text}", variable.name);
+        sources.push(Source { name: "environment".into(), text });
+    }
+}
+
+/// The text of a variable that is set.
+struct Setting<'a> {
+    variable: &'static str,
+    text: &'a str,
+    place: Place,
+}
+
+impl Setting<'_> {
+    /// Reads `value` like that of a key; errors name the variable in place of the key.
+    fn read_as<T: Value>(&self, value: &DeValue<'_>, reader: &mut Reader) -> Option<Located<T>> {
+        read_key(self.variable, &Node { value, place: self.place }, reader)
+    }
+
+    /// An integer if it is one; otherwise a string, which the key will refuse.
+    fn number(&self) -> DeValue<'_> {
+        match DeValue::parse(self.text.trim()) {
+            Ok(value) if value.get_ref().is_integer() => value.into_inner(),
+            _ => DeValue::String(self.text.into()),
+        }
+    }
+
+    fn list(&self) -> DeValue<'_> {
+        let mut start = self.place.start;
+        let items = self.text.split(',').map(|item| {
+            let at = start + (item.len() - item.trim_start().len());
+            start += item.len() + 1;
+            let item = item.trim();
+            Spanned::new(at..at + item.len(), DeValue::String(item.into()))
+        });
+        DeValue::Array(items.collect())
+    }
+}
+
+fn table_of<T: Default>(table: &mut Option<Located<T>>, place: Place) -> &mut T {
+    &mut table.get_or_insert_with(|| Located { value: T::default(), place }).value
+}
+
+fn turned_on<T: Default>(switch: &mut Option<Located<Switch<T>>>, place: Place) -> &mut T {
+    let located = switch.get_or_insert_with(|| Located { value: Switch::Off, place });
+    if matches!(located.value, Switch::Off) {
+        *located = Located { value: Switch::On(T::default()), place };
+    }
+    match &mut located.value {
+        Switch::On(settings) => settings,
+        Switch::Off => unreachable!("it was turned on above"),
+    }
+}

@@ -1,0 +1,173 @@
+//! What the proxy works with: resolved, complete and free of contradictions.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use dragoman_policy::{BreakerParams, RetryParams, StatusSet};
+
+pub use crate::value::word::{Access, Format, Level, Protocol};
+use crate::{route::RouteMatcher, select::DestinationMatch};
+
+/// The listener of captured connections, and the limits of the process.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Proxy {
+    /// The addresses to listen on, each with [`port`](Self::port); never empty.
+    pub listen: Vec<SocketAddr>,
+    /// The port that captured connections are redirected to; never 0.
+    pub port: u16,
+    /// Threads that serve flows; 0 is one per core.
+    pub workers: usize,
+    /// The most flows at once; at least 1.
+    pub max_flows: usize,
+    /// How long flows may go on after SIGTERM.
+    pub drain: Duration,
+    /// From the first byte of a request head to its end.
+    pub request_head_timeout: Duration,
+    /// The most bytes of a request or response head.
+    pub max_head_bytes: usize,
+    /// The most headers of a request or response.
+    pub max_headers: usize,
+}
+
+/// The read-only surface for probes and scrapes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Admin {
+    /// The addresses to listen on; may be empty.
+    pub listen: Vec<SocketAddr>,
+}
+
+/// The log of the process, and the access log.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Log {
+    /// How much of the process's own log is written.
+    pub level: Level,
+    /// How the process's own log is written.
+    pub format: Format,
+    /// Which flows and exchanges the access log tells of.
+    pub access: Access,
+    /// How the access log is written.
+    pub access_format: Format,
+    /// Where the access log goes; `None` is standard output.
+    pub access_file: Option<PathBuf>,
+}
+
+/// A target of traffic and its policy.
+#[derive(Clone, Debug)]
+pub struct Destination {
+    /// Its place in [`Config::destinations`](crate::Config::destinations).
+    pub index: usize,
+    /// Its name in log and metrics: unique, and "default" for the implicit one.
+    pub name: Arc<str>,
+    /// What is spoken.
+    pub protocol: Protocol,
+    /// Whether the traffic is refused.
+    pub deny: bool,
+    /// Where to connect, each in turn; empty is the original destination.
+    pub endpoints: Vec<SocketAddr>,
+    /// How long a connection may take to be made.
+    pub connect_timeout: Duration,
+    /// When an endpoint is no longer asked; `None` is never.
+    pub breaker: Option<BreakerPolicy>,
+    /// How upstream connections are shared between flows; `None` is not at all.
+    pub pool: Option<PoolParams>,
+    /// Whether this is the implicit destination and nothing is done for it but to observe.
+    pub observe_only: bool,
+    /// What is done for an exchange that no route matches.
+    pub policy: Arc<Policy>,
+    /// Its routes, the most specific first.
+    pub routes: Vec<Route>,
+    pub(crate) matches: DestinationMatch,
+}
+
+impl Destination {
+    /// The first of its routes that matches, which is the most specific one; `None` means that
+    /// [`policy`](Self::policy) holds.
+    pub fn route(&self, request: &Request<'_>) -> Option<&Route> {
+        self.routes.iter().find(|route| route.matcher.matches(request))
+    }
+}
+
+/// A breaker and what it counts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BreakerPolicy {
+    /// When it opens and for how long.
+    pub params: BreakerParams,
+    /// The response statuses that count as failures.
+    pub statuses: StatusSet,
+}
+
+/// How upstream HTTP connections are shared between flows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolParams {
+    /// The most idle connections kept per endpoint; at least 1.
+    pub max_idle: usize,
+    /// How long a connection may be idle before it is closed.
+    pub idle: Duration,
+}
+
+/// What is done for an exchange.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Policy {
+    /// The whole exchange, all attempts and waits included; never zero.
+    pub timeout: Option<Duration>,
+    /// One attempt, from its first byte sent to the response head; never zero.
+    pub try_timeout: Option<Duration>,
+    /// When a failed attempt is repeated; `None` is never.
+    pub retry: Option<RetryParams>,
+    /// Changes to the headers of the request.
+    pub headers: HeaderRules,
+}
+
+/// Changes to the headers of a request. No name is in both lists.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HeaderRules {
+    /// Add `x-request-id` when the app sent none.
+    pub request_id: bool,
+    /// Continue the app's trace headers, and start a W3C trace when it sent none.
+    pub trace: bool,
+    /// Headers to set, in the case in which they were written.
+    pub set: Vec<(String, String)>,
+    /// Headers to remove; compare them without regard to case.
+    pub remove: Vec<String>,
+}
+
+/// A rule inside a destination.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// Its name in log and metrics, unique within the destination.
+    pub name: Arc<str>,
+    /// What is done for the exchanges that it matches.
+    pub policy: Arc<Policy>,
+    pub(crate) matcher: RouteMatcher,
+}
+
+/// What a route looks at.
+pub struct Request<'a> {
+    /// As it was sent.
+    pub method: &'a str,
+    /// The request target in origin form, with or without its query.
+    pub path: &'a str,
+    /// The first value of the header with this name, which is given in lower case.
+    pub header: &'a dyn Fn(&str) -> Option<&'a [u8]>,
+}
+
+/// The name that a flow has given for its destination, as far as it is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Name<'a> {
+    /// None, or none yet.
+    None,
+    /// The Host header or authority of a request; a port is ignored.
+    Host(&'a str),
+    /// The TLS server name.
+    Sni(&'a str),
+}
+
+/// What the address of a flow says about its destination, before any name is known.
+#[derive(Clone, Copy, Debug)]
+pub struct ByAddress<'a> {
+    /// What holds if no name ever becomes known.
+    pub destination: &'a Arc<Destination>,
+    /// Whether a destination with `hosts` or `sni` could still match.
+    pub name_may_decide: bool,
+    /// Whether one of those that could still match refuses the traffic.
+    pub name_may_deny: bool,
+}

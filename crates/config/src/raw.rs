@@ -1,0 +1,286 @@
+//! The file as it is written: each table, each key, its type, default and meaning, stated once.
+//!
+//! The reference page is this file in another form. Nothing here knows what is contradictory; that is for
+//! [`crate::resolve`] to find.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use ipnet::IpNet;
+
+use crate::{
+    table::{Key, Table, joined_table, table},
+    value::{
+        collection::{List, Named, Some1, Switch},
+        http::{ChangeableHeader, HeaderName, MatchHeaders, Method, SetHeaders, Status, UnprocessedStatus},
+        name::NamePattern,
+        net::{Endpoint, Port, Ports},
+        path::PathPattern,
+        quantity::{Attempts, Count, Deadline, HOUR, KIB, MIB, MINUTE, Ratio, SECOND, Size, Time},
+        word::{Access, FilePath, Format, Level, Protocol},
+    },
+};
+
+table! {
+    /// The whole file.
+    Root {
+        /// The listener of captured connections, and the limits of the process.
+        proxy: Proxy = Proxy::default();
+        /// The read-only surface for probes and scrapes.
+        admin: Admin = Admin::default();
+        /// The log of the process, and the access log.
+        log: Log = Log::default();
+        /// What every destination starts from, and the whole policy of traffic that no destination matches.
+        defaults: Defaults = Defaults::default();
+        /// One target of traffic and its policy. The name is yours; it appears in logs and metrics.
+        destination: Named<Destination> = Named::default();
+    }
+}
+
+table! {
+    /// The listener of captured connections, and the limits of the process.
+    Proxy {
+        /// The port that captured connections are redirected to.
+        port: Port = Count(15001);
+        /// The addresses to listen on. The kernel redirects to loopback, so others are rarely needed.
+        listen: Some1<IpAddr> = Some1(List::of([Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]));
+        /// Threads that serve flows; 0 is one per core.
+        workers: Count<0, 256> = Count(0);
+        /// The most flows at once; beyond it, new ones wait in the listener's queue.
+        max_flows: Count<1, 1_000_000> = Count(16_384);
+        /// How long flows may go on after SIGTERM.
+        drain: Time<0, HOUR> = Time::of(25 * SECOND);
+        /// From the first byte of a request head to its end.
+        request_head_timeout: Time<1, { 10 * MINUTE }> = Time::of(30 * SECOND);
+        /// The most bytes of a request or response head.
+        max_head_bytes: Size<KIB, MIB> = Size(64 * 1024);
+        /// The most headers of a request or response.
+        max_headers: Count<16, 4096> = Count(256);
+    }
+}
+
+table! {
+    /// The read-only surface for probes and scrapes: `/live`, `/ready`, `/metrics`.
+    Admin {
+        /// The addresses to listen on; `[]` is none. Kubelet and Prometheus need one beyond loopback.
+        listen: List<SocketAddr> = List::of([SocketAddr::from((Ipv4Addr::LOCALHOST, 15020))]);
+    }
+}
+
+table! {
+    /// The log of the process, on standard error, and the access log.
+    Log {
+        /// How much of the process's own log is written.
+        level: Level = Level::Info;
+        /// How the process's own log is written.
+        format: Format = Format::Text;
+        /// Which flows and exchanges the access log tells of.
+        access: Access = Access::Failures;
+        /// How the access log is written.
+        access_format: Format = Format::Json;
+        /// Where the access log goes: a path, or `-` for standard output.
+        access_file: FilePath = FilePath("-".into());
+    }
+}
+
+table! {
+    /// What a destination matches. Every kind of key that is stated must match.
+    Match {
+        /// Names in the Host header, without regard to case or port; `*.x` is one or more labels before x.
+        hosts: Some1<NamePattern>;
+        /// TLS server names, written like `hosts`.
+        sni: Some1<NamePattern>;
+        /// Networks of the original destination. IPv4 in IPv6 form is matched as IPv4.
+        cidrs: Some1<IpNet>;
+        /// Ports of the original destination.
+        ports: Some1<Ports>;
+    }
+}
+
+table! {
+    /// How a destination is reached.
+    Connection {
+        /// What is spoken: `auto` finds out, `http` refuses everything else, `opaque` relays bytes unseen.
+        protocol: Protocol = Protocol::Auto;
+        /// Where to connect instead of the original destination, each in turn.
+        endpoints: Some1<Endpoint>;
+        /// Refuse the traffic.
+        deny: bool = false;
+        /// How long a connection may take to be made.
+        connect_timeout: Time<1, { 10 * MINUTE }> = Time::of(5 * SECOND);
+        /// Stop asking an endpoint that fails, and probe it now and then.
+        breaker: Switch<Breaker> = Switch::Off;
+        /// Share upstream HTTP connections between flows.
+        pool: Switch<Pool> = Switch::Off;
+    }
+}
+
+table! {
+    /// What is done for an exchange.
+    Exchange {
+        /// The whole exchange, all attempts and waits included.
+        timeout: Deadline;
+        /// One attempt, from its first byte sent to the response head.
+        try_timeout: Deadline;
+        /// Repeat what failed, where that is provably safe.
+        retry: Switch<Retry> = Switch::Off;
+        /// Add `x-request-id` when the app sent none.
+        request_id: bool = false;
+        /// Continue `traceparent` and B3 headers, and start a W3C trace when the app sent none.
+        trace: bool = false;
+        /// Headers of the request to set and to remove.
+        headers: Headers = Headers::default();
+    }
+}
+
+table! {
+    /// When a failed attempt is repeated.
+    Retry {
+        /// Attempts in all, the first included.
+        attempts: Attempts = Attempts(3);
+        /// Statuses worth another attempt, if it is safe.
+        statuses: List<Status> = List::of([429, 502, 503, 504].map(Status::One));
+        /// Statuses by which these servers prove that they did not process the request: safe for any method.
+        unprocessed_statuses: List<UnprocessedStatus> = List::of([]);
+        /// Methods that may be repeated after the server has seen the request.
+        methods: List<Method> =
+            List::of(["GET", "HEAD", "OPTIONS", "DELETE"].map(|name| Method(name.into())));
+        /// A request header by which the server recognises a repetition; with it, any method is safe.
+        idempotency_header: HeaderName;
+        /// Repeat when no connection could be made.
+        connect: bool = true;
+        /// Repeat when the connection broke before the response.
+        reset: bool = true;
+        /// Repeat after `try_timeout`.
+        timeout: bool = true;
+        /// The wait before retry n is random, from 0 to the smaller of `cap` and `base` times 2 to the n.
+        base: Time<1, MINUTE> = Time::of(100);
+        /// The longest wait, and the longest `Retry-After` that is waited for.
+        cap: Time<1, HOUR> = Time::of(30 * SECOND);
+        /// Wait at least as long as `Retry-After` asks; do not retry if that is more than `cap`.
+        honour_retry_after: bool = true;
+        /// The most bytes of a request body kept to be sent again; a longer body is not retried.
+        replay_bytes: Size<0, { 16 * MIB }> = Size(64 * 1024);
+        /// How many retries there may be in all, so that they never drown the server.
+        budget: Budget = Budget::default();
+    }
+}
+
+table! {
+    /// How many retries there may be, beside the requests.
+    Budget {
+        /// Retries per request.
+        ratio: Ratio = Ratio(0.2);
+        /// Retries per second that are allowed whatever the ratio says.
+        min_per_second: Count<0, 100_000> = Count(10);
+        /// How far back requests and retries are counted.
+        window: Time<SECOND, { 10 * MINUTE }> = Time::of(10 * SECOND);
+    }
+}
+
+table! {
+    /// When an endpoint is no longer asked.
+    Breaker {
+        /// This many failures within `window` open the breaker.
+        failures: Count<1, 100_000> = Count(5);
+        /// How far back failures are counted.
+        window: Time<SECOND, HOUR> = Time::of(10 * SECOND);
+        /// How long an open breaker refuses, before it lets one probe through.
+        open: Time<1, HOUR> = Time::of(30 * SECOND);
+        /// How long a probe may take, before another may go.
+        probe_deadline: Time<1, HOUR> = Time::of(30 * SECOND);
+        /// Statuses that count as failures, beside connections that cannot be made or break.
+        statuses: List<Status> = List::of([Status::ServerErrors]);
+    }
+}
+
+table! {
+    /// Idle upstream connections that are kept for the next exchange.
+    Pool {
+        /// The most idle connections kept per endpoint.
+        max_idle: Count<1, 10_000> = Count(64);
+        /// How long a connection may be idle before it is closed.
+        idle: Time<SECOND, HOUR> = Time::of(MINUTE);
+    }
+}
+
+table! {
+    /// Changes to the headers of a request.
+    Headers {
+        /// Headers to set, in place of those of the same name.
+        set: SetHeaders = SetHeaders::none();
+        /// Headers to remove.
+        remove: List<ChangeableHeader> = List::of([]);
+    }
+}
+
+table! {
+    /// Rules within a destination.
+    Routes {
+        /// Another policy for some of its requests. The name is yours; it appears in logs and metrics.
+        route: Named<Route> = Named::default();
+    }
+}
+
+table! {
+    /// What a route matches. Every key that is stated must match.
+    RouteMatch {
+        /// The path: exact (`/v1/charges`), a template (`/v1/{id}/refunds`) or a prefix (`/v1/*`).
+        path: PathPattern;
+        /// Methods.
+        methods: Some1<Method>;
+        /// Headers with exactly this value, or with any value for `"*"`.
+        match_headers: MatchHeaders;
+    }
+}
+
+joined_table! {
+    /// `[defaults]`: what every destination starts from.
+    Defaults {
+        /// How it is reached.
+        connection: Connection;
+        /// What is done for an exchange.
+        exchange: Exchange;
+    }
+}
+
+joined_table! {
+    /// `[destination.NAME]`: what it matches, and its policy.
+    Destination {
+        /// What it matches.
+        matches: Match;
+        /// How it is reached.
+        connection: Connection;
+        /// What is done for an exchange.
+        exchange: Exchange;
+        /// Its routes.
+        routes: Routes;
+    }
+}
+
+joined_table! {
+    /// `[destination.NAME.route.NAME]`: what it matches, and what differs from the destination.
+    Route {
+        /// What it matches.
+        matches: RouteMatch;
+        /// What is done for an exchange.
+        exchange: Exchange;
+    }
+}
+
+/// The tables that have a key of this name, as one writes them, for "it belongs in …".
+pub(crate) fn tables_with(name: &str) -> Vec<String> {
+    fn search(keys: &[Key], name: &str, path: &str, found: &mut Vec<String>) {
+        if keys.iter().any(|key| key.name == name) {
+            found.push(if path.is_empty() { "the top level".into() } else { format!("[{path}]") });
+        }
+        for key in keys.iter().filter(|key| !key.keys.is_empty()) {
+            let named = matches!(key.name, "destination" | "route");
+            let path = [path, key.name, if named { "NAME" } else { "" }];
+            let path: Vec<_> = path.into_iter().filter(|part| !part.is_empty()).collect();
+            search(&key.keys, name, &path.join("."), found);
+        }
+    }
+    let mut found = Vec::new();
+    search(&Root::all_keys(), name, "", &mut found);
+    found
+}

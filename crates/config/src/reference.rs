@@ -1,0 +1,131 @@
+//! The reference page, written from the tables themselves so that it cannot be wrong about them.
+
+use crate::{
+    environment::VARIABLES,
+    raw::{Defaults, Match, Root, RouteMatch},
+    table::{Key, Table},
+};
+
+const INTRODUCTION: &str = "\
+# Configuration
+
+<!-- Written by the tests of crates/config: change the tables there, then run
+     `DRAGOMAN_BLESS=1 cargo test -p dragoman-config`. -->
+
+dragoman reads one TOML file. Every key may be left out, and an empty file changes nothing: traffic is
+observed and passed on. `dragoman check FILE` tells every mistake at once; `dragoman check --print FILE`
+shows the effective configuration, each key with its value and where it came from.
+
+- A **duration** is a string of integers with units, larger units first: `\"250ms\"`, `\"5s\"`, `\"1m30s\"`. The
+  units are ms, s, m and h. A deadline that may be absent is turned off by leaving its key out.
+- A **size** is an integer in bytes, or a string with a unit: `\"64KiB\"`. The units are B, KiB, MiB and GiB.
+- `retry`, `breaker` and `pool` are off until they are named: `retry = {}` turns retry on with its defaults,
+  `retry = { attempts = 2 }` changes one of them, and `retry = false` turns off what is inherited.
+- What is written once need not be repeated: a destination starts from `[defaults]`, and a route from its
+  destination, key by key, also inside `retry`, `breaker`, `pool` and `headers`. A list is one value: it
+  replaces the inherited one. `retry = {}` where retry is inherited changes nothing.
+- Keys that have no effect where they stand, and destinations and routes that can never match, are errors.
+";
+
+const MATCHING: &str = "\
+### Which destination wins
+
+A destination matches when every kind of key that it states matches: `cidrs` and `ports` the original
+destination, `hosts` the Host of an HTTP request, `sni` the server name of a TLS handshake. A destination
+with names needs a name: a flow without one, or with one of the other kind, does not match. (If both
+`hosts` and `sni` are stated, either is enough, since a flow has one or the other.)
+
+Of those that match, the most specific wins, compared in this order:
+
+1. an exact name, then the longer wildcard, then no name;
+2. the longer prefix in `cidrs`, then none;
+3. the narrower range in `ports`, then none;
+4. the name of the destination, in alphabetical order.
+
+What matches none belongs to the destination without any match key; there may be one of those, and if there
+is none, it is `default`, whose policy is `[defaults]`. Names are what a client claims: an app can send any
+Host to any address, so a rule by name steers traffic but does not fence it in.
+";
+
+const ROUTES: &str = "\
+### Which route wins
+
+Of the routes that match, the most specific wins: an exact path, then a template (more literal segments
+first), then a prefix (the longer first), then no path; then a route with `methods`, then the one with more
+`match_headers`, then the name in alphabetical order. Paths are compared as they are sent, without the query:
+case matters, and neither `%2F` nor `//` nor `..` is interpreted. `/v1/*` matches `/v1/` and all below it, not
+`/v1`; `{id}` stands for one segment that is not empty.
+";
+
+const ENVIRONMENT: &str = "\
+## Environment
+
+These variables override the file's `[defaults]` and `[log]`, for where a pod specification is easier to
+change than a file. What a destination says itself still wins. An empty variable is ignored.
+";
+
+/// The reference of the file format, in Markdown: `docs/configuration.md`.
+pub fn reference() -> String {
+    let root = Root::all_keys();
+    let mut page = String::from(INTRODUCTION);
+    for key in &root {
+        match key.name {
+            "defaults" => {
+                section(&mut page, "[defaults]", key.doc, &key.keys);
+                subtables(&mut page, "", &key.keys);
+            }
+            "destination" => destination(&mut page, key),
+            name => section(&mut page, &format!("[{name}]"), key.doc, &key.keys),
+        }
+    }
+    page.push_str(&format!("\n{ENVIRONMENT}\n| Variable | Key | Notes |\n|---|---|---|\n"));
+    for variable in &VARIABLES {
+        page.push_str(&format!("| `{}` | `{}` | {} |\n", variable.name, variable.key, variable.doc));
+    }
+    page
+}
+
+fn destination(page: &mut String, destination: &Key) {
+    section(page, "[destination.NAME]", destination.doc, &Match::all_keys());
+    let inherited = names(&Defaults::all_keys());
+    page.push_str(&format!(
+        "\nAnd the keys of `[defaults]`, which they override: {inherited}.\n\n{MATCHING}"
+    ));
+    for route in destination.keys.iter().filter(|key| key.name == "route") {
+        let own = RouteMatch::all_keys();
+        section(page, "[destination.NAME.route.NAME]", route.doc, &own);
+        let policy = route.keys.iter().filter(|key| own.iter().all(|other| other.name != key.name));
+        let policy = names(policy);
+        page.push_str(&format!(
+            "\nAnd these, which override those of the destination: {policy}.\n\n{ROUTES}"
+        ));
+    }
+}
+
+/// A heading for each table inside `keys`, at any depth.
+fn subtables(page: &mut String, path: &str, keys: &[Key]) {
+    for key in keys.iter().filter(|key| !key.keys.is_empty()) {
+        let path = format!("{path}{}", key.name);
+        page.push_str(&format!("\n### `{path}`\n\n{}\n\n", key.doc));
+        table(page, &key.keys);
+        subtables(page, &format!("{path}."), &key.keys);
+    }
+}
+
+fn section(page: &mut String, title: &str, about: &str, keys: &[Key]) {
+    page.push_str(&format!("\n## `{title}`\n\n{about}\n\n"));
+    table(page, keys);
+}
+
+fn table(page: &mut String, keys: &[Key]) {
+    page.push_str("| Key | Type | Default | Meaning |\n|---|---|---|---|\n");
+    for key in keys {
+        let default = key.default.as_ref().map_or("not set".into(), |default| format!("`{default}`"));
+        page.push_str(&format!("| `{}` | {} | {default} | {} |\n", key.name, key.kind, key.doc));
+    }
+}
+
+fn names<'a>(keys: impl IntoIterator<Item = &'a Key>) -> String {
+    let names: Vec<_> = keys.into_iter().map(|key| format!("`{}`", key.name)).collect();
+    names.join(", ")
+}

@@ -1,0 +1,190 @@
+//! From the file as it is written to the model that cannot be invalid.
+
+mod check;
+mod policy;
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use dragoman_policy::BreakerParams;
+
+use crate::{
+    effective::Effective,
+    errors::Problem,
+    model::{Admin, BreakerPolicy, Destination, Log, PoolParams, Protocol, Proxy, Route},
+    raw::{self, Connection, Root},
+    route::RouteMatcher,
+    select::{DestinationMatch, Index},
+    value::collection::{Entry, Named},
+};
+
+/// The name of the destination of traffic that no other one matches.
+const DEFAULT: &str = "default";
+
+/// What a file comes to. Only meaningful if there were no problems.
+pub(crate) struct Resolved {
+    pub(crate) proxy: Proxy,
+    pub(crate) admin: Admin,
+    pub(crate) log: Log,
+    pub(crate) index: Index,
+}
+
+/// Resolves what was read, and reports each contradiction in it.
+pub(crate) fn resolve(root: &Root, problems: &mut Vec<Problem>) -> Resolved {
+    check::process(root, problems);
+    check::defaults(root, problems);
+    let named: Named<raw::Destination> = root.destination();
+    let mut effective: Vec<_> = named.0.iter().map(|entry| Effective::of(root, entry)).collect();
+    effective.sort_by(|a, b| a.entry.name.cmp(&b.entry.name));
+    for destination in &effective {
+        check::destination(root, destination, problems);
+    }
+    check::reachable(&effective, problems);
+    Resolved { proxy: proxy(root), admin: admin(root), log: log(root), index: index(root, &effective) }
+}
+
+fn proxy(root: &Root) -> Proxy {
+    let proxy = root.proxy();
+    let port = u16::try_from(proxy.port().0).unwrap_or(u16::MAX);
+    Proxy {
+        listen: proxy.listen().0.values().map(|ip| SocketAddr::new(*ip, port)).collect(),
+        port,
+        workers: count(proxy.workers().0),
+        max_flows: count(proxy.max_flows().0),
+        drain: proxy.drain().0,
+        request_head_timeout: proxy.request_head_timeout().0,
+        max_head_bytes: proxy.max_head_bytes().0,
+        max_headers: count(proxy.max_headers().0),
+    }
+}
+
+fn admin(root: &Root) -> Admin {
+    Admin { listen: root.admin().listen().values().copied().collect() }
+}
+
+fn log(root: &Root) -> Log {
+    let log = root.log();
+    let file = log.access_file().0;
+    Log {
+        level: log.level(),
+        format: log.format(),
+        access: log.access(),
+        access_format: log.access_format(),
+        access_file: (file != "-").then(|| PathBuf::from(file)),
+    }
+}
+
+/// The destination that matches everything comes first, whether the user wrote it or not; the others
+/// follow by name, which is the order that decides between equals.
+fn index(root: &Root, effective: &[Effective<'_>]) -> Index {
+    let catch_all = effective.iter().position(|it| matches(&it.table.matches).is_everything());
+    let mut destinations = Vec::with_capacity(effective.len() + 1);
+    match catch_all {
+        Some(position) => destinations.push(destination(0, &effective[position])),
+        None => {
+            let defaults = root.defaults();
+            let (connection, exchange) = (defaults.connection, defaults.exchange);
+            let table = raw::Destination { connection, exchange, ..Default::default() };
+            let place = Default::default();
+            let entry = Entry { name: DEFAULT.into(), place, complete: true, table };
+            let implicit = destination(0, &Effective::of(root, &entry));
+            let observe_only = changes_nothing(&implicit);
+            destinations.push(Destination { observe_only, ..implicit });
+        }
+    }
+    for (_, other) in effective.iter().enumerate().filter(|(position, _)| Some(*position) != catch_all) {
+        destinations.push(destination(destinations.len(), other));
+    }
+    Index::new(destinations.into_iter().map(Arc::new).collect())
+}
+
+fn destination(index: usize, effective: &Effective<'_>) -> Destination {
+    let connection = &effective.table.connection;
+    let mut routes: Vec<_> = effective.routes.iter().map(route).collect();
+    routes.sort_by(|a, b| a.matcher.order().cmp(&b.matcher.order()).then_with(|| a.name.cmp(&b.name)));
+    Destination {
+        index,
+        name: effective.entry.name.as_str().into(),
+        protocol: connection.protocol(),
+        deny: connection.deny(),
+        endpoints: endpoints(connection),
+        connect_timeout: connection.connect_timeout().0,
+        breaker: connection.breaker().on().map(|breaker| breaker_policy(&breaker)),
+        pool: connection.pool().on().map(|pool| pool_params(&pool)),
+        observe_only: false,
+        policy: Arc::new(policy::policy(&effective.table.exchange)),
+        routes,
+        matches: matches(&effective.table.matches),
+    }
+}
+
+fn route(entry: &Entry<raw::Route>) -> Route {
+    Route {
+        name: entry.name.as_str().into(),
+        policy: Arc::new(policy::policy(&entry.table.exchange)),
+        matcher: route_matcher(&entry.table.matches),
+    }
+}
+
+fn endpoints(connection: &Connection) -> Vec<SocketAddr> {
+    connection
+        .endpoints()
+        .map(|list| list.0.values().map(|endpoint| endpoint.0).collect())
+        .unwrap_or_default()
+}
+
+fn breaker_policy(breaker: &raw::Breaker) -> BreakerPolicy {
+    BreakerPolicy {
+        params: BreakerParams {
+            failures: u32::try_from(breaker.failures().0).unwrap_or(u32::MAX),
+            window: breaker.window().0,
+            open: breaker.open().0,
+            probe_deadline: breaker.probe_deadline().0,
+        },
+        statuses: policy::statuses(&breaker.statuses()),
+    }
+}
+
+fn pool_params(pool: &raw::Pool) -> PoolParams {
+    PoolParams { max_idle: count(pool.max_idle().0), idle: pool.idle().0 }
+}
+
+fn matches(raw: &raw::Match) -> DestinationMatch {
+    fn list<T: crate::read::Item>(list: Option<crate::value::collection::Some1<T>>) -> Vec<T> {
+        list.map(|list| list.0.values().cloned().collect()).unwrap_or_default()
+    }
+    DestinationMatch {
+        hosts: list(raw.hosts()),
+        sni: list(raw.sni()),
+        cidrs: list(raw.cidrs()),
+        ports: list(raw.ports()),
+    }
+}
+
+fn route_matcher(raw: &raw::RouteMatch) -> RouteMatcher {
+    let methods = raw.methods().map(|list| list.0.values().map(|method| method.0.clone()).collect());
+    let headers = raw.match_headers().map(|pairs| pairs.0).unwrap_or_default();
+    let header = |pair: crate::value::http::Pair| {
+        (pair.name.to_ascii_lowercase(), (pair.value != "*").then_some(pair.value))
+    };
+    RouteMatcher {
+        path: raw.path(),
+        methods: methods.unwrap_or_default(),
+        headers: headers.into_iter().map(header).collect(),
+    }
+}
+
+/// Whether traffic of this destination would be the same without dragoman.
+fn changes_nothing(destination: &Destination) -> bool {
+    let connect_timeout: Duration = Connection::default().connect_timeout().0;
+    destination.protocol == Protocol::Auto
+        && !destination.deny
+        && destination.endpoints.is_empty()
+        && destination.connect_timeout == connect_timeout
+        && destination.breaker.is_none()
+        && destination.pool.is_none()
+        && *destination.policy == Default::default()
+}
+
+fn count(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,228 @@
+//! Contradictions: what each key may say, but not together with another.
+//!
+//! The checks look at the effective values, so that a contradiction with an inherited one is found too,
+//! and point to both places. A rule that can never match is one as well: whoever wrote it believes that it
+//! does something.
+
+use std::net::SocketAddr;
+
+use super::{matches, route_matcher};
+use crate::{
+    effective::Effective,
+    errors::{Place, Problem},
+    raw::{Connection, Exchange, Retry, Root, Route},
+    read::{Located, Value},
+    route::RouteMatcher,
+    table::Table,
+    value::{
+        collection::{Entry, Switch},
+        http::Pair,
+        quantity::Deadline,
+        word::Protocol,
+    },
+};
+
+/// Listeners that are in each other's way.
+pub(super) fn process(root: &Root, problems: &mut Vec<Problem>) {
+    let admin = root.admin.as_ref().and_then(|admin| admin.value.listen.as_ref());
+    let proxy = super::proxy(root).listen;
+    let port = root.proxy.as_ref().and_then(|proxy| proxy.value.port.as_ref()).map(|port| port.place);
+    let stated = admin.map(|list| list.value.0.clone());
+    let listed = stated.unwrap_or_else(|| root.admin().listen().0);
+    for item in &listed {
+        if !proxy.iter().any(|own| takes(*own, item.value)) {
+            continue;
+        }
+        let message = format!("{} is taken by the proxy's own listener", item.value);
+        let place = if admin.is_some() { Some(item.place) } else { port };
+        let problem = place.map(|place| Problem::new(place, message).label("the same address and port"));
+        problems
+            .extend(problem.map(|problem| problem.help("give `proxy.port` or `admin.listen` another port")));
+    }
+}
+
+/// What `[defaults]` says about itself.
+pub(super) fn defaults(root: &Root, problems: &mut Vec<Problem>) {
+    let defaults = root.defaults();
+    exchange(&defaults.exchange, problems);
+    endpoints(root, &defaults.connection, problems);
+}
+
+/// What one destination, with all that it inherits, says about itself.
+pub(super) fn destination(root: &Root, effective: &Effective<'_>, problems: &mut Vec<Problem>) {
+    let name = &effective.entry.name;
+    exchange(&effective.table.exchange, problems);
+    endpoints(root, &effective.table.connection, problems);
+    without_effect(effective, problems);
+    if let (Some(sni), Protocol::Http) = (&effective.table.matches.sni, effective.table.connection.protocol())
+    {
+        let problem = Problem::new(sni.place, format!("`sni` can never match in `destination.{name}`"))
+            .label("TLS is not HTTP")
+            .help("leave `sni` or `protocol` out");
+        problems.push(because(problem, effective.table.connection.protocol.as_ref()));
+    }
+    for route in &effective.routes {
+        exchange(&route.table.exchange, problems);
+    }
+    reachable_routes(name, &effective.routes, problems);
+}
+
+/// Destinations that can never match.
+pub(super) fn reachable(effective: &[Effective<'_>], problems: &mut Vec<Problem>) {
+    // What could not be read completely may seem to match more than was meant.
+    let complete: Vec<_> = effective
+        .iter()
+        .filter(|it| it.entry.complete)
+        .map(|it| (it.entry, matches(&it.table.matches)))
+        .collect();
+    for (position, (entry, own)) in complete.iter().enumerate() {
+        let Some((first, _)) = complete[..position].iter().find(|(_, other)| other.covers(own)) else {
+            continue;
+        };
+        let problem = if own.is_everything() {
+            Problem::new(
+                entry.place,
+                format!("`{}` matches everything, and so does `{}`", entry.name, first.name),
+            )
+            .label("states nothing to match")
+            .help("state `hosts`, `sni`, `cidrs` or `ports`; the policy of all other traffic is [defaults]")
+        } else {
+            Problem::new(entry.place, format!("`{}` can never match", entry.name))
+                .label(format!("`{}` matches the same, and comes first by name", first.name))
+                .help("change what one of them matches, or make them one")
+        };
+        problems.push(problem.also(first.place, "this one"));
+    }
+}
+
+fn reachable_routes(destination: &str, routes: &[Entry<Route>], problems: &mut Vec<Problem>) {
+    let mut ordered: Vec<(&Entry<Route>, RouteMatcher)> = Vec::new();
+    for route in routes.iter().filter(|route| route.complete) {
+        let matcher = route_matcher(&route.table.matches);
+        if matcher.path.is_none() && matcher.methods.is_empty() && matcher.headers.is_empty() {
+            let message = format!("the route `{}` states nothing to match", route.name);
+            problems.push(Problem::new(route.place, message).help(format!(
+                "state `path`, `methods` or `match_headers`; the policy of all its requests stands in \
+                 [destination.{destination}] itself"
+            )));
+        } else {
+            ordered.push((route, matcher));
+        }
+    }
+    ordered.sort_by(|(a, x), (b, y)| x.order().cmp(&y.order()).then_with(|| a.name.cmp(&b.name)));
+    for (position, (route, matcher)) in ordered.iter().enumerate() {
+        let Some((first, _)) = ordered[..position].iter().find(|(_, other)| other.covers(matcher)) else {
+            continue;
+        };
+        problems.push(
+            Problem::new(route.place, format!("the route `{}` can never match", route.name))
+                .label(format!("`{}` matches all of it, and comes first", first.name))
+                .also(first.place, "this one")
+                .help("change what one of them matches, or make them one"),
+        );
+    }
+}
+
+/// Keys that the destination or one of its routes states itself, in vain.
+fn without_effect(effective: &Effective<'_>, problems: &mut Vec<Problem>) {
+    let mut stated = Vec::new();
+    effective.entry.table.stated_keys("", &mut stated);
+    for (key, place) in stated {
+        let Some(reason) = effective.inert(&key) else { continue };
+        let message = format!("`{key}` has no effect in `destination.{}`", effective.entry.name);
+        let problem = Problem::new(place, message).help(format!("{}; leave one of them out", reason.text));
+        problems.push(match reason.place {
+            Some(cause) => problem.also(cause, "because of this"),
+            None => problem,
+        });
+    }
+}
+
+fn exchange(exchange: &Exchange, problems: &mut Vec<Problem>) {
+    if let (Some(one), Some(all)) = (&exchange.try_timeout, &exchange.timeout)
+        && one.value.0 > all.value.0
+    {
+        problems.push(
+            Problem::new(one.place, "`try_timeout` is longer than `timeout`")
+                .label(format!("one attempt: {}", Deadline::toml(&one.value)))
+                .also(all.place, format!("all attempts: {}", Deadline::toml(&all.value)))
+                .help("an attempt ends with its exchange, so give it less"),
+        );
+    }
+    if let Some(Switch::On(settings)) = exchange.retry.as_ref().map(|retry| &retry.value) {
+        retry(settings, problems);
+    }
+    headers(exchange, problems);
+}
+
+fn retry(retry: &Retry, problems: &mut Vec<Problem>) {
+    if retry.base().0 > retry.cap().0 {
+        let message =
+            format!("`base` ({}) is longer than `cap` ({})", retry.base().toml(), retry.cap().toml());
+        let (base, cap) = (place(retry.base.as_ref()), place(retry.cap.as_ref()));
+        let places = (base.or(cap), cap.filter(|_| base.is_some()));
+        if let (Some(here), other) = places {
+            let problem = Problem::new(here, message)
+                .label("every wait would be cut to the cap")
+                .help("make `base` the smaller one");
+            problems.push(match other {
+                Some(other) => problem.also(other, "the cap"),
+                None => problem,
+            });
+        }
+    }
+    let Some(budget) = &retry.budget else { return };
+    if budget.value.ratio().0 == 0.0 && budget.value.min_per_second().0 == 0 {
+        problems.push(
+            Problem::new(budget.place, "this budget never allows a retry")
+                .label("`ratio` and `min_per_second` are both 0")
+                .help("for no retries, write `retry = false`"),
+        );
+    }
+}
+
+fn headers(exchange: &Exchange, problems: &mut Vec<Problem>) {
+    let headers = exchange.headers();
+    let set = headers.set();
+    for removed in &headers.remove().0 {
+        let Some(Pair { place, .. }) = set.find(&removed.value.0) else { continue };
+        problems.push(
+            Problem::new(removed.place, format!("the header `{}` is both set and removed", removed.value.0))
+                .label("removed here")
+                .also(*place, "set here")
+                .help("`set` already replaces what the app sent"),
+        );
+    }
+}
+
+fn endpoints(root: &Root, connection: &Connection, problems: &mut Vec<Problem>) {
+    let own = super::proxy(root).listen;
+    for item in connection.endpoints.iter().flat_map(|list| &list.value.0.0) {
+        if own.iter().any(|own| takes(*own, item.value.0)) {
+            problems.push(
+                Problem::new(item.place, format!("{} is dragoman's own listener", item.value.0))
+                    .label("the flow would come back for ever")
+                    .help("give the address of the server"),
+            );
+        }
+    }
+}
+
+/// Whether a listener on `own` gets the connections to `other`.
+fn takes(own: SocketAddr, other: SocketAddr) -> bool {
+    own.port() == other.port()
+        && (own.ip() == other.ip()
+            || own.ip().is_unspecified() && (own.is_ipv6() || other.is_ipv4()) && other.ip().is_loopback()
+            || other.ip().is_unspecified() && (other.is_ipv6() || own.is_ipv4()))
+}
+
+fn place<T>(located: Option<&Located<T>>) -> Option<Place> {
+    located.map(|located| located.place)
+}
+
+fn because<T>(problem: Problem, cause: Option<&Located<T>>) -> Problem {
+    match place(cause) {
+        Some(place) => problem.also(place, "because of this"),
+        None => problem,
+    }
+}

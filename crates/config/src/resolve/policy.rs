@@ -1,0 +1,54 @@
+//! What is done for an exchange, in the terms of the algorithms.
+
+use dragoman_policy::{Backoff, BudgetParams, RetryParams, StatusSet};
+
+use crate::{
+    model::{HeaderRules, Policy},
+    raw::{Exchange, Retry},
+    value::{collection::List, http::Status},
+};
+
+pub(super) fn policy(exchange: &Exchange) -> Policy {
+    Policy {
+        timeout: exchange.timeout().map(|deadline| deadline.0),
+        try_timeout: exchange.try_timeout().map(|deadline| deadline.0),
+        retry: exchange.retry().on().map(|retry| retry_params(&retry)),
+        headers: header_rules(exchange),
+    }
+}
+
+pub(super) fn statuses(list: &List<Status>) -> StatusSet {
+    list.values().flat_map(|status| status.codes()).collect()
+}
+
+fn retry_params(retry: &Retry) -> RetryParams {
+    let budget = retry.budget();
+    RetryParams {
+        attempts: retry.attempts().0,
+        statuses: statuses(&retry.statuses()),
+        unprocessed_statuses: retry.unprocessed_statuses().values().map(|status| status.0).collect(),
+        methods: retry.methods().values().map(|method| method.0.clone()).collect(),
+        idempotency_header: retry.idempotency_header().map(|name| name.0),
+        connect: retry.connect(),
+        reset: retry.reset(),
+        timeout: retry.timeout(),
+        backoff: Backoff { base: retry.base().0, cap: retry.cap().0 },
+        honour_retry_after: retry.honour_retry_after(),
+        replay_bytes: retry.replay_bytes().0,
+        budget: BudgetParams {
+            ratio: budget.ratio().0,
+            min_per_second: u32::try_from(budget.min_per_second().0).unwrap_or(u32::MAX),
+            window: budget.window().0,
+        },
+    }
+}
+
+fn header_rules(exchange: &Exchange) -> HeaderRules {
+    let headers = exchange.headers();
+    HeaderRules {
+        request_id: exchange.request_id(),
+        trace: exchange.trace(),
+        set: headers.set().0.into_iter().map(|pair| (pair.name, pair.value)).collect(),
+        remove: headers.remove().values().map(|name| name.0.clone()).collect(),
+    }
+}

@@ -1,0 +1,206 @@
+//! Which destination a flow belongs to.
+//!
+//! A destination matches when every kind of key that it states matches: `cidrs` and `ports` the original
+//! destination, `hosts` the name of an HTTP request, `sni` that of a TLS handshake. One that states names
+//! needs a name: without one, or with one of the other kind, it does not match.
+//!
+//! Of those that match, the most specific wins. A name says more than an address and an address more than
+//! a port, so they are compared in this order:
+//!
+//! 1. an exact name, then the longer wildcard, then no name;
+//! 2. the longer CIDR prefix, then none;
+//! 3. the narrower range of ports, then none;
+//! 4. the name of the destination, in alphabetical order.
+//!
+//! Names are found in a hash table (one look-up for the exact name, one per label for wildcards), because
+//! this happens for each exchange; what is left to compare are the few destinations that share a name.
+
+use std::{borrow::Cow, collections::HashMap, net::SocketAddr, sync::Arc};
+
+use ipnet::IpNet;
+
+use crate::{
+    model::{ByAddress, Destination, Name},
+    value::{
+        name::{MAX_NAME, NamePattern},
+        net::Ports,
+    },
+};
+
+/// What a destination matches; a list that is empty is not stated.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct DestinationMatch {
+    pub(crate) hosts: Vec<NamePattern>,
+    pub(crate) sni: Vec<NamePattern>,
+    pub(crate) cidrs: Vec<IpNet>,
+    pub(crate) ports: Vec<Ports>,
+}
+
+/// How specific a match by address is: prefix length plus one, then how narrow the range of ports is;
+/// each 0 if not stated.
+type AddressRank = (u16, u32);
+
+impl DestinationMatch {
+    /// Whether it states nothing, and so matches whatever no other destination does.
+    pub(crate) fn is_everything(&self) -> bool {
+        !self.is_named() && self.cidrs.is_empty() && self.ports.is_empty()
+    }
+
+    pub(crate) fn is_named(&self) -> bool {
+        !self.hosts.is_empty() || !self.sni.is_empty()
+    }
+
+    /// `address` has no mapped IPv4.
+    fn by_address(&self, address: SocketAddr) -> Option<AddressRank> {
+        let network =
+            best(&self.cidrs, |cidr| cidr.contains(&address.ip()).then(|| u16::from(cidr.prefix_len()) + 1))?;
+        let ports = best(&self.ports, |ports| {
+            let inside = (ports.first..=ports.last).contains(&address.port());
+            inside.then(|| u32::from(u16::MAX) + 1 - u32::from(ports.last - ports.first))
+        })?;
+        Some((network, ports))
+    }
+
+    /// Whether it matches everything that `other` matches, and each time at least as specifically.
+    pub(crate) fn covers(&self, other: &Self) -> bool {
+        let contains =
+            |own: &[NamePattern], other: &[NamePattern]| other.iter().all(|name| own.contains(name));
+        self.is_named() == other.is_named()
+            && contains(&self.hosts, &other.hosts)
+            && contains(&self.sni, &other.sni)
+            && covers(&self.cidrs, &other.cidrs)
+            && covers(&self.ports, &other.ports)
+    }
+}
+
+fn covers<T: PartialEq>(own: &[T], other: &[T]) -> bool {
+    own.is_empty() == other.is_empty() && other.iter().all(|item| own.contains(item))
+}
+
+/// The best rank among those of a list that match: 0 if nothing is stated, `None` if nothing matches.
+fn best<T, R: Ord + From<u8>>(list: &[T], rank: impl Fn(&T) -> Option<R>) -> Option<R> {
+    if list.is_empty() { Some(R::from(0)) } else { list.iter().filter_map(rank).max() }
+}
+
+/// The destinations, arranged to be found.
+#[derive(Clone, Debug)]
+pub(crate) struct Index {
+    /// In the order of their index: the one that matches everything, then by name.
+    destinations: Vec<Arc<Destination>>,
+    hosts: Names,
+    sni: Names,
+    /// Those that state no name, without the first.
+    nameless: Vec<usize>,
+    /// Those that state names.
+    named: Vec<usize>,
+}
+
+/// The destinations that state a name, by name.
+#[derive(Clone, Debug, Default)]
+struct Names {
+    exact: HashMap<String, Vec<usize>>,
+    below: HashMap<String, Vec<usize>>,
+}
+
+impl Index {
+    /// The first destination is the one that matches everything.
+    pub(crate) fn new(destinations: Vec<Arc<Destination>>) -> Self {
+        let (mut hosts, mut sni) = (Names::default(), Names::default());
+        let (mut nameless, mut named) = (Vec::new(), Vec::new());
+        for destination in &destinations[1..] {
+            let matches = &destination.matches;
+            if matches.is_named() { &mut named } else { &mut nameless }.push(destination.index);
+            hosts.add(&matches.hosts, destination.index);
+            sni.add(&matches.sni, destination.index);
+        }
+        Self { destinations, hosts, sni, nameless, named }
+    }
+
+    pub(crate) fn destinations(&self) -> &[Arc<Destination>] {
+        &self.destinations
+    }
+
+    pub(crate) fn lookup(&self, address: SocketAddr, name: Name<'_>) -> &Arc<Destination> {
+        let address = canonical(address);
+        let named = match name {
+            Name::None => None,
+            Name::Host(host) => self.by_name(&self.hosts, without_port(host), address),
+            Name::Sni(name) => self.by_name(&self.sni, name, address),
+        };
+        &self.destinations[named.or_else(|| self.most_specific(&self.nameless, address)).unwrap_or(0)]
+    }
+
+    pub(crate) fn by_address(&self, address: SocketAddr) -> ByAddress<'_> {
+        let destination = self.lookup(address, Name::None);
+        let address = canonical(address);
+        let mut undecided = ByAddress { destination, name_may_decide: false, name_may_deny: false };
+        for destination in self.named.iter().map(|index| &self.destinations[*index]) {
+            if destination.matches.by_address(address).is_some() {
+                undecided.name_may_decide = true;
+                undecided.name_may_deny |= destination.deny;
+            }
+        }
+        undecided
+    }
+
+    fn by_name(&self, names: &Names, name: &str, address: SocketAddr) -> Option<usize> {
+        let name = name.strip_suffix('.').unwrap_or(name);
+        // No pattern is longer, and the cost of a look-up grows with the square of the length.
+        if name.len() > MAX_NAME || (names.exact.is_empty() && names.below.is_empty()) {
+            return None;
+        }
+        let name = lower_case(name);
+        names.candidates(&name).find_map(|candidates| self.most_specific(candidates, address))
+    }
+
+    /// Candidates come in alphabetical order, so the first of equals is kept.
+    fn most_specific(&self, candidates: &[usize], address: SocketAddr) -> Option<usize> {
+        let mut found: Option<(AddressRank, usize)> = None;
+        for index in candidates {
+            let Some(rank) = self.destinations[*index].matches.by_address(address) else { continue };
+            if found.is_none_or(|(best, _)| rank > best) {
+                found = Some((rank, *index));
+            }
+        }
+        found.map(|(_, index)| index)
+    }
+}
+
+impl Names {
+    fn add(&mut self, patterns: &[NamePattern], index: usize) {
+        for pattern in patterns {
+            let (table, name) = match pattern {
+                NamePattern::Exact(name) => (&mut self.exact, name),
+                NamePattern::Below(name) => (&mut self.below, name),
+            };
+            table.entry(name.clone()).or_default().push(index);
+        }
+    }
+
+    /// The destinations that state this name or a wildcard above it, the most specific pattern first.
+    fn candidates<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [usize]> {
+        let parents = name.match_indices('.').filter(|(dot, _)| *dot > 0).map(|(dot, _)| &name[dot + 1..]);
+        let wildcards = parents.filter_map(|parent| self.below.get(parent));
+        self.exact.get(name).into_iter().chain(wildcards).map(Vec::as_slice)
+    }
+}
+
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// The host of `host`, `host:port` or `[v6]:port`.
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) && !name.contains(':') => name,
+        _ => host,
+    }
+}
+
+fn lower_case(name: &str) -> Cow<'_, str> {
+    if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        Cow::Owned(name.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(name)
+    }
+}

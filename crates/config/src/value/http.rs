@@ -1,0 +1,322 @@
+//! Statuses, methods and headers.
+
+use toml::de::DeValue;
+
+use crate::{
+    errors::{Place, Problem},
+    print::Page,
+    read::{Fault, Item, Node, Reader, Value, entries},
+    value::{collection::segment, quote},
+};
+
+/// A status by which a server says that it failed, or a whole class of them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Status {
+    /// This one: a 5xx, 408, 421, 425 or 429.
+    One(u16),
+    /// "5xx": 500 to 599.
+    ServerErrors,
+}
+
+impl Status {
+    pub(crate) fn codes(self) -> std::ops::RangeInclusive<u16> {
+        match self {
+            Self::One(status) => status..=status,
+            Self::ServerErrors => 500..=599,
+        }
+    }
+}
+
+impl Value for Status {
+    fn describe() -> String {
+        "a status that is a failure of the server: 500 to 599, \"5xx\" for all of those, 408, 421, 425 or 429"
+            .into()
+    }
+
+    fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
+        if !node.value.is_integer() {
+            return reader.text(node, |text| match text {
+                "5xx" => Ok(Self::ServerErrors),
+                _ if text.parse::<u16>().is_ok() => {
+                    Err(Fault::new("a status is an integer").help(format!("write {text} without the quotes")))
+                }
+                _ => Err(Fault::new("not a status")),
+            });
+        }
+        let status = node.integer().and_then(|status| u16::try_from(status).ok());
+        if let Some(status) = status.filter(|status| dragoman_policy::is_retryable_status(*status)) {
+            return Some(Self::One(status));
+        }
+        reader.mismatch::<Self>(
+            node,
+            Fault::new(match node.integer() {
+                Some(400..500) => "blames the request, which does not get better by waiting",
+                Some(100..400) => "is not a failure",
+                _ => "not a status",
+            }),
+        );
+        None
+    }
+
+    fn toml(&self) -> String {
+        match self {
+            Self::One(status) => status.to_string(),
+            Self::ServerErrors => quote("5xx"),
+        }
+    }
+}
+
+impl Item for Status {
+    fn plural() -> String {
+        "statuses: 500 to 599, \"5xx\", 408, 421, 425, 429".into()
+    }
+}
+
+/// A status by which a server can say that it did not process the request.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct UnprocessedStatus(pub(crate) u16);
+
+impl Value for UnprocessedStatus {
+    fn describe() -> String {
+        "a status that can mean \"not processed\": 408, 421, 425, 429 or 503".into()
+    }
+
+    fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
+        let status = node.integer().and_then(|status| u16::try_from(status).ok());
+        let allowed = status.filter(|status| dragoman_policy::UNPROCESSED_STATUSES.contains(*status));
+        if allowed.is_none() {
+            let fault = match node.value.is_integer() {
+                true => Fault::new("says nothing about whether the request was processed"),
+                false => Fault::new(node.found()),
+            };
+            reader.mismatch::<Self>(node, fault);
+        }
+        allowed.map(Self)
+    }
+
+    fn toml(&self) -> String {
+        self.0.to_string()
+    }
+}
+
+impl Item for UnprocessedStatus {
+    fn plural() -> String {
+        "statuses out of 408, 421, 425, 429, 503".into()
+    }
+}
+
+/// A request method, in the case in which it is sent.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Method(pub(crate) String);
+
+impl Value for Method {
+    fn describe() -> String {
+        "a method, as \"GET\"".into()
+    }
+
+    fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
+        reader.text(node, |text| {
+            let upper = text.to_ascii_uppercase();
+            if !is_token(text) {
+                Err(Fault::new("not a method"))
+            } else if upper != text {
+                Err(Fault::new("case matters in methods").help(format!("did you mean \"{upper}\"?")))
+            } else {
+                Ok(Self(upper))
+            }
+        })
+    }
+
+    fn toml(&self) -> String {
+        quote(&self.0)
+    }
+}
+
+impl Item for Method {
+    fn plural() -> String {
+        "methods, as \"GET\"".into()
+    }
+}
+
+/// The name of a header to look for; kept in lower case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct HeaderName(pub(crate) String);
+
+impl Value for HeaderName {
+    fn describe() -> String {
+        "the name of a header".into()
+    }
+
+    fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
+        reader.text(node, |text| check_name(text).map(|()| Self(text.to_ascii_lowercase())))
+    }
+
+    fn toml(&self) -> String {
+        quote(&self.0)
+    }
+}
+
+/// The name of a header that policy may change; compared without regard to case.
+#[derive(Clone, Debug)]
+pub(crate) struct ChangeableHeader(pub(crate) String);
+
+impl PartialEq for ChangeableHeader {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.eq_ignore_ascii_case(&other.0)
+    }
+}
+
+impl Value for ChangeableHeader {
+    fn describe() -> String {
+        "the name of a request header that policy may change".into()
+    }
+
+    fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
+        reader.text(node, |text| check_changeable(text).map(|()| Self(text.to_owned())))
+    }
+
+    fn toml(&self) -> String {
+        quote(&self.0)
+    }
+}
+
+impl Item for ChangeableHeader {
+    fn plural() -> String {
+        "names of request headers".into()
+    }
+}
+
+/// Headers and what they are: `{ "x-team" = "a" }`. Names differ in more than case.
+#[derive(Clone, Debug)]
+pub(crate) struct Pairs<const CHANGE: bool>(pub(crate) Vec<Pair>);
+
+/// One header of [`Pairs`].
+#[derive(Clone, Debug)]
+pub(crate) struct Pair {
+    pub(crate) name: String,
+    pub(crate) value: String,
+    /// Where the value is written.
+    pub(crate) place: Place,
+}
+
+/// Headers that a request gets.
+pub(crate) type SetHeaders = Pairs<true>;
+/// Headers that a request must have; "*" is any value.
+pub(crate) type MatchHeaders = Pairs<false>;
+
+impl<const CHANGE: bool> Pairs<CHANGE> {
+    pub(crate) fn none() -> Self {
+        Self(Vec::new())
+    }
+
+    pub(crate) fn find(&self, name: &str) -> Option<&Pair> {
+        self.0.iter().find(|pair| pair.name.eq_ignore_ascii_case(name))
+    }
+}
+
+impl<const CHANGE: bool> Value for Pairs<CHANGE> {
+    fn describe() -> String {
+        match CHANGE {
+            true => "a table of headers, as { \"x-team\" = \"a\" }".into(),
+            false => "a table of headers, as { \"x-tenant\" = \"gold\" }, where \"*\" is any value".into(),
+        }
+    }
+
+    fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
+        let DeValue::Table(table) = node.value else {
+            reader.mismatch::<Self>(node, Fault::new(node.found()));
+            return None;
+        };
+        let mut pairs = Self::none();
+        for (name, place, node) in entries(table, node.place.source) {
+            let check = if CHANGE { check_changeable } else { check_name };
+            if let Err(fault) = check(name) {
+                // The name is at fault, not the value beside it.
+                reader.mismatch::<Self>(&Node { place, ..node }, fault);
+                continue;
+            }
+            if pairs.find(name).is_some() {
+                let message = format!("the header `{name}` is there twice");
+                reader.report(Problem::new(place, message).label("again, in another case"));
+                continue;
+            }
+            let value = reader.within(name, |reader| HeaderValue::read(&node, reader));
+            let pair = value.map(|value| Pair { name: name.to_owned(), value: value.0, place: node.place });
+            pairs.0.extend(pair);
+        }
+        Some(pairs)
+    }
+
+    fn toml(&self) -> String {
+        let pairs: Vec<_> =
+            self.0.iter().map(|pair| format!("{} = {}", segment(&pair.name), quote(&pair.value))).collect();
+        if pairs.is_empty() { "{}".into() } else { format!("{{ {} }}", pairs.join(", ")) }
+    }
+
+    fn inherit(&mut self, base: &Self) {
+        let missing: Vec<_> = base.0.iter().filter(|pair| self.find(&pair.name).is_none()).cloned().collect();
+        self.0.extend(missing);
+    }
+
+    fn write(&self, key: &str, origin: &str, page: &mut Page<'_>) {
+        if self.0.is_empty() {
+            return page.line(key, "{}", origin);
+        }
+        page.below(key, |page| {
+            for pair in &self.0 {
+                let origin = page.origin(pair.place);
+                page.line(&segment(&pair.name), &quote(&pair.value), &origin);
+            }
+        });
+    }
+}
+
+/// What a header says: printable ASCII, as it will be on the wire.
+#[derive(Clone, Debug)]
+struct HeaderValue(String);
+
+impl Value for HeaderValue {
+    fn describe() -> String {
+        "the value of a header: printable ASCII, without spaces at its ends".into()
+    }
+
+    fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
+        reader.text(node, |text| {
+            if text.trim() != text {
+                Err(Fault::new("a space at an end would be lost on the wire"))
+            } else if let Some(c) = text.chars().find(|c| !matches!(c, ' '..='~')) {
+                Err(Fault::new(format!("contains {c:?}")))
+            } else {
+                Ok(Self(text.to_owned()))
+            }
+        })
+    }
+
+    fn toml(&self) -> String {
+        quote(&self.0)
+    }
+}
+
+fn check_name(name: &str) -> Result<(), Fault> {
+    if is_token(name) { Ok(()) } else { Err(Fault::new("not the name of a header")) }
+}
+
+/// Headers that frame the message or belong to the connection: changing them would change what the
+/// request is, not what it says (RFC 9110, 7.6.1; RFC 9112, 6).
+fn check_changeable(name: &str) -> Result<(), Fault> {
+    check_name(name)?;
+    let reason = match name.to_ascii_lowercase().as_str() {
+        "host" => "names the destination, and the server's signature checks cover it",
+        "content-length" | "transfer-encoding" | "trailer" => "frames the body",
+        "connection" | "keep-alive" | "proxy-connection" | "te" | "upgrade" => "belongs to one connection",
+        "expect" => "is part of how the body is sent",
+        _ => return Ok(()),
+    };
+    Err(Fault::new(format!("{reason}, so policy cannot change it")))
+}
+
+/// A token of RFC 9110, section 5.6.2.
+fn is_token(text: &str) -> bool {
+    let tchar = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    (1..=256).contains(&text.len()) && text.bytes().all(tchar)
+}

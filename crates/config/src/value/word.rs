@@ -1,0 +1,142 @@
+//! Choices among a few words.
+
+use crate::{
+    read::{Fault, Node, Reader, Value},
+    suggest::nearest,
+    value::quote,
+};
+
+/// Declares an enum that the file writes as one of a few words.
+macro_rules! words {
+    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $word:literal,)+ }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $name { $($(#[$doc])* $variant,)+ }
+
+        impl $name {
+            /// Every choice, in the order of the reference page.
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+
+            /// The word that stands for it in the file.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word,)+ }
+            }
+        }
+
+        impl Word for $name {
+            const WORDS: &[&str] = &[$($word),+];
+
+            fn of(word: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|choice| choice.as_str() == word)
+            }
+        }
+
+        impl Value for $name {
+            fn describe() -> String {
+                describe_words::<Self>()
+            }
+
+            fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
+                read_word(node, reader)
+            }
+
+            fn toml(&self) -> String {
+                quote(self.as_str())
+            }
+        }
+    };
+}
+
+words! {
+    /// How much of the process's own log is written.
+    Level {
+        /// What stops the process or a part of it.
+        Error = "error",
+        /// What a person should look at.
+        Warn = "warn",
+        /// The life of the process.
+        Info = "info",
+        /// What each flow decided.
+        Debug = "debug",
+        /// Each step.
+        Trace = "trace",
+    }
+}
+
+words! {
+    /// How lines are written.
+    Format {
+        /// For a person.
+        Text = "text",
+        /// One JSON object per line.
+        Json = "json",
+    }
+}
+
+words! {
+    /// Which flows and exchanges the access log tells of.
+    Access {
+        /// None.
+        Off = "off",
+        /// Those that failed.
+        Failures = "failures",
+        /// Each of them.
+        All = "all",
+    }
+}
+
+words! {
+    /// What a destination speaks.
+    Protocol {
+        /// Found out from the first bytes.
+        Auto = "auto",
+        /// HTTP; anything else is refused.
+        Http = "http",
+        /// Bytes, relayed without a look at them.
+        Opaque = "opaque",
+    }
+}
+
+/// A path, or "-" for standard output.
+#[derive(Clone, Debug)]
+pub(crate) struct FilePath(pub(crate) String);
+
+impl Value for FilePath {
+    fn describe() -> String {
+        "a path, or \"-\" for standard output".into()
+    }
+
+    fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
+        reader.text(node, |text| match text {
+            "" => Err(Fault::new("the path is empty")),
+            _ if text.contains('\0') => Err(Fault::new("no path contains a NUL byte")),
+            _ => Ok(Self(text.to_owned())),
+        })
+    }
+
+    fn toml(&self) -> String {
+        quote(&self.0)
+    }
+}
+
+trait Word: Value {
+    const WORDS: &[&str];
+    fn of(word: &str) -> Option<Self>;
+}
+
+fn describe_words<T: Word>() -> String {
+    let quoted: Vec<_> = T::WORDS.iter().map(|word| quote(word)).collect();
+    match quoted.split_last() {
+        Some((last, rest)) => format!("{} or {last}", rest.join(", ")),
+        None => String::new(),
+    }
+}
+
+fn read_word<T: Word>(node: &Node<'_>, reader: &mut Reader) -> Option<T> {
+    reader.text(node, |word| {
+        T::of(word).ok_or_else(|| match nearest(word, T::WORDS.iter().copied()) {
+            Some(near) => Fault::new("not one of them").help(format!("did you mean \"{near}\"?")),
+            None => Fault::new("not one of them"),
+        })
+    })
+}
