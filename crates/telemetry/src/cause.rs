@@ -150,7 +150,7 @@ causes! {
 
     // dragoman's own end.
     DrainDeadline         "drain_deadline",          Some(Reset), Some(Reset), Dragoman, Local,
-        "dragoman was told to end, and this was still open when `proxy.drain` had passed.";
+        "dragoman was told to end, and this was still open when `proxy.drain` had passed, or at the second signal.";
     Internal              "internal",                Some(Reset), Some(Reset), Dragoman, Local,
         "A defect in dragoman ended this flow; the process log has the panic. Please report it.";
 }

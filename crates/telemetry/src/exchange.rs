@@ -16,8 +16,8 @@ use crate::text;
 /// that its strings keep their storage: [`begin`](ExchangeRecord::begin), fill in,
 /// [`finish`](ExchangeRecord::finish).
 ///
-/// A record that was begun and is dropped unfinished is finished by the drop: the cause is `internal` while
-/// panicking, else the one it has, else `app_closed`.
+/// A record that was begun and is dropped unfinished is finished by the drop: the cause is the one it has,
+/// else `internal` while panicking, `drain_deadline` after [`Telemetry::cut`], else `app_closed`.
 #[derive(Debug)]
 pub struct ExchangeRecord {
     telemetry: Telemetry,
@@ -151,8 +151,7 @@ impl ExchangeRecord {
 
     fn finish_unfinished(&mut self) {
         if self.begun.is_some() {
-            let cause = if std::thread::panicking() { Cause::Internal } else { Cause::AppClosed };
-            self.fail(cause, None);
+            self.fail(self.telemetry.cause_of_drop().unwrap_or(Cause::AppClosed), None);
             self.finish();
         }
     }

@@ -12,8 +12,8 @@ use crate::text;
 
 /// One captured connection, from accept to its end. Counted and logged once, when it is dropped.
 ///
-/// A record that is dropped without a cause ended well; one that is dropped by a panic has the cause
-/// `internal`.
+/// A record that is dropped without a cause ended well, unless the drop is part of a panic (`internal`) or of
+/// the end of the process ([`Telemetry::cut`]).
 #[derive(Debug)]
 pub struct FlowRecord {
     telemetry: Telemetry,
@@ -120,8 +120,8 @@ impl FlowRecord {
 
 impl Drop for FlowRecord {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.fail(Cause::Internal, None);
+        if let Some(cause) = self.telemetry.cause_of_drop() {
+            self.fail(cause, None);
         }
         let destination = self.telemetry.destination(self.destination);
         destination.flow(self.protocol, self.cause);

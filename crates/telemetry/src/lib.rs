@@ -28,7 +28,7 @@ pub use metrics::{DestinationMetrics, ProcessMetrics};
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use metrics::Registry;
@@ -44,6 +44,7 @@ struct Shared {
     destinations: Box<[DestinationMetrics]>,
     access: AccessLog,
     ids: Ids,
+    cutting: AtomicBool,
 }
 
 impl Telemetry {
@@ -58,6 +59,7 @@ impl Telemetry {
             registry,
             access,
             ids: Ids::new(),
+            cutting: AtomicBool::new(false),
         }))
     }
 
@@ -89,6 +91,21 @@ impl Telemetry {
     /// the timeout has passed. Returns whether all were written.
     pub fn flush(&self, timeout: Duration) -> bool {
         self.0.access.flush(timeout)
+    }
+
+    /// From now on a record that is dropped without a cause was cut off by the end of the process, and gets
+    /// the cause `drain_deadline`. Call it before tasks are aborted or the runtime is dropped.
+    pub fn cut(&self) {
+        self.0.cutting.store(true, Ordering::Release);
+    }
+
+    /// The cause of a record that is dropped without one, if that is not a good end.
+    fn cause_of_drop(&self) -> Option<Cause> {
+        if std::thread::panicking() {
+            Some(Cause::Internal)
+        } else {
+            self.0.cutting.load(Ordering::Acquire).then_some(Cause::DrainDeadline)
+        }
     }
 
     fn access(&self) -> &AccessLog {

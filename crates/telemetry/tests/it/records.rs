@@ -81,6 +81,20 @@ fn a_panic_is_internal_in_flow_and_exchange() {
 }
 
 #[test]
+fn what_is_open_when_the_process_ends_was_cut() {
+    let (telemetry, sink) = telemetry(AccessMode::Failures, AccessFormat::Json);
+    let flow = telemetry.flow(address(PEER));
+    let mut failed = telemetry.flow(address(PEER));
+    failed.fail(Cause::AppReset, None);
+    let mut exchange = ExchangeRecord::new(&telemetry);
+    exchange.begin(flow.facts(), "GET", b"/", "h");
+    telemetry.cut();
+    drop((exchange, flow, failed));
+    let causes: Vec<_> = lines(&telemetry, &sink).into_iter().map(|line| line["cause"].clone()).collect();
+    assert_eq!(causes, ["drain_deadline", "drain_deadline", "app_reset"]);
+}
+
+#[test]
 fn an_exchange_that_is_dropped_unfinished_was_left_by_the_app() {
     let (telemetry, sink) = telemetry(AccessMode::Failures, AccessFormat::Json);
     let flow = telemetry.flow(address(PEER));

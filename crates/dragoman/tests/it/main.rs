@@ -1,0 +1,8 @@
+//! The program as it is run: command line, exit codes, admin surface, rights. What it does to flows is tested
+//! in `tests/cases` of the workspace.
+
+mod admin;
+mod check;
+mod life;
+mod rights;
+mod running;
