@@ -85,15 +85,16 @@ impl Settings {
         variables: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<(), Wrong> {
         for (variable, value) in variables {
-            let Some(name) = variable.to_str().and_then(|variable| variable.strip_prefix(PREFIX)) else {
+            let Some(variable) = variable.to_str().filter(|variable| variable.starts_with(PREFIX)) else {
                 continue;
             };
-            let (name, _) = option(&name.to_ascii_lowercase().replace('_', "-"))
-                .filter(|(known, _)| PREFIX.to_owned() + name == self::variable(known))
-                .ok_or_else(|| Wrong(format!("{PREFIX}{name}: no option has this variable; see --help")))?;
+            let (name, _) = OPTIONS
+                .into_iter()
+                .find(|(name, _)| self::variable(name) == variable)
+                .ok_or_else(|| Wrong(format!("{variable}: no option has this variable; see --help")))?;
             let value = value
                 .into_string()
-                .map_err(|value| Wrong(format!("{PREFIX}{name}={}: is not UTF-8", value.display())))?;
+                .map_err(|value| Wrong(format!("{variable}={}: is not UTF-8", value.display())))?;
             if !value.trim().is_empty() {
                 self.0.entry(name).or_insert(Given { from: From::Environment, values: vec![value] });
             }

@@ -1,8 +1,8 @@
 //! The live flows that translation serves.
 //!
-//! A redirected flow lives by its conntrack entry, and the kernel translates its packets only while some NAT chain
-//! is registered in the network namespace. If dragoman's chain is the only one, to remove it cuts these flows:
-//! that is why they are counted first, and why [`crate::remove`] can drain.
+//! A redirected flow lives by its conntrack entry, and the kernel translates its packets only while the network
+//! namespace has a NAT rule. If dragoman's is the only one, to remove it cuts these flows: that is why they are
+//! counted first, and why [`crate::remove`] can drain.
 
 use std::fmt::{Display, Formatter};
 use std::io;

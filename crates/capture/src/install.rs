@@ -50,9 +50,9 @@ pub enum Removed {
 
 /// Deletes dragoman's table, and nothing else.
 ///
-/// With `drain`, new connections are let by first and the redirected flows have so long to end: the kernel
-/// translates only while a NAT chain is there, so that the removal of the last one cuts the flows through it.
-/// `port` tells which flows are redirected ones.
+/// The kernel translates only while a rule that translates is there, so the removal of the last one cuts the flows
+/// through it. With `drain`, new connections are let by first and the redirected flows have so long to end. `port`
+/// tells which flows are redirected ones.
 ///
 /// # Errors
 /// Nothing was deleted when this returns an error.
@@ -65,7 +65,7 @@ pub fn remove(port: u16, drain: Option<Duration>) -> Result<Removed, Error> {
     let mut flows = Flows::through(port);
     if let Some(patience) = drain {
         for &family in &families {
-            nftables.replace(&Plan::draining(family), &[])?;
+            nftables.replace(&Plan::draining(family, port), &[])?;
         }
         flows = drained(port, patience);
     }
@@ -130,5 +130,22 @@ fn drained(port: u16, patience: Duration) -> Flows {
             }
             flows => return flows,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn c3_only_a_refusal_of_the_inet_chain_is_a_lack_of_inet_nat() {
+        let refused = |part, errno| lacks_inet_nat(&Error::Refused { part, errno });
+        assert!(refused(Part::Chain(Family::Inet), Errno::ENOENT));
+        assert!(refused(Part::Table(Family::Inet), Errno::EAFNOSUPPORT));
+        assert!(!refused(Part::Chain(Family::Inet), Errno::ENOMEM));
+        assert!(!refused(Part::Chain(Family::Ip), Errno::ENOENT));
+        let rule = Part::Rule { number: 1, comment: String::new() };
+        assert!(!refused(rule, Errno::ENOENT), "the same rule would fail for IPv4 alone too");
+        assert!(!lacks_inet_nat(&Error::Privilege));
     }
 }

@@ -105,11 +105,7 @@ impl Plan {
         rules.push(local(options));
         rules.extend(exclusions(options, family));
         rules.extend(inclusions(options, family)?);
-        rules.push(Rule {
-            matches: vec![Match::Syn],
-            action: Action::Redirect(options.port),
-            comment: "new connections go to dragoman; older sessions stay as they are".to_owned(),
-        });
+        rules.push(redirect(options.port));
         Ok(Plan { family, rules, notes: notes(family) })
     }
 
@@ -118,10 +114,11 @@ impl Plan {
         self.family == Family::Inet
     }
 
-    /// The same table without a rule: nothing new is captured, and what was captured stays translated, because the
-    /// kernel translates only as long as some NAT chain is there.
-    pub(crate) fn draining(family: Family) -> Plan {
-        Plan { family, rules: Vec::new(), notes: Vec::new() }
+    /// A table that captures nothing new and keeps what was captured alive: the kernel translates only as long as
+    /// some rule could, so the redirect stays, out of reach.
+    pub(crate) fn draining(family: Family, port: u16) -> Plan {
+        let rules = vec![leave(Vec::new(), "draining: new connections pass by"), redirect(port)];
+        Plan { family, rules, notes: Vec::new() }
     }
 }
 
@@ -208,6 +205,14 @@ fn inclusions(options: &Options, family: Family) -> Result<Vec<Rule>, Invalid> {
 
 fn outside(nets: Nets) -> Rule {
     leave(vec![Match::Destination { nets, within: false }], "not in include-cidr")
+}
+
+fn redirect(port: u16) -> Rule {
+    Rule {
+        matches: vec![Match::Syn],
+        action: Action::Redirect(port),
+        comment: "new connections go to dragoman; older sessions stay as they are".to_owned(),
+    }
 }
 
 fn notes(family: Family) -> Vec<String> {

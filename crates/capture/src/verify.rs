@@ -85,15 +85,19 @@ pub fn verify(options: &Options) -> Result<Report, Error> {
         .map(|address| Receiver::at(SocketAddr::new(address, options.port)));
     let proxy_runs = here.iter().any(|receiver| matches!(receiver, Receiver::Proxy(_)));
     let [here_v4, here_v6] = here;
-    let ipv4 = check(v4, here_v4, proxy_runs, &token);
-    let ipv6 = match options.ipv6 {
-        Ipv6::Off => Outcome::Skipped("--ipv6 off lets IPv6 pass by".to_owned()),
-        Ipv6::Auto => check(v6, here_v6, proxy_runs, &token),
-        Ipv6::On => match check(v6, here_v6, proxy_runs, &token) {
-            Outcome::Skipped(why) => Outcome::Failed(format!("{why}, but --ipv6 on asks for proof")),
-            outcome => outcome,
-        },
-    };
+    let (ipv4, ipv6) = std::thread::scope(|scope| {
+        let ipv4 = scope.spawn(|| check(v4, here_v4, proxy_runs, &token));
+        let ipv6 = match options.ipv6 {
+            Ipv6::Off => Outcome::Skipped("--ipv6 off lets IPv6 pass by".to_owned()),
+            Ipv6::Auto => check(v6, here_v6, proxy_runs, &token),
+            Ipv6::On => match check(v6, here_v6, proxy_runs, &token) {
+                Outcome::Skipped(why) => Outcome::Failed(format!("{why}, but --ipv6 on asks for proof")),
+                outcome => outcome,
+            },
+        };
+        let ipv4 = ipv4.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        (ipv4, ipv6)
+    });
     Ok(Report { ipv4, ipv6 })
 }
 

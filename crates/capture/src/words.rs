@@ -24,6 +24,9 @@ impl Display for Plan {
 
 impl Display for Rule {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        if self.matches.is_empty() {
+            f.write_str("any")?;
+        }
         for (index, one) in self.matches.iter().enumerate() {
             let join = if index == 0 { "" } else { " and " };
             write!(f, "{join}{one}")?;

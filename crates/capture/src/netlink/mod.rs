@@ -137,3 +137,44 @@ fn refusal(batch: &Batch, sequence: u32, errno: i32) -> Error {
         errno => Error::Refused { part: batch.part(sequence).cloned().unwrap_or(Part::Transaction), errno },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(sequence: u32, errno: Errno) -> String {
+        let mut batch = Batch::new();
+        let part = Part::Rule { number: 3, comment: "exclude-cidr".to_owned() };
+        batch.push(libc::NFT_MSG_NEWRULE, 0, Family::Inet, part, |_| {});
+        refusal(&batch, sequence, errno as i32).to_string()
+    }
+
+    #[test]
+    fn a_refusal_names_the_rule_and_what_the_errno_means() {
+        assert_eq!(
+            text(1, Errno::EINVAL),
+            "the kernel refused rule 3 (exclude-cidr), so nothing was changed: Invalid argument; \
+             tried: nf_tables over netlink: EINVAL"
+        );
+        assert_eq!(
+            text(1, Errno::ENOENT),
+            "the kernel refused rule 3 (exclude-cidr), so nothing was changed: the kernel lacks a feature that it \
+             needs (nf_nat, nft_chain_nat, nft_redir and nft_ct are common gaps); \
+             tried: nf_tables over netlink: ENOENT"
+        );
+        assert!(
+            text(9, Errno::EBUSY).starts_with("the kernel refused the transaction, so nothing was changed: ")
+        );
+    }
+
+    #[test]
+    fn a_refused_transaction_tells_missing_privilege_from_missing_nf_tables() {
+        assert_eq!(text(0, Errno::EPERM), Error::Privilege.to_string());
+        assert_eq!(
+            text(0, Errno::EOPNOTSUPP),
+            "this kernel offers no nf_tables (CONFIG_NF_TABLES, Linux 3.13 or later; it may need \
+             `modprobe nf_tables`); tried: nf_tables over netlink: NFNL_MSG_BATCH_BEGIN: EOPNOTSUPP \
+             (Operation not supported on transport endpoint)"
+        );
+    }
+}
