@@ -200,17 +200,17 @@ impl DestinationMetrics {
     }
 
     /// Counts an upstream connection that was made.
-    pub fn dialled(&self) {
+    pub fn connection_dialled(&self) {
         self.dialled.increment(1);
     }
 
     /// Counts an upstream connection that was taken out of the pool.
-    pub fn reused(&self) {
+    pub fn connection_reused(&self) {
         self.reused.increment(1);
     }
 
     /// Counts a pooled connection that was closed without being used again.
-    pub fn idle_closed(&self) {
+    pub fn idle_connection_closed(&self) {
         self.idle_closed.increment(1);
     }
 

@@ -36,9 +36,9 @@ fn everything_that_can_be_counted_follows_the_grammar() {
     process.set_flow_limit(16_384);
     let destination = telemetry.destination(1);
     destination.breaker_transition("opened");
-    destination.dialled();
-    destination.reused();
-    destination.idle_closed();
+    destination.connection_dialled();
+    destination.connection_reused();
+    destination.idle_connection_closed();
 
     let series = exposition::parse(&telemetry.render()).unwrap();
     let families: BTreeSet<_> = series.keys().map(|s| s.split('{').next().unwrap()).collect();
