@@ -186,6 +186,9 @@ fn parse(body: &[u8]) -> Parsed<ClientHello> {
         return Some(Ok(hello));
     }
     let mut extensions = reader.vector16()?;
+    if !reader.0.is_empty() {
+        return Some(Err("bytes after the extensions"));
+    }
     let (mut named, mut offered) = (false, false);
     while !extensions.0.is_empty() {
         let kind = extensions.short()?;

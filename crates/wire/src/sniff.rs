@@ -201,7 +201,7 @@ fn http1(bytes: &[u8]) -> Guess {
     let window = &line[..line.len().min(LINE_MAX)];
     let end = memchr(b'\n', window);
     let first_line = &window[..end.unwrap_or(window.len())];
-    if !registered && first_line.iter().any(|&b| b < b' ' && b != b'\t' && b != b'\r') {
+    if !registered && has_control_byte(first_line) {
         return Guess::No;
     }
     match end {
@@ -212,6 +212,12 @@ fn http1(bytes: &[u8]) -> Guess {
         None if registered => Guess::Prefix(Likely::Known),
         None => Guess::Prefix(Likely::Unknown),
     }
+}
+
+/// White space is no control byte here, and neither is CR. Without an early end the compiler makes this
+/// a loop over vectors, and a line that comes byte by byte is looked at again after each.
+fn has_control_byte(line: &[u8]) -> bool {
+    line.iter().fold(false, |found, &b| found | ((b < b' ') & (b != b'\t') & (b != b'\r')))
 }
 
 /// Some readers take a bare CR for the end of a line, so `line` may be a part of one.

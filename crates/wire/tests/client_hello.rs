@@ -127,6 +127,18 @@ fn a_hello_without_extensions_is_read() {
     let body = [b"\x03\x01".to_vec(), vec![7; 32], vec![0], prefixed16(b"\0\x2f"), vec![1, 0]].concat();
     let message = [vec![1, 0], prefixed16(&body)].concat();
     assert_eq!(hello(&records(&message, 9999)), ClientHello::default());
+    // What follows in the same record is another message, not extensions.
+    let more = [&message[..], b"\x0b\0\0\x05hello"].concat();
+    for size in 1..more.len() {
+        assert_eq!(hello(&records(&more, size)), ClientHello::default(), "records of {size} bytes");
+    }
+}
+
+#[test]
+fn a_name_of_another_kind_is_not_the_server_name() {
+    let list = [&b"\x01\0\x05other\0\0\x03"[..], b"a.b"].concat();
+    let bytes = records(&message(&[extension(SERVER_NAME, &prefixed16(&list))]), 9999);
+    assert_eq!(hello(&bytes).sni.as_deref(), Some("a.b"));
 }
 
 #[test]
@@ -161,6 +173,10 @@ fn malformed_hellos_say_why() {
     assert_malformed(&whole(&[alpn(&[b"h2"]), alpn(&[b"h2"])]), "an extension that stands twice");
     assert_malformed(&whole(&[alpn(&[b"h2", b""])]), "an empty ALPN protocol");
     assert_malformed(&whole(&[alpn(&[b"x".as_slice(); 65])]), "more than 64 ALPN protocols");
+    let mut longer = message(&[sni(b"a.b")]);
+    longer.push(0);
+    longer[3] += 1;
+    assert_malformed(&records(&longer, 9999), "bytes after the extensions");
     let past = "a length in the ClientHello points past its end";
     assert_malformed(&whole(&[b"\0\0\0\x09".to_vec()]), past);
     assert_malformed(&whole(&[extension(SERVER_NAME, b"\0\x05\0\0\x09a")]), past);

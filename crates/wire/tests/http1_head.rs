@@ -88,6 +88,7 @@ const TARGETS: &[(&str, [&str; 4])] = &[
     ("GET HTTP://t.test", ["t.test", "t.test", "/", ""]),
     ("GET http://t.test?b=/c", ["t.test", "t.test", "/", "b=/c"]),
     ("GET http://good.test@evil.test/a@b", ["evil.test", "evil.test", "/a@b", ""]),
+    ("GET http://a@b@evil.test/", ["evil.test", "evil.test", "/", ""]),
     ("GET http://[::1]:80/a", ["[::1]", "[::1]:80", "/a", ""]),
     ("GET ws+unix://t/a", ["t", "t", "/a", ""]),
     ("GET /?u=http://x/", ["h", "h:1", "/", "u=http://x/"]),

@@ -230,6 +230,14 @@ fn smuggled_fields_are_refused() {
 }
 
 #[test]
+fn a_method_is_at_most_64_bytes() {
+    let head = |length: usize| format!("{} / HTTP/1.0\r\n\r\n", "A".repeat(length));
+    let parse = |head: &str| RequestHead::default().parse(head.as_bytes(), &Limits::default());
+    assert_eq!(parse(&head(64)), Ok(Some(head(64).len())));
+    assert_refused(parse(&head(65)), Syntax("a method of more than 64 bytes"), &head(65));
+}
+
+#[test]
 fn the_same_fields_are_refused_in_a_response() {
     for &(fields, expected) in FIELDS {
         if expected == TWO_HOSTS {

@@ -148,6 +148,7 @@ const SERVERS: &[(&[u8], Server)] = &[
     (b"\0\0\0\x04\0\0\0\0", Server::Incomplete), (b"\0\0\0\x04\0\0\0\0\0", Server::Http2Settings),
     (b"\0\0\x12\x04\0\x80\0\0\0", Server::Http2Settings),
     (b"\0\0\0\x04\x01\0\0\0\0", Server::Other), (b"\0\0\x05\x04\0\0\0\0\0", Server::Other),
+    (b"\0\0\x09\x04\0\0\0\0\0", Server::Other), (b"\x02\0\0\0\xff", Server::Other),
     (b"\0\0\x06\x04\0\0\0\0\x01", Server::Other), (b"\0\x40\x02\x04\0\0\0\0\0", Server::Other),
     (b"\0\0\x06\x08\0\0\0\0\0", Server::Other),
     (b"\x17\0\0\0\xff\x10\x04Too many connections", Server::Mysql), (b"\x4a\0\0\0\x09", Server::Incomplete),

@@ -156,8 +156,9 @@ pub(super) fn read(
     let mut at = from;
     let mut push = |header: &httparse::Header<'_>| {
         let name = Span::new(at, at + header.name.len());
-        let end = memchr(b'\n', &bytes[at..to]).map_or(to, |lf| at + lf + 1);
-        let value = trimmed(bytes, name.range().end + 1, end - 2);
+        let value_start = after_ows(bytes, name.range().end + ":".len());
+        let value = Span::new(value_start, value_start + header.value.len());
+        let end = after_ows(bytes, value.range().end) + "\r\n".len();
         fields.push(Field { line: Span::new(at, end), name, value, known: Known::of(name.of(bytes)) });
         at = end;
     };
@@ -181,15 +182,9 @@ fn validate<const N: usize>(block: &[u8], push: impl FnMut(&httparse::Header<'_>
     }
 }
 
-/// The span of `bytes[from..to]` without the white space at both ends.
-fn trimmed(bytes: &[u8], mut from: usize, mut to: usize) -> Span {
-    while from < to && is_ows(bytes[from]) {
-        from += 1;
-    }
-    while from < to && is_ows(bytes[to - 1]) {
-        to -= 1;
-    }
-    Span::new(from, to)
+/// The first place from `at` on without white space.
+fn after_ows(bytes: &[u8], at: usize) -> usize {
+    bytes[at..].iter().position(|&b| !is_ows(b)).map_or(bytes.len(), |length| at + length)
 }
 
 /// Why httparse refused these field lines: it says only name or value, and a person wants to know more.
