@@ -1,0 +1,65 @@
+//! A bounded map for what is learnt about addresses.
+//!
+//! Two generations: entries go into the young one; when it is full it becomes the old one, and the old one is
+//! forgotten. What is used moves to the young one again. That is a cheap approximation of "least recently used"
+//! without a list: every operation is a hash lookup or two, and never more than `capacity` entries are held.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+
+#[derive(Debug)]
+pub(crate) struct Bounded<K, V> {
+    half: usize,
+    young: HashMap<K, V>,
+    old: HashMap<K, V>,
+}
+
+impl<K: Eq + Hash + Clone, V: Clone> Bounded<K, V> {
+    /// A map that never holds more than `capacity` entries.
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self { half: (capacity / 2).max(1), young: HashMap::new(), old: HashMap::new() }
+    }
+
+    pub(crate) fn get(&mut self, key: &K) -> Option<V> {
+        if let Some(value) = self.young.get(key) {
+            return Some(value.clone());
+        }
+        let value = self.old.remove(key)?;
+        self.insert(key.clone(), value.clone());
+        Some(value)
+    }
+
+    pub(crate) fn insert(&mut self, key: K, value: V) {
+        if self.young.len() >= self.half && !self.young.contains_key(&key) {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.old.remove(&key);
+        self.young.insert(key, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn never_holds_more_than_its_capacity() {
+        let mut map = Bounded::new(8);
+        for key in 0..1000 {
+            map.insert(key, key);
+            assert!(map.young.len() + map.old.len() <= 8);
+        }
+        assert_eq!(map.get(&999), Some(999));
+        assert_eq!(map.get(&0), None);
+    }
+
+    #[test]
+    fn keeps_what_is_used() {
+        let mut map = Bounded::new(8);
+        map.insert("kept", 1);
+        for key in ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"] {
+            map.insert(key, 0);
+            assert_eq!(map.get(&"kept"), Some(1), "{key}");
+        }
+    }
+}

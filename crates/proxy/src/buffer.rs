@@ -1,0 +1,132 @@
+//! Bytes on their way from one socket to another.
+//!
+//! A buffer takes memory only while bytes stand in it: a leg that waits holds none. It starts at 16 KiB, which
+//! holds nearly every head and small answer, and grows to 64 KiB while a sender fills it at every read.
+
+use std::io;
+
+use tokio::io::AsyncReadExt;
+use tokio::net::tcp::ReadHalf;
+
+const SMALL: usize = 16 * 1024;
+const LARGE: usize = 64 * 1024;
+
+/// Bytes that were read and not yet written on, in order.
+#[derive(Debug, Default)]
+pub(crate) struct Buffer {
+    data: Vec<u8>,
+    start: usize,
+    /// The last read filled all the room there was: the sender has more.
+    full: bool,
+}
+
+impl Buffer {
+    /// The bytes that wait.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.data[self.start..]
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.data.len() - self.start
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Forgets the first `count` bytes, which were written on.
+    pub(crate) fn consume(&mut self, count: usize) {
+        self.start += count;
+        debug_assert!(self.start <= self.data.len());
+        if self.start == self.data.len() {
+            self.data.clear();
+            self.start = 0;
+        }
+    }
+
+    /// Reads once and appends; 0 means that the sender has ended. Memory is taken when something is there to read,
+    /// and given back when an empty buffer has to wait. Cancelling loses nothing.
+    pub(crate) async fn fill(&mut self, source: &mut ReadHalf<'_>) -> io::Result<usize> {
+        tokio::select! {
+            biased;
+            ready = source.readable() => ready?,
+            () = std::future::ready(()) => {
+                self.release();
+                source.readable().await?;
+            }
+        }
+        self.make_room();
+        let count = source.read_buf(&mut self.data).await?;
+        self.full = self.data.len() == self.data.capacity();
+        Ok(count)
+    }
+
+    /// Gives the memory back if nothing waits.
+    pub(crate) fn release(&mut self) {
+        if self.is_empty() {
+            *self = Self::default();
+        }
+    }
+
+    fn make_room(&mut self) {
+        if self.start > 0 && self.data.capacity() - self.data.len() < SMALL / 4 {
+            self.data.drain(..self.start);
+            self.start = 0;
+        }
+        if self.data.len() == self.data.capacity() || self.data.is_empty() {
+            let step = if self.full { LARGE } else { SMALL };
+            self.data.reserve_exact(step);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::{TcpListener, TcpStream};
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (client, accepted) =
+            tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        (client.unwrap(), accepted.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn keeps_order_through_partial_consumption() {
+        let (mut reader, mut writer) = pair().await;
+        let sent: Vec<u8> = (0..300_000u32).map(|n| (n % 251) as u8).collect();
+        let copy = sent.clone();
+        let write = tokio::spawn(async move { writer.write_all(&copy).await });
+        let mut buffer = Buffer::default();
+        let mut got = Vec::new();
+        while buffer.fill(&mut reader.split().0).await.unwrap() > 0 {
+            let some = buffer.len().div_ceil(2);
+            got.extend_from_slice(&buffer.bytes()[..some]);
+            buffer.consume(some);
+        }
+        got.extend_from_slice(buffer.bytes());
+        write.await.unwrap().unwrap();
+        assert!(got == sent);
+    }
+
+    #[tokio::test]
+    async fn holds_no_memory_while_it_waits() {
+        let (mut reader, mut writer) = pair().await;
+        let mut buffer = Buffer::default();
+        let mut half = reader.split().0;
+        tokio::select! {
+            biased;
+            _ = buffer.fill(&mut half) => unreachable!("nothing was sent"),
+            () = std::future::ready(()) => {}
+        }
+        assert_eq!(buffer.data.capacity(), 0);
+        writer.write_all(b"x").await.unwrap();
+        buffer.fill(&mut half).await.unwrap();
+        assert!(buffer.data.capacity() > 0);
+        buffer.consume(1);
+        buffer.release();
+        assert_eq!(buffer.data.capacity(), 0);
+    }
+}

@@ -1,0 +1,119 @@
+//! A connection for an attempt: the flow's own, one of the pool, the early dial, or a new one.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use dragoman_policy::Failure;
+use dragoman_telemetry::Cause;
+use dragoman_wire::http1::BodyReader;
+
+use super::attempt::Failed;
+use super::exchange::Plan;
+use super::{Connection, Kept};
+use crate::leg::Leg;
+use crate::upstream::dial::{DialFailed, dial};
+use crate::upstream::pool::PoolKey;
+
+/// A connection that an attempt goes out on.
+pub(super) struct Upstream {
+    pub(super) leg: Leg,
+    pub(super) endpoint: SocketAddr,
+    /// It came out of the pool.
+    pub(super) reused: bool,
+}
+
+impl Connection<'_> {
+    /// A connection to `endpoint`. `fresh`: not one of the pool.
+    pub(super) async fn connect(
+        &mut self,
+        plan: &Plan,
+        endpoint: SocketAddr,
+        fresh: bool,
+    ) -> Result<Upstream, Failed> {
+        if let Some(leg) = self.take_kept(plan, endpoint) {
+            return Ok(Upstream { leg, endpoint, reused: false });
+        }
+        let pooled = plan.destination.pool.is_some() && !fresh;
+        if pooled && let Some(leg) = self.take_pooled(plan, endpoint) {
+            self.early.discard();
+            return Ok(Upstream { leg, endpoint, reused: true });
+        }
+        match self.early.take(endpoint).await {
+            // What a server says unasked (an idle 408) is not the answer to this request.
+            Some(Ok(leg)) if !leg.buf.is_empty() => leg.close(),
+            Some(Ok(leg)) => return Ok(Upstream { leg, endpoint, reused: false }),
+            Some(Err(failed)) => return Err(not_connected(failed)),
+            None => {}
+        }
+        self.dial(plan, endpoint).await
+    }
+
+    async fn dial(&mut self, plan: &Plan, endpoint: SocketAddr) -> Result<Upstream, Failed> {
+        let mut limit = plan.destination.connect_timeout;
+        let remaining = plan.deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let whole = remaining.filter(|remaining| *remaining < limit);
+        limit = whole.unwrap_or(limit);
+        match dial(self.shared, plan.destination.index, endpoint, limit).await {
+            Ok(leg) => Ok(Upstream { leg, endpoint, reused: false }),
+            Err(failed) if failed.cause == Cause::ConnectTimeout && whole.is_some() => {
+                Err(Failed::here(Cause::Timeout, &*failed.detail))
+            }
+            Err(failed) => Err(not_connected(failed)),
+        }
+    }
+
+    /// The connection that lives with this flow, if it is the right one and still open.
+    fn take_kept(&mut self, plan: &Plan, endpoint: SocketAddr) -> Option<Leg> {
+        let kept = self.kept.take()?;
+        let right = kept.endpoint == endpoint && kept.destination == plan.destination.index;
+        if right && dragoman_net::is_still_open(kept.leg.stream()) {
+            return Some(kept.leg);
+        }
+        kept.leg.close();
+        None
+    }
+
+    fn take_pooled(&self, plan: &Plan, endpoint: SocketAddr) -> Option<Leg> {
+        let repeatable = plan.is_idempotent || plan.has_idempotency_key;
+        let stream = self.shared.pool.take(&key(plan, endpoint), repeatable, Instant::now())?;
+        self.shared.telemetry.destination(plan.destination.index).connection_reused();
+        Some(Leg::new(stream))
+    }
+
+    /// Keeps a connection for the next exchange: in the pool, or for this flow alone.
+    pub(super) fn keep(&mut self, plan: &Plan, upstream: Upstream) {
+        match &plan.destination.pool {
+            Some(params) => {
+                if let Some(stream) = upstream.leg.into_stream() {
+                    self.shared.pool.put(&key(plan, upstream.endpoint), stream, params, Instant::now());
+                }
+            }
+            None => {
+                let (endpoint, destination) = (upstream.endpoint, plan.destination.index);
+                self.kept = Some(Kept { leg: upstream.leg, endpoint, destination });
+            }
+        }
+    }
+
+    /// Keeps the connection of an answer that is not passed on, if all of that answer has come already.
+    pub(super) fn recycle(&mut self, plan: &Plan, mut upstream: Upstream, length: usize, method: &str) {
+        let response = &self.scratch.response;
+        upstream.leg.buf.consume(length);
+        let mut reader = BodyReader::new(response.body_for(method));
+        let all = reader.advance(upstream.leg.buf.bytes()).is_ok_and(|count| count == upstream.leg.buf.len());
+        if all && reader.is_done() && response.keeps_alive() && plan.upstream_keeps_alive {
+            upstream.leg.buf.consume(upstream.leg.buf.len());
+            self.keep(plan, upstream);
+        } else {
+            upstream.leg.close();
+        }
+    }
+}
+
+fn key(plan: &Plan, endpoint: SocketAddr) -> PoolKey {
+    PoolKey { endpoint, destination: plan.destination.index }
+}
+
+fn not_connected(failed: DialFailed) -> Failed {
+    Failed::there(failed.cause, Some(failed.detail), Failure::Connect)
+}

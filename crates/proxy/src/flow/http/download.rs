@@ -1,0 +1,168 @@
+//! The response on its way to the app, while the rest of the request may still go the other way.
+
+use std::io::{self, IoSlice};
+
+use dragoman_telemetry::{Cause, ExchangeRecord};
+use dragoman_wire::http1::{BadBody, Body, BodyReader};
+use tokio::io::AsyncWriteExt;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+
+use super::attempt::{Failed, Limit, app_failed, passed, shut_down, upstream_failed};
+use super::upload::{Step, Upload};
+use crate::buffer::Buffer;
+use crate::leg::Leg;
+
+/// A response on its way. Its head stands rewritten in `head`, or as it came at the front of the upstream's
+/// buffer, where `ready` counts it in.
+#[derive(Debug)]
+pub(super) struct Download<'a> {
+    head: &'a [u8],
+    reader: BodyReader,
+    ready: usize,
+    /// The upstream has ended: what is ready is the last.
+    ended: bool,
+}
+
+enum Progress {
+    Wrote(usize),
+    Read,
+    AppBroke(io::Error),
+    UpstreamBroke(io::Error),
+    Torn,
+    Bad(BadBody),
+}
+
+impl<'a> Download<'a> {
+    /// A response whose head of `length` bytes stands at the front of `upstream` and is forwarded as `rewritten`, or
+    /// as it is where that is `None`.
+    ///
+    /// # Errors
+    /// The body is malformed.
+    pub(super) fn new(
+        upstream: &mut Buffer,
+        length: usize,
+        rewritten: Option<&'a [u8]>,
+        body: Body,
+    ) -> Result<Self, BadBody> {
+        let mut reader = BodyReader::new(body);
+        let rest = reader.advance(&upstream.bytes()[length..])?;
+        let (head, ready) = match rewritten {
+            Some(head) => {
+                upstream.consume(length);
+                (head, rest)
+            }
+            None => (&[][..], length + rest),
+        };
+        Ok(Self { head, reader, ready, ended: false })
+    }
+
+    /// Whether everything was written to the app.
+    pub(super) fn is_done(&self) -> bool {
+        (self.reader.is_done() || self.ended) && self.ready == 0 && self.head.is_empty()
+    }
+
+    /// Whether the end was told by framing, so that the connection can carry another exchange.
+    pub(super) fn ended_by_framing(&self) -> bool {
+        self.reader.is_done()
+    }
+
+    async fn step(&mut self, from: &mut ReadHalf<'_>, buf: &mut Buffer, to: &mut WriteHalf<'_>) -> Progress {
+        if !self.head.is_empty() || self.ready > 0 {
+            let parts = [IoSlice::new(self.head), IoSlice::new(&buf.bytes()[..self.ready])];
+            return match to.write_vectored(&parts).await {
+                Ok(count) => {
+                    self.book(count, buf);
+                    Progress::Wrote(count)
+                }
+                Err(error) => Progress::AppBroke(error),
+            };
+        }
+        match buf.fill(from).await {
+            Ok(0) if self.reader.may_end_at_close() => {
+                self.ended = true;
+                Progress::Read
+            }
+            Ok(0) => Progress::Torn,
+            Ok(_) => match self.reader.advance(buf.bytes()) {
+                Ok(count) => {
+                    self.ready = count;
+                    Progress::Read
+                }
+                Err(bad) => Progress::Bad(bad),
+            },
+            Err(error) => Progress::UpstreamBroke(error),
+        }
+    }
+
+    fn book(&mut self, count: usize, buf: &mut Buffer) {
+        let of_head = count.min(self.head.len());
+        self.head = &self.head[of_head..];
+        buf.consume(count - of_head);
+        self.ready -= count - of_head;
+    }
+}
+
+/// Forwards the response to its end. The rest of the request goes on meanwhile.
+///
+/// # Errors
+/// The head may have been forwarded: whatever is wrong now can only be told by how the connection ends.
+pub(super) async fn forward(
+    app: &mut Leg,
+    upstream: &mut Leg,
+    upload: &mut Upload<'_>,
+    download: &mut Download<'_>,
+    until: Option<Limit>,
+    record: &mut ExchangeRecord,
+) -> Result<(), Failed> {
+    while !download.is_done() {
+        let (app_stream, app_buf) = app.parts();
+        let (upstream_stream, upstream_buf) = upstream.parts();
+        let (mut app_read, mut app_write) = app_stream.split();
+        let (mut upstream_read, mut upstream_write) = upstream_stream.split();
+        tokio::select! {
+            biased;
+            progress = download.step(&mut upstream_read, upstream_buf, &mut app_write) => match progress {
+                Progress::Wrote(count) => record.bytes_to_app += count as u64,
+                Progress::Read => {}
+                Progress::AppBroke(error) => return Err(app_failed(&error)),
+                Progress::UpstreamBroke(error) => return Err(upstream_failed(&error)),
+                Progress::Torn => return Err(Failed::here(Cause::UpstreamClosed, "closed in the response body")),
+                Progress::Bad(bad) => return Err(Failed::here(Cause::BadResponse, bad.0)),
+            },
+            step = upload.step(&mut app_read, app_buf, &mut upstream_write) => match step {
+                Step::Wrote(fresh) => record.bytes_from_app += fresh as u64,
+                // The answer is here: an upload that breaks now, or breaks the rules, just ends.
+                Step::Read | Step::UpstreamBroke(_) => {}
+                Step::AppEnded => shut_down(upstream).await,
+                Step::AppBroke(error) => return Err(app_failed(&error)),
+                Step::Bad(bad) => return Err(Failed::here(Cause::BadRequest, bad.0)),
+            },
+            limit = passed(until) => return Err(Failed::here(limit.cause, "in the response body")),
+        }
+    }
+    Ok(())
+}
+
+/// Lets the rest of a request go up after its answer was complete, as long as the server takes it.
+pub(super) async fn finish_upload(
+    app: &mut Leg,
+    upstream: &mut Leg,
+    upload: &mut Upload<'_>,
+    record: &mut ExchangeRecord,
+) {
+    while !upload.is_done() && !upload.is_broken() && !upload.app_has_ended() {
+        let (app_stream, app_buf) = app.parts();
+        let (upstream_stream, upstream_buf) = upstream.parts();
+        let (mut app_read, _) = app_stream.split();
+        let (mut upstream_read, mut upstream_write) = upstream_stream.split();
+        tokio::select! {
+            step = upload.step(&mut app_read, app_buf, &mut upstream_write) => match step {
+                Step::Wrote(fresh) => record.bytes_from_app += fresh as u64,
+                Step::Read => {}
+                Step::AppEnded | Step::AppBroke(_) | Step::UpstreamBroke(_) | Step::Bad(_) => return,
+            },
+            // The server has nothing more to say: bytes or an end mean that it wants no more either.
+            _ = upstream_buf.fill(&mut upstream_read), if upstream_buf.is_empty() => return,
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! An HTTP/1 flow: exchanges, one after the other, on one connection of the app.
+
+mod answer;
+mod attempt;
+mod connect;
+mod download;
+mod exchange;
+mod request;
+mod respond;
+mod upload;
+
+use std::sync::Arc;
+
+use dragoman_config::Destination;
+use dragoman_net::OrigDst;
+use dragoman_telemetry::{ExchangeRecord, FlowRecord};
+use dragoman_wire::http1::{Limits, RequestHead, ResponseHead};
+
+use super::early::Early;
+use super::relay::{Moved, relay};
+use crate::leg::Leg;
+use crate::shared::Shared;
+
+/// How an HTTP flow ends.
+#[derive(Debug)]
+enum End {
+    /// Everything was said.
+    Close,
+    /// The last answer was given while the app may still be sending.
+    Linger,
+    /// What the app got is not whole, and it must notice.
+    Reset,
+    /// What follows is no longer HTTP: bytes both ways.
+    Tunnel(Leg),
+}
+
+/// An upstream connection that lives and dies with the flow.
+#[derive(Debug)]
+struct Kept {
+    leg: Leg,
+    endpoint: std::net::SocketAddr,
+    destination: usize,
+}
+
+/// The state of an HTTP flow between and during its exchanges.
+struct Connection<'a> {
+    shared: &'a Arc<Shared>,
+    flow: &'a mut FlowRecord,
+    original: OrigDst,
+    app: Leg,
+    early: Early,
+    kept: Option<Kept>,
+    /// The destination of the last exchange, and the host that it was for.
+    target: Option<(String, Arc<Destination>)>,
+    limits: Limits,
+    scratch: Scratch,
+}
+
+/// Storage that exchanges use again, one after the other.
+struct Scratch {
+    request: RequestHead,
+    response: ResponseHead,
+    outgoing: Vec<u8>,
+    incoming: Vec<u8>,
+    record: ExchangeRecord,
+}
+
+/// Serves an HTTP/1 flow to its end.
+pub(super) async fn serve(
+    shared: &Arc<Shared>,
+    app: Leg,
+    early: Early,
+    original: OrigDst,
+    flow: &mut FlowRecord,
+) {
+    let proxy = &shared.config.proxy;
+    let mut connection = Connection {
+        shared,
+        original,
+        app,
+        early,
+        kept: None,
+        target: None,
+        limits: Limits { head_bytes: proxy.max_head_bytes, headers: proxy.max_headers },
+        scratch: Scratch::new(shared),
+        flow,
+    };
+    let end = loop {
+        if let Err(end) = connection.wait().await {
+            break end;
+        }
+        // Boxed: the future of an exchange is many times the size of one that waits.
+        if let Err(end) = Box::pin(connection.exchange()).await {
+            break end;
+        }
+    };
+    connection.end(end).await;
+}
+
+impl Scratch {
+    fn new(shared: &Shared) -> Self {
+        Self {
+            request: RequestHead::default(),
+            response: ResponseHead::default(),
+            outgoing: Vec::new(),
+            incoming: Vec::new(),
+            record: ExchangeRecord::new(&shared.telemetry),
+        }
+    }
+}
+
+impl Connection<'_> {
+    /// Waits for the first bytes of the next request.
+    async fn wait(&mut self) -> Result<(), End> {
+        if !self.app.buf.is_empty() {
+            return Ok(());
+        }
+        if self.shared.drain.has_begun() {
+            return Err(End::Close);
+        }
+        tokio::select! {
+            biased;
+            read = self.app.fill() => match read {
+                Ok(1..) => Ok(()),
+                Ok(0) => Err(End::Close),
+                // Between two exchanges nothing is lost; the upstream learns of it as it is dropped.
+                Err(_) => Err(End::Reset),
+            },
+            read = upstream_spoke(&mut self.kept) => Err(self.pass_on(read).await),
+            () = self.shared.drain.begun() => Err(End::Close),
+        }
+    }
+
+    /// The server of an unshared connection says something, or ends it, between two exchanges. As without us, the
+    /// app gets what it said, and then the end.
+    async fn pass_on(&mut self, read: std::io::Result<usize>) -> End {
+        let Some(kept) = &mut self.kept else { return End::Close };
+        match read {
+            Ok(_) => {
+                let _ = self.app.write_all(kept.leg.buf.bytes()).await;
+                End::Close
+            }
+            Err(_) => End::Reset,
+        }
+    }
+
+    async fn end(mut self, end: End) {
+        self.early.discard();
+        let kept = self.kept.take();
+        match end {
+            End::Close => {
+                self.app.close();
+                if let Some(kept) = kept {
+                    kept.leg.close();
+                }
+            }
+            End::Linger => self.app.close_lingering().await,
+            End::Reset => self.app.reset().await,
+            End::Tunnel(upstream) => {
+                let moved =
+                    Moved { from_app: &mut self.flow.bytes_from_app, to_app: &mut self.flow.bytes_to_app };
+                if let Err(broken) = relay(self.app, upstream, moved).await {
+                    self.flow.fail(broken.cause, broken.detail);
+                }
+            }
+        }
+    }
+}
+
+/// Returns when the server of an idle, unshared connection speaks or ends.
+async fn upstream_spoke(kept: &mut Option<Kept>) -> std::io::Result<usize> {
+    match kept {
+        Some(kept) => kept.leg.fill().await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,318 @@
+//! The request head as it goes upstream: the app's own bytes, with policy's fields added or replaced and the
+//! hop-by-hop ones handled.
+
+use dragoman_config::HeaderRules;
+use dragoman_policy::Random;
+use dragoman_wire::http1::{Field, Known, RequestHead, list};
+use dragoman_wire::trace::{
+    B3Fields, TraceContext, parse_b3_multi, parse_b3_single, parse_traceparent, write_b3_multi,
+    write_b3_single, write_traceparent,
+};
+
+use crate::shared::with_random;
+
+/// What of the connection's own fields is not passed on.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct HopByHop {
+    /// The app closes after this exchange, the upstream connection goes back to the pool.
+    pub(super) strip_close: bool,
+    /// An upgrade to HTTP/2 would take the flow out of the reach of policy.
+    pub(super) strip_h2c: bool,
+}
+
+/// Appends the head, whose bytes `head` was parsed from, with its final empty line. Returns the request id that it
+/// carries, if any, as it stands in `out`.
+pub(super) fn write_head(
+    out: &mut Vec<u8>,
+    head: &RequestHead,
+    bytes: &[u8],
+    rules: &HeaderRules,
+    hop: HopByHop,
+) -> Option<std::ops::Range<usize>> {
+    let trace = rules.trace.then(|| Trace::read(head, bytes));
+    let h2c = hop.strip_h2c && upgrades_to_h2c(head, bytes);
+    let rewrites_connection = h2c || hop.strip_close && head.connection().close;
+    head.copy_without(out, bytes, |field| match field.known {
+        Known::Connection => rewrites_connection,
+        Known::Upgrade | Known::Http2Settings => h2c,
+        known => {
+            trace.as_ref().is_some_and(|trace| trace.replaces(known)) || rules_replace(rules, field, bytes)
+        }
+    });
+    if rewrites_connection {
+        write_connection(out, head, bytes, hop.strip_close, h2c);
+    }
+    if h2c {
+        write_other_upgrades(out, head, bytes);
+    }
+    if let Some(trace) = &trace {
+        trace.write(out);
+    }
+    for (name, value) in &rules.set {
+        write_field(out, name, value.as_bytes());
+    }
+    let id = match head.find(Known::XRequestId) {
+        Some(field) => find_value(out, field.value.of(bytes)),
+        None if rules.request_id => Some(write_request_id(out)),
+        None => None,
+    };
+    out.extend_from_slice(b"\r\n");
+    id
+}
+
+fn rules_replace(rules: &HeaderRules, field: &Field, bytes: &[u8]) -> bool {
+    if rules.set.is_empty() && rules.remove.is_empty() {
+        return false;
+    }
+    let name = field.name.of(bytes);
+    let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
+    rules.set.iter().any(|(set, _)| is(set)) || rules.remove.iter().any(|removed| is(removed))
+}
+
+fn write_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    for part in [name.as_bytes(), b": ", value, b"\r\n"] {
+        out.extend_from_slice(part);
+    }
+}
+
+/// The first place of `value` in what was written: the head is short, and only the log wants it.
+fn find_value(out: &[u8], value: &[u8]) -> Option<std::ops::Range<usize>> {
+    if value.is_empty() {
+        return None;
+    }
+    let start = out.windows(value.len()).position(|window| window == value)?;
+    Some(start..start + value.len())
+}
+
+/// A random identifier in the form of a version 4 UUID (RFC 9562).
+fn write_request_id(out: &mut Vec<u8>) -> std::ops::Range<usize> {
+    let (high, low) = with_random(|random| (random.next_u64(), random.next_u64()));
+    let high = high & !0xf000 | 0x4000;
+    let low = low & !(0b11 << 62) | 0b10 << 62;
+    out.extend_from_slice(b"x-request-id: ");
+    let start = out.len();
+    for (index, nibble) in
+        (0..16).map(|n| high >> (60 - 4 * n)).chain((0..16).map(|n| low >> (60 - 4 * n))).enumerate()
+    {
+        if matches!(index, 8 | 12 | 16 | 20) {
+            out.push(b'-');
+        }
+        out.push(b"0123456789abcdef"[(nibble & 0xf) as usize]);
+    }
+    let id = start..out.len();
+    out.extend_from_slice(b"\r\n");
+    id
+}
+
+fn upgrades_to_h2c(head: &RequestHead, bytes: &[u8]) -> bool {
+    head.fields()
+        .iter()
+        .filter(|field| field.known == Known::Upgrade)
+        .any(|field| list(field.value.of(bytes)).any(|token| token.eq_ignore_ascii_case(b"h2c")))
+}
+
+/// The items of every field of that name, but those that `drop` names, on one line; no line if none is left.
+fn write_list(
+    out: &mut Vec<u8>,
+    head: &RequestHead,
+    bytes: &[u8],
+    (known, name): (Known, &str),
+    drop: impl Fn(&[u8]) -> bool,
+) {
+    let kept: Vec<&[u8]> = head
+        .fields()
+        .iter()
+        .filter(|field| field.known == known)
+        .flat_map(|field| list(field.value.of(bytes)))
+        .filter(|item| !drop(item))
+        .collect();
+    if !kept.is_empty() {
+        write_field(out, name, &kept.join(&b", "[..]));
+    }
+}
+
+fn write_connection(out: &mut Vec<u8>, head: &RequestHead, bytes: &[u8], strip_close: bool, h2c: bool) {
+    let others = h2c && has_other_upgrades(head, bytes);
+    write_list(out, head, bytes, (Known::Connection, "Connection"), |item| {
+        let is = |name: &[u8]| item.eq_ignore_ascii_case(name);
+        strip_close && is(b"close") || h2c && (is(b"http2-settings") || is(b"upgrade") && !others)
+    });
+}
+
+fn has_other_upgrades(head: &RequestHead, bytes: &[u8]) -> bool {
+    head.fields()
+        .iter()
+        .filter(|field| field.known == Known::Upgrade)
+        .any(|field| list(field.value.of(bytes)).any(|token| !token.eq_ignore_ascii_case(b"h2c")))
+}
+
+fn write_other_upgrades(out: &mut Vec<u8>, head: &RequestHead, bytes: &[u8]) {
+    write_list(out, head, bytes, (Known::Upgrade, "Upgrade"), |token| token.eq_ignore_ascii_case(b"h2c"));
+}
+
+/// The trace that a request belongs to, seen from dragoman's span.
+enum Trace {
+    W3c(TraceContext),
+    B3Single(Vec<u8>),
+    B3Multi(Vec<u8>),
+    /// The app began a trace that cannot be read, or none: a new one begins.
+    New(TraceContext),
+}
+
+impl Trace {
+    fn read(head: &RequestHead, bytes: &[u8]) -> Self {
+        let value = |known| head.find(known).map(|field| field.value.of(bytes));
+        let span_id = with_random(Random::next_u64).max(1);
+        if let Some(context) = value(Known::Traceparent).and_then(parse_traceparent) {
+            return Self::W3c(context.child(span_id));
+        }
+        if let Some(b3) = value(Known::B3).and_then(parse_b3_single) {
+            let mut line = Vec::new();
+            write_b3_single(&b3.child(span_id), &mut line);
+            return Self::B3Single(line);
+        }
+        let fields = B3Fields {
+            trace_id: value(Known::XB3TraceId),
+            span_id: value(Known::XB3SpanId),
+            parent_span_id: value(Known::XB3ParentSpanId),
+            sampled: value(Known::XB3Sampled),
+            flags: value(Known::XB3Flags),
+        };
+        if let Some(b3) = parse_b3_multi(&fields) {
+            let mut lines = Vec::new();
+            write_b3_multi(&b3.child(span_id), &mut lines);
+            return Self::B3Multi(lines);
+        }
+        let trace_id =
+            with_random(|random| u128::from(random.next_u64()) << 64 | u128::from(random.next_u64()));
+        // A trace that is not sampled would stop every server behind us from recording its own part.
+        Self::New(TraceContext { trace_id: trace_id.max(1), span_id, sampled: true, random: true })
+    }
+
+    fn replaces(&self, known: Known) -> bool {
+        match self {
+            Self::W3c(_) => known == Known::Traceparent,
+            Self::B3Single(_) => known == Known::B3,
+            Self::B3Multi(_) => matches!(
+                known,
+                Known::XB3TraceId
+                    | Known::XB3SpanId
+                    | Known::XB3ParentSpanId
+                    | Known::XB3Sampled
+                    | Known::XB3Flags
+            ),
+            // A tracestate belongs to the traceparent that could not be read.
+            Self::New(_) => matches!(known, Known::Traceparent | Known::Tracestate),
+        }
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::W3c(context) | Self::New(context) => {
+                write_field(out, "traceparent", &write_traceparent(context));
+            }
+            Self::B3Single(value) => write_field(out, "b3", value),
+            Self::B3Multi(lines) => out.extend_from_slice(lines),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dragoman_wire::http1::Limits;
+
+    const NONE: HeaderRules =
+        HeaderRules { request_id: false, trace: false, set: Vec::new(), remove: Vec::new() };
+
+    fn written(request: &str, rules: &HeaderRules, hop: HopByHop) -> String {
+        let mut head = RequestHead::default();
+        let length = head.parse(request.as_bytes(), &Limits::default()).unwrap().unwrap();
+        assert_eq!(length, request.len());
+        let mut out = Vec::new();
+        write_head(&mut out, &head, request.as_bytes(), rules, hop);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn h1_a_head_without_policy_is_the_same_bytes() {
+        let request = "GET /a%2Fb;c/../d?x=%20 HTTP/1.1\r\nhOsT: a:80\r\nX-Dup: 1\r\nx-dup:   2 \r\nX-DUP:3\r\n\
+                       Connection: close, X-Hop\r\nUpgrade: h2c\r\n\r\n";
+        assert_eq!(written(request, &NONE, HopByHop::default()), request);
+    }
+
+    #[test]
+    fn rules_replace_and_remove_in_any_case() {
+        let rules = HeaderRules {
+            set: vec![("x-team".into(), "blue".into())],
+            remove: vec!["x-debug".into()],
+            ..NONE
+        };
+        let request = "GET / HTTP/1.1\r\nHost: a\r\nX-TEAM: red\r\nX-Debug: 1\r\nA: b\r\n\r\n";
+        let expected = "GET / HTTP/1.1\r\nHost: a\r\nA: b\r\nx-team: blue\r\n\r\n";
+        assert_eq!(written(request, &rules, HopByHop::default()), expected);
+    }
+
+    #[test]
+    fn close_is_kept_from_a_pooled_connection() {
+        let hop = HopByHop { strip_close: true, strip_h2c: false };
+        let request = "GET / HTTP/1.1\r\nHost: a\r\nConnection: X-Hop, Close\r\nX-Hop: 1\r\n\r\n";
+        let expected = "GET / HTTP/1.1\r\nHost: a\r\nX-Hop: 1\r\nConnection: X-Hop\r\n\r\n";
+        assert_eq!(written(request, &NONE, hop), expected);
+        let request = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        assert_eq!(written(request, &NONE, hop), "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    }
+
+    #[test]
+    fn an_upgrade_to_http2_is_stripped_and_no_other() {
+        let hop = HopByHop { strip_close: false, strip_h2c: true };
+        let request = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\
+                       HTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n";
+        assert_eq!(written(request, &NONE, hop), "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        let request = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c, websocket\r\n\r\n";
+        let expected = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+        assert_eq!(written(request, &NONE, hop), expected);
+        let request = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: TLS/1.2\r\n\r\n";
+        assert_eq!(written(request, &NONE, hop), request);
+    }
+
+    #[test]
+    fn a_request_id_is_added_only_where_there_is_none() {
+        let rules = HeaderRules { request_id: true, ..NONE };
+        let request = "GET / HTTP/1.1\r\nHost: a\r\nX-Request-ID: mine\r\n\r\n";
+        assert_eq!(written(request, &rules, HopByHop::default()), request);
+        let added = written("GET / HTTP/1.1\r\nHost: a\r\n\r\n", &rules, HopByHop::default());
+        let id = added.split("x-request-id: ").nth(1).unwrap().trim_end();
+        let shape: String = id.chars().map(|c| if c.is_ascii_hexdigit() { 'x' } else { c }).collect();
+        assert_eq!(shape, "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx");
+        assert_eq!(&id[14..15], "4");
+        assert!(matches!(&id[19..20], "8" | "9" | "a" | "b"));
+    }
+
+    #[test]
+    fn a_trace_is_continued_in_the_form_it_came_in() {
+        let rules = HeaderRules { trace: true, ..NONE };
+        let trace = |fields: &str| {
+            written(&format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n"), &rules, HopByHop::default())
+        };
+        let id = "4bf92f3577b34da6a3ce929d0e0e4736";
+        let w3c = trace(&format!("Traceparent: 00-{id}-00f067aa0ba902b7-01\r\ntracestate: a=b\r\n"));
+        assert_eq!(w3c.matches("raceparent").count(), 1);
+        assert!(w3c.contains(&format!("traceparent: 00-{id}-")) && w3c.contains("-01\r\n"), "{w3c}");
+        assert!(w3c.contains("tracestate: a=b") && !w3c.contains("00f067aa0ba902b7"), "{w3c}");
+
+        let b3 = trace(&format!("b3: {id}-00f067aa0ba902b7-1\r\n"));
+        assert!(b3.contains(&format!("b3: {id}-")) && b3.contains("-1-00f067aa0ba902b7\r\n"), "{b3}");
+        assert!(!b3.contains("traceparent"), "{b3}");
+
+        let multi =
+            trace(&format!("X-B3-TraceId: {id}\r\nX-B3-SpanId: 00f067aa0ba902b7\r\nX-B3-Sampled: 0\r\n"));
+        assert!(multi.contains("X-B3-ParentSpanId: 00f067aa0ba902b7\r\n"), "{multi}");
+        assert_eq!(multi.matches("X-B3-SpanId").count(), 1);
+
+        let new = trace("");
+        assert!(new.contains("traceparent: 00-"), "{new}");
+        let broken = trace("traceparent: 00-zz\r\ntracestate: a=b\r\n");
+        assert!(!broken.contains("zz") && !broken.contains("tracestate"), "{broken}");
+    }
+}

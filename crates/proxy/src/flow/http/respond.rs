@@ -1,0 +1,162 @@
+//! The end of an exchange: the server's response, or an answer of our own.
+
+use std::time::Duration;
+
+use dragoman_policy::Verdict;
+use dragoman_telemetry::{Cause, Effect, Outcome};
+
+use super::attempt::Failed;
+use super::connect::Upstream;
+use super::download::{Download, finish_upload, forward};
+use super::exchange::Plan;
+use super::upload::Upload;
+use super::{Connection, End, answer};
+use crate::upstream::state::{Pass, verdict};
+
+/// What an answer of our own must know about the request.
+#[derive(Clone, Copy)]
+pub(super) struct Answer {
+    keep_alive: bool,
+    to_head: bool,
+}
+
+impl Answer {
+    /// The last answer on this connection.
+    pub(super) const LAST: Self = Self { keep_alive: false, to_head: false };
+}
+
+impl Connection<'_> {
+    /// Passes the response on, whose head of `length` bytes stands in the upstream's buffer.
+    pub(super) async fn respond(
+        &mut self,
+        plan: &Plan,
+        mut upstream: Upstream,
+        length: usize,
+        upload: &mut Upload<'_>,
+        pass: Option<Pass>,
+    ) -> Result<(), End> {
+        let status = self.scratch.response.status();
+        let method = plan.method(upload.head());
+        let tunnel = status == 101 || plan.is_connect && (200..300).contains(&status);
+        let body = self.scratch.response.body_for(method);
+        let mut incoming = std::mem::take(&mut self.scratch.incoming);
+        incoming.clear();
+        let rewritten = self.rewrite(plan, &upstream, &mut incoming, tunnel).then_some(&*incoming);
+        let mut download = match Download::new(&mut upstream.leg.buf, length, rewritten, body) {
+            Ok(download) => download,
+            Err(bad) => {
+                let failed = Failed::here(Cause::BadResponse, bad.0);
+                self.conclude(pass, Some(&failed));
+                return self.give_up(plan, Some(upload), failed).await;
+            }
+        };
+        let record = &mut self.scratch.record;
+        record.status = Some(status);
+        if status >= 500 {
+            record.fail(Cause::UpstreamStatus, None);
+        }
+        let until = plan.whole_limit();
+        let result = forward(&mut self.app, &mut upstream.leg, upload, &mut download, until, record).await;
+        let by_framing = download.ended_by_framing();
+        self.scratch.incoming = incoming;
+        self.conclude(pass, result.as_ref().err());
+        if let Err(failed) = result {
+            return Err(self.tear(failed));
+        }
+        if tunnel {
+            return Err(End::Tunnel(upstream.leg));
+        }
+        if !upload.is_done() && status < 400 && self.scratch.response.keeps_alive() {
+            finish_upload(&mut self.app, &mut upstream.leg, upload, &mut self.scratch.record).await;
+        }
+        let whole = upload.is_done() && by_framing;
+        let server_keeps_alive = self.scratch.response.keeps_alive();
+        let reusable =
+            whole && server_keeps_alive && plan.upstream_keeps_alive && upstream.leg.buf.is_empty();
+        if reusable && !upload.app_has_ended() {
+            self.keep(plan, upstream);
+        } else {
+            upstream.leg.close();
+        }
+        match (upload.is_done(), whole && server_keeps_alive && plan.app_keeps_alive) {
+            (true, true) => Ok(()),
+            (true, false) => Err(End::Close),
+            (false, _) => Err(End::Linger),
+        }
+    }
+
+    /// The app asked for the end of its connection, the upstream connection was kept alive: says to the app what it
+    /// asked for. Whether the head in `out` is to be sent instead of the server's.
+    fn rewrite(&self, plan: &Plan, upstream: &Upstream, out: &mut Vec<u8>, tunnel: bool) -> bool {
+        let response = &self.scratch.response;
+        if plan.app_keeps_alive || !plan.upstream_keeps_alive || tunnel || response.connection().close {
+            return false;
+        }
+        response.copy_without(out, upstream.leg.buf.bytes(), |_| false);
+        out.extend_from_slice(b"Connection: close\r\n\r\n");
+        true
+    }
+
+    /// Tells breaker and metrics how the response ended, where its head said nothing against the endpoint.
+    fn conclude(&mut self, pass: Option<Pass>, failed: Option<&Failed>) {
+        let outcome = failed.map_or(Outcome::Success, |failed| failed.cause.outcome());
+        self.scratch.record.attempt_ended(outcome);
+        if let Some(pass) = pass {
+            pass.report(if failed.is_some() { verdict(outcome) } else { Verdict::Success });
+        }
+    }
+
+    /// After the head was forwarded, only the end of the connection can tell that something is wrong.
+    fn tear(&mut self, failed: Failed) -> End {
+        let closed = failed.cause == Cause::UpstreamClosed;
+        self.scratch.record.cause = None;
+        self.scratch.record.fail(failed.cause, failed.detail);
+        if closed { End::Close } else { End::Reset }
+    }
+
+    /// Ends an exchange that no server answered.
+    pub(super) async fn give_up(
+        &mut self,
+        plan: &Plan,
+        upload: Option<&mut Upload<'_>>,
+        failed: Failed,
+    ) -> Result<(), End> {
+        let Failed { cause, detail, retry_after, .. } = failed;
+        self.scratch.record.fail(cause, detail.clone());
+        if plan.destination.observe_only && cause.outcome() == Outcome::Failure {
+            return Err(if cause == Cause::UpstreamClosed { End::Close } else { End::Reset });
+        }
+        match cause.on_exchange() {
+            Some(Effect::Status(_)) => {}
+            _ if cause == Cause::AppClosed => return Err(End::Close),
+            _ => return Err(End::Reset),
+        }
+        let to_head = upload.as_ref().is_some_and(|upload| plan.method(upload.head()) == "HEAD");
+        let all_came = upload.is_some_and(|upload| upload.discard(&mut self.app.buf));
+        let keep_alive = all_came && plan.app_keeps_alive && cause != Cause::BadRequest;
+        self.answer(cause, detail.as_deref(), retry_after, Answer { keep_alive, to_head }).await;
+        match (keep_alive, all_came) {
+            (true, _) => Ok(()),
+            (false, true) => Err(End::Close),
+            (false, false) => Err(End::Linger),
+        }
+    }
+
+    /// Writes an answer of our own.
+    pub(super) async fn answer(
+        &mut self,
+        cause: Cause,
+        detail: Option<&str>,
+        retry_after: Option<Duration>,
+        about: Answer,
+    ) {
+        let out = &mut self.scratch.incoming;
+        out.clear();
+        let status = answer::write(out, cause, detail, retry_after, about.keep_alive, about.to_head);
+        // An app that is gone shows when it is read.
+        if self.app.write_all(out).await.is_ok() {
+            self.scratch.record.bytes_to_app += out.len() as u64;
+        }
+        self.scratch.record.status = Some(status);
+    }
+}

@@ -1,0 +1,98 @@
+//! A flow whose bytes are relayed as they are: connect, with retries while nothing has been sent, then relay.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use dragoman_config::Destination;
+use dragoman_net::OrigDst;
+use dragoman_policy::{Attempt, Decision, Failure, RetryParams, Verdict};
+use dragoman_telemetry::{Cause, FlowRecord};
+use tokio::time::sleep;
+
+use super::early::Early;
+use super::relay::{Moved, relay};
+use crate::leg::Leg;
+use crate::shared::{Shared, with_random};
+use crate::upstream::dial::{DialFailed, dial};
+use crate::upstream::state::{Endpoint, verdict};
+
+/// Serves an opaque flow to its end.
+pub(crate) async fn serve(
+    shared: &Arc<Shared>,
+    app: Leg,
+    mut early: Early,
+    original: OrigDst,
+    destination: &Arc<Destination>,
+    record: &mut FlowRecord,
+) {
+    let upstream = match connect(shared, &mut early, original, destination, record).await {
+        Ok(upstream) => upstream,
+        Err(failed) => return record.fail(failed.cause, failed.detail),
+    };
+    early.discard();
+    let moved = Moved { from_app: &mut record.bytes_from_app, to_app: &mut record.bytes_to_app };
+    if let Err(broken) = relay(app, upstream, moved).await {
+        record.fail(broken.cause, broken.detail);
+    }
+}
+
+/// A connection to an endpoint of the destination. Nothing has been sent, so every failure may be retried.
+async fn connect(
+    shared: &Arc<Shared>,
+    early: &mut Early,
+    original: OrigDst,
+    destination: &Arc<Destination>,
+    record: &mut FlowRecord,
+) -> Result<Leg, DialFailed> {
+    let retry = destination.policy.retry.as_ref();
+    loop {
+        let endpoint = shared.pick(destination, original, early.address());
+        let pass = endpoint.admit(Instant::now()).map_err(|retry_in| DialFailed {
+            cause: Cause::BreakerOpen,
+            detail: format!("{}: next probe in {retry_in:.1?}", endpoint.address),
+        })?;
+        record.connect_attempts += 1;
+        if let (1, Some(params)) = (record.connect_attempts, retry) {
+            endpoint.deposit(params, Instant::now());
+        }
+        record.endpoint = Some(endpoint.address);
+        let result = match early.take(endpoint.address).await {
+            Some(result) => result,
+            None => dial(shared, destination.index, endpoint.address, destination.connect_timeout).await,
+        };
+        let failed = match result {
+            Ok(leg) => {
+                // A probe of an opaque endpoint ends here: what the bytes mean is not ours to judge.
+                pass.report(Verdict::Success);
+                return Ok(leg);
+            }
+            Err(failed) => failed,
+        };
+        pass.report(verdict(failed.cause.outcome()));
+        let Some(params) = retry else { return Err(failed) };
+        match again(&endpoint, params, record.connect_attempts) {
+            Decision::Retry { wait, .. } => {
+                record.retried(failed.cause.as_str());
+                sleep(wait).await;
+            }
+            Decision::Stop(refusal) => {
+                record.refuse_retry(refusal.as_str());
+                return Err(failed);
+            }
+        }
+    }
+}
+
+fn again(endpoint: &Endpoint, params: &RetryParams, made: u32) -> Decision {
+    let attempt = Attempt {
+        made,
+        failure: Failure::Connect,
+        wrote: false,
+        method: "",
+        has_idempotency_key: false,
+        replayable: true,
+        retry_after: None,
+        remaining: None,
+    };
+    with_random(|random| endpoint.decide(params, &attempt, Instant::now(), random))
+}

@@ -1,0 +1,173 @@
+//! What does this flow speak? Decided by whoever speaks first, never by silence.
+//!
+//! The app's bytes are read as they come, while the original destination is dialled ([`super::early`]). The app's
+//! first bytes decide as soon as they are unmistakable. If the server speaks first, its bytes decide, unless they
+//! are those that an HTTP server may send unasked (an early SETTINGS frame, an idle 408): these are held until the
+//! app speaks.
+//!
+//! Two limits keep a flow from hanging, and neither judges a silent app. Bytes that could still become an HTTP
+//! request with an unknown method, and nothing more, are relayed as opaque when the app has waited three seconds
+//! for an answer to them: a protocol with short words and no line ends must work. And what is unmistakable but
+//! never completed is given the same time as a request head.
+
+use dragoman_config::Protocol as Declared;
+use dragoman_telemetry::{Cause, Protocol};
+use dragoman_wire::{Client, Hello, Likely, Server, client, client_hello, server};
+use std::future::pending;
+use std::time::Duration;
+use tokio::time::{Instant, sleep_until};
+
+use super::Redirected;
+use super::early::{Early, News};
+use super::relay::app_cause;
+use crate::leg::Leg;
+use crate::shared::Shared;
+use crate::upstream::learnt::First;
+
+/// How long the app may wait for an answer to bytes that might still become HTTP with an unknown method.
+const UNKNOWN_WAIT: Duration = Duration::from_secs(3);
+
+/// How long a failed early dial waits for a silent app to say that it speaks HTTP, so that it gets a 503 rather
+/// than a reset.
+const FAILED_WAIT: Duration = Duration::from_millis(20);
+
+/// A flow whose protocol is known.
+#[derive(Debug)]
+pub(crate) struct Sniffed {
+    pub(crate) protocol: Protocol,
+    /// The server name of a TLS flow.
+    pub(crate) sni: Option<String>,
+}
+
+/// Why a flow ends before its protocol is known.
+#[derive(Debug)]
+pub(crate) struct Unsniffed {
+    pub(crate) cause: Cause,
+    pub(crate) detail: Option<String>,
+}
+
+/// Reads until the protocol is known. What was read stays in the leg's buffer and in `early`.
+pub(crate) async fn sniff(
+    shared: &Shared,
+    app: &mut Leg,
+    early: &mut Early,
+    to: &Redirected<'_>,
+) -> Result<Sniffed, Unsniffed> {
+    let declared = to.by_address.destination.protocol;
+    if declared == Declared::Opaque {
+        return Ok(Sniffed { protocol: Protocol::Opaque, sni: None });
+    }
+    let (sniffed, first) = race(shared, app, early, declared).await?;
+    if let Some(first) = first
+        && shared.learnt.get(to.original.0) != Some(first)
+    {
+        shared.learnt.note(to.original.0, first);
+    }
+    if declared == Declared::Http && !matches!(sniffed.protocol, Protocol::Http1 | Protocol::Http2) {
+        return Err(Unsniffed {
+            cause: Cause::UnexpectedProtocol,
+            detail: Some(sniffed.protocol.to_string()),
+        });
+    }
+    Ok(sniffed)
+}
+
+/// Who speaks first decides.
+async fn race(
+    shared: &Shared,
+    app: &mut Leg,
+    early: &mut Early,
+    declared: Declared,
+) -> Result<(Sniffed, Option<First>), Unsniffed> {
+    let (mut give_up, mut app_began) = (None, None);
+    let mut app_ended = false;
+    loop {
+        tokio::select! {
+            biased;
+            read = app.fill(), if !app_ended => match read {
+                Err(error) => return Err(Unsniffed { cause: app_cause(&error), detail: Some(error.to_string()) }),
+                Ok(0) => app_ended = true,
+                Ok(_) => match app_spoke(app.buf.bytes()) {
+                    Verdict::Known(sniffed) => return Ok((sniffed, Some(First::App))),
+                    Verdict::Open(likely) => {
+                        let now = Instant::now();
+                        let head_limit = *app_began.get_or_insert(now) + shared.config.proxy.request_head_timeout;
+                        give_up = Some(if likely == Likely::Unknown && declared == Declared::Auto {
+                            head_limit.min(now + UNKNOWN_WAIT)
+                        } else {
+                            head_limit
+                        });
+                    }
+                },
+            },
+            news = early.news() => match news {
+                News::Spoke => {
+                    if let Some(protocol) = server_spoke(early.held()) {
+                        return Ok((Sniffed { protocol, sni: None }, Some(First::Server)));
+                    }
+                }
+                News::Ended => return Ok((opaque(), None)),
+                News::Failed if app_began.is_none() => give_up = Some(Instant::now() + FAILED_WAIT),
+                News::Failed => {}
+            },
+            () = sleep_until_some(give_up) => return Ok((gave_up(app.buf.bytes()), None)),
+        }
+        if app_ended {
+            // A whole side has ended with nothing to recognise: relay that.
+            return Ok((gave_up(app.buf.bytes()), None));
+        }
+    }
+}
+
+enum Verdict {
+    Known(Sniffed),
+    Open(Likely),
+}
+
+fn app_spoke(bytes: &[u8]) -> Verdict {
+    let known = |protocol| Verdict::Known(Sniffed { protocol, sni: None });
+    match client(bytes) {
+        Client::Incomplete(likely) => Verdict::Open(likely),
+        Client::Http1 => known(Protocol::Http1),
+        Client::Http2 => known(Protocol::Http2),
+        Client::Postgres => known(Protocol::Postgres),
+        Client::Redis => known(Protocol::Redis),
+        Client::Opaque => known(Protocol::Opaque),
+        Client::Tls => match client_hello(bytes) {
+            Hello::Incomplete => Verdict::Open(Likely::Known),
+            Hello::Hello(hello) => Verdict::Known(Sniffed { protocol: Protocol::Tls, sni: hello.sni }),
+            Hello::Malformed(_) => known(Protocol::Tls),
+        },
+    }
+}
+
+/// The protocol of a server that speaks first, or `None` while its bytes must be held.
+fn server_spoke(bytes: &[u8]) -> Option<Protocol> {
+    match server(bytes) {
+        Server::Incomplete | Server::Http2Settings | Server::Http1 => None,
+        Server::Mysql => Some(Protocol::Mysql),
+        Server::Smtp => Some(Protocol::Smtp),
+        Server::Ftp => Some(Protocol::Ftp),
+        Server::Ssh => Some(Protocol::Ssh),
+        Server::Other => Some(Protocol::Opaque),
+    }
+}
+
+/// What to take bytes for that were never completed.
+fn gave_up(bytes: &[u8]) -> Sniffed {
+    match client(bytes) {
+        Client::Tls => Sniffed { protocol: Protocol::Tls, sni: None },
+        _ => opaque(),
+    }
+}
+
+fn opaque() -> Sniffed {
+    Sniffed { protocol: Protocol::Opaque, sni: None }
+}
+
+async fn sleep_until_some(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => pending().await,
+    }
+}

@@ -1,0 +1,96 @@
+//! One of the two connections of a flow, with the bytes that were read from it and not yet written on.
+//!
+//! A leg that is dropped without being closed is reset: after a bug, a cancelled flow or a deadline the other
+//! side must not take a torn message for a whole one. Every orderly end says so with [`Leg::close`].
+
+use std::io;
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use crate::buffer::Buffer;
+
+/// How long a reset waits for the bytes before it to be acknowledged.
+const DELIVERY: Duration = Duration::from_secs(30);
+
+/// How long a connection that is closed while its sender still sends is read and thrown away: a close with
+/// unread bytes is a reset, which may destroy our last words on their way (RFC 9112 §9.6).
+const LINGER: Duration = Duration::from_secs(2);
+
+/// One of the two connections of a flow.
+#[derive(Debug)]
+pub(crate) struct Leg {
+    stream: Option<TcpStream>,
+    pub(crate) buf: Buffer,
+}
+
+impl Leg {
+    pub(crate) fn new(stream: TcpStream) -> Self {
+        Self { stream: Some(stream), buf: Buffer::default() }
+    }
+
+    pub(crate) fn stream(&self) -> &TcpStream {
+        self.stream.as_ref().expect("only the consuming methods take the stream")
+    }
+
+    /// The connection and the buffer, for use at the same time.
+    pub(crate) fn parts(&mut self) -> (&mut TcpStream, &mut Buffer) {
+        (self.stream.as_mut().expect("only the consuming methods take the stream"), &mut self.buf)
+    }
+
+    /// Reads once into the buffer; 0 means that this side has ended.
+    pub(crate) async fn fill(&mut self) -> io::Result<usize> {
+        let (stream, buf) = self.parts();
+        buf.fill(&mut stream.split().0).await
+    }
+
+    /// Writes all of `bytes`. Not for what may be cancelled and continued.
+    pub(crate) async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.parts().0.write_all(bytes).await
+    }
+
+    /// Says that nothing more comes from us; the other direction stays open.
+    pub(crate) async fn shut_down(&mut self) -> io::Result<()> {
+        self.parts().0.shutdown().await
+    }
+
+    /// The orderly end.
+    pub(crate) fn close(mut self) {
+        self.stream = None;
+    }
+
+    /// The orderly end while the other side may still be sending: says that we end, then reads and throws away
+    /// for a moment.
+    pub(crate) async fn close_lingering(mut self) {
+        let rest = async {
+            self.shut_down().await?;
+            while self.fill().await? > 0 {
+                self.buf.consume(self.buf.len());
+            }
+            io::Result::Ok(())
+        };
+        let _ = tokio::time::timeout(LINGER, rest).await;
+        self.close();
+    }
+
+    /// A reset, once the bytes before it were delivered.
+    pub(crate) async fn reset(mut self) {
+        if let Some(stream) = self.stream.take() {
+            dragoman_net::reset_after_delivery(stream, DELIVERY).await;
+        }
+    }
+
+    /// The bare connection, to be kept for another flow.
+    pub(crate) fn into_stream(mut self) -> Option<TcpStream> {
+        self.stream.take()
+    }
+}
+
+impl Drop for Leg {
+    fn drop(&mut self) {
+        if let Some(stream) = &self.stream {
+            dragoman_net::reset_on_close(stream);
+        }
+    }
+}

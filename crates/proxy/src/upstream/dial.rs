@@ -1,0 +1,47 @@
+//! One dial, in the words of the record.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use dragoman_net::DialError;
+use dragoman_telemetry::Cause;
+
+use crate::leg::Leg;
+use crate::shared::Shared;
+
+/// A dial that failed: nothing was sent.
+#[derive(Debug)]
+pub(crate) struct DialFailed {
+    pub(crate) cause: Cause,
+    pub(crate) detail: String,
+}
+
+impl DialFailed {
+    pub(crate) fn new(address: SocketAddr, error: &DialError) -> Self {
+        Self { cause: cause_of(error), detail: format!("{address}: {error}") }
+    }
+}
+
+/// Dials `address` and counts the connection for `destination`.
+pub(crate) async fn dial(
+    shared: &Shared,
+    destination: usize,
+    address: SocketAddr,
+    limit: Duration,
+) -> Result<Leg, DialFailed> {
+    let stream =
+        dragoman_net::dial(address, limit).await.map_err(|error| DialFailed::new(address, &error))?;
+    shared.telemetry.destination(destination).connection_dialled();
+    Ok(Leg::new(stream))
+}
+
+fn cause_of(error: &DialError) -> Cause {
+    match error {
+        DialError::Refused => Cause::ConnectRefused,
+        DialError::Timeout(_) => Cause::ConnectTimeout,
+        DialError::Unreachable(_) => Cause::ConnectUnreachable,
+        DialError::PortsExhausted => Cause::PortsExhausted,
+        DialError::DescriptorsExhausted => Cause::DescriptorsExhausted,
+        DialError::Other(_) => Cause::ConnectFailed,
+    }
+}

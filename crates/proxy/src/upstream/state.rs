@@ -1,0 +1,175 @@
+//! Breaker and budget of each (destination, endpoint).
+//!
+//! State is keyed by what fails: where the endpoint is the original destination, a catch-all destination must not
+//! be one breaker for the whole internet. The table is bounded; what has not been used for thousands of other
+//! endpoints starts afresh.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use dragoman_config::Destination;
+use dragoman_policy::{
+    Admission, Attempt, Breaker, Budget, Decision, Random, RetryParams, State, Ticket, Transition, Verdict,
+    decide,
+};
+use dragoman_telemetry::{Outcome, Telemetry};
+
+use crate::bounded::Bounded;
+
+const ENDPOINTS: usize = 4096;
+
+/// What is known of one endpoint of one destination.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    pub(crate) address: SocketAddr,
+    destination: usize,
+    telemetry: Telemetry,
+    breaker: Option<Mutex<Breaker>>,
+    budget: OnceLock<Mutex<Budget>>,
+    /// What the metrics were last told of the breaker.
+    told_open: AtomicBool,
+}
+
+impl Drop for Endpoint {
+    fn drop(&mut self) {
+        if *self.told_open.get_mut() {
+            self.telemetry.destination(self.destination).open_breaker_forgotten();
+        }
+    }
+}
+
+/// Leave to try an endpoint once. Dropped without a report it says nothing about the endpoint, and a probe's
+/// place is free again.
+#[derive(Debug)]
+pub(crate) struct Pass {
+    endpoint: Arc<Endpoint>,
+    ticket: Option<Ticket>,
+}
+
+impl Endpoint {
+    /// Asks the breaker for leave to try.
+    ///
+    /// # Errors
+    /// The breaker is open: how long until it lets a probe through.
+    pub(crate) fn admit(self: &Arc<Self>, now: Instant) -> Result<Pass, Duration> {
+        let Some(breaker) = &self.breaker else {
+            return Ok(Pass { endpoint: Arc::clone(self), ticket: None });
+        };
+        let (admission, transition) = lock(breaker).admit(now);
+        self.count(transition);
+        match admission {
+            Admission::Admitted(ticket) => Ok(Pass { endpoint: Arc::clone(self), ticket: Some(ticket) }),
+            Admission::Refused { retry_in } => Err(retry_in),
+        }
+    }
+
+    /// Whether the breaker stands closed: nothing speaks against dialling early.
+    pub(crate) fn is_closed(&self, now: Instant) -> bool {
+        self.breaker.as_ref().is_none_or(|breaker| lock(breaker).state(now) == State::Closed)
+    }
+
+    /// Whether [`Self::admit`] would refuse now.
+    pub(crate) fn is_open(&self, now: Instant) -> bool {
+        self.breaker.as_ref().is_some_and(|breaker| lock(breaker).state(now) == State::Open)
+    }
+
+    /// A new exchange or flow pays into the retry budget.
+    pub(crate) fn deposit(&self, params: &RetryParams, now: Instant) {
+        lock(self.budget(params)).deposit(now);
+    }
+
+    /// Decides on a retry, and takes it from the budget.
+    pub(crate) fn decide(
+        &self,
+        params: &RetryParams,
+        attempt: &Attempt<'_>,
+        now: Instant,
+        rng: &mut impl Random,
+    ) -> Decision {
+        decide(params, attempt, &mut lock(self.budget(params)), now, rng)
+    }
+
+    fn budget(&self, params: &RetryParams) -> &Mutex<Budget> {
+        self.budget.get_or_init(|| Mutex::new(Budget::new(params.budget)))
+    }
+
+    fn record(&self, ticket: Ticket, verdict: Verdict) {
+        let Some(breaker) = &self.breaker else { return };
+        let transition = lock(breaker).record(ticket, verdict, Instant::now());
+        self.count(transition);
+    }
+
+    fn count(&self, transition: Option<Transition>) {
+        if let Some(transition) = transition {
+            tracing::warn!(endpoint = %self.address, state = transition.as_str(), "circuit breaker");
+            self.told_open.store(transition == Transition::Opened, Ordering::Relaxed);
+            self.telemetry.destination(self.destination).breaker_transition(transition.as_str());
+        }
+    }
+}
+
+impl Pass {
+    /// Says how the try went. Only what the remote side did may be a failure.
+    pub(crate) fn report(mut self, verdict: Verdict) {
+        if let Some(ticket) = self.ticket.take() {
+            self.endpoint.record(ticket, verdict);
+        }
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            self.endpoint.record(ticket, Verdict::Neutral);
+        }
+    }
+}
+
+/// What the outcome of a try says about the endpoint: only what the remote side did may count against it.
+pub(crate) fn verdict(outcome: Outcome) -> Verdict {
+    match outcome {
+        Outcome::Success => Verdict::Success,
+        Outcome::Failure => Verdict::Failure,
+        Outcome::Overload | Outcome::Local => Verdict::Neutral,
+    }
+}
+
+/// All endpoints in use.
+#[derive(Debug)]
+pub(crate) struct Endpoints {
+    telemetry: Telemetry,
+    table: Mutex<Bounded<(usize, SocketAddr), Arc<Endpoint>>>,
+}
+
+impl Endpoints {
+    pub(crate) fn new(telemetry: Telemetry) -> Self {
+        Self { telemetry, table: Mutex::new(Bounded::new(ENDPOINTS)) }
+    }
+
+    /// The state of `address` as an endpoint of `destination`.
+    pub(crate) fn get(&self, destination: &Destination, address: SocketAddr) -> Arc<Endpoint> {
+        let key = (destination.index, address);
+        let mut table = lock(&self.table);
+        if let Some(endpoint) = table.get(&key) {
+            return endpoint;
+        }
+        let breaker = destination.breaker.as_ref().map(|policy| Mutex::new(Breaker::new(policy.params)));
+        let endpoint = Arc::new(Endpoint {
+            address,
+            destination: destination.index,
+            telemetry: self.telemetry.clone(),
+            breaker,
+            budget: OnceLock::new(),
+            told_open: AtomicBool::new(false),
+        });
+        table.insert(key, Arc::clone(&endpoint));
+        endpoint
+    }
+}
+
+/// A panic in one flow ends one flow: what it held a lock on is plain counters, and stays in use.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
