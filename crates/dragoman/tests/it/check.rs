@@ -68,7 +68,10 @@ fn print_shows_where_a_value_comes_from() {
     };
     assert!(line("port =").contains("15999") && line("port =").contains("line 2"), "{printed}");
     assert!(line("max_flows =").contains("default"), "{printed}");
-    assert!(line("attempts =").contains('7') && line("attempts =").contains(environment.0), "{printed}");
+    assert!(
+        line("retry.attempts =").contains('7') && line("retry.attempts =").contains(environment.0),
+        "{printed}"
+    );
 }
 
 #[test]
