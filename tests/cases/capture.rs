@@ -1,0 +1,125 @@
+//! What the rules send to the proxy, and what the proxy does with connections that no rule sent.
+
+use std::net::SocketAddr;
+
+use dragoman_harness::dragoman::{PORT, init, run_init};
+use dragoman_harness::net::{server, server_in_both_families};
+use dragoman_harness::origin::Reply;
+use dragoman_harness::{Dragoman, Net, Origin, process};
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+
+fn own_listeners() -> [SocketAddr; 2] {
+    ["127.0.0.1", "::1"].map(|ip| SocketAddr::new(ip.parse().unwrap(), PORT))
+}
+
+/// Dials the proxy's own port in both families; each is reset without a byte.
+fn dial_itself(net: &Net) {
+    for address in own_listeners() {
+        let mut client = net.app.connect(address);
+        // It may be reset already.
+        let _ = client.send(GET);
+        assert_eq!(client.read_to_reset().unwrap(), (Vec::new(), true), "{address}");
+    }
+}
+
+#[test]
+fn cause_no_original_destination_without_rules_is_a_reset() {
+    let net = Net::new();
+    let dragoman = Dragoman::start_uncaptured(&net, "");
+    dial_itself(&net);
+    // With no conntrack in the namespace nothing is known; with it the listener's own address is.
+    let known = ["no_original_destination", "own_listener"];
+    let records = dragoman.records_where(2, |r| known.iter().any(|cause| r["cause"] == *cause));
+    assert_eq!(records.len(), 2);
+    assert_eq!(records.iter().filter(|r| r["cause"] == "no_original_destination").count(), 2, "{records:#?}");
+}
+
+#[test]
+fn c1_cause_own_listener_with_rules_is_a_reset_and_no_loop() {
+    let net = Net::new();
+    let dragoman = Dragoman::start(&net, "");
+    dial_itself(&net);
+    let metrics = dragoman.settle();
+    let refused = metrics.sum("dragoman_flows_total", &[("cause", "own_listener")])
+        + metrics.sum("dragoman_flows_total", &[("cause", "no_original_destination")]);
+    assert_eq!((refused, metrics.sum("dragoman_flows_total", &[])), (2, 2), "a loop would be more flows");
+}
+
+#[test]
+fn cause_own_listener_names_the_app() {
+    let net = Net::new();
+    let dragoman = Dragoman::start(&net, "");
+    // Captured loopback: every dial of the proxy's port has an original destination, its own.
+    process::succeed(&mut init(&net, &["install", "--capture-loopback"]));
+    net.app
+        .succeed("nft add rule inet dragoman output tcp dport 15001 meta skgid != 1337 redirect to :15001");
+    dial_itself(&net);
+    let record = dragoman.record_of("own_listener");
+    assert_eq!(record["who"], "app", "{record}");
+}
+
+#[test]
+fn c1_the_proxys_own_connections_are_not_captured() {
+    let net = Net::new();
+    let origin = Origin::http(&net.servers, server(80), |_, _| Reply::status(200, "ok"));
+    let dragoman = Dragoman::start(&net, "");
+    assert_eq!(net.app.connect(server(80)).exchange(GET).unwrap().status(), 200);
+    assert_eq!(dragoman.settle().sum("dragoman_flows_total", &[]), 1);
+    assert_eq!(origin.seen().len(), 1);
+}
+
+#[test]
+fn c2_an_app_under_the_proxys_uid_is_still_captured() {
+    let net = Net::new();
+    let _origin = Origin::http(&net.servers, server(80), |_, _| Reply::status(200, "ok"));
+    let dragoman = Dragoman::start(&net, "");
+    net.app.succeed("setpriv --reuid 1337 --regid 1000 --clear-groups curl -sS http://198.18.0.2/");
+    assert_eq!(dragoman.settle().sum("dragoman_flows_total", &[]), 1);
+    net.app.succeed("setpriv --reuid 1000 --regid 1337 --clear-groups curl -sS http://198.18.0.2/");
+    assert_eq!(dragoman.settle().sum("dragoman_flows_total", &[]), 1, "its group is what is left alone");
+}
+
+#[test]
+fn c3_both_families_keep_their_original_destination() {
+    let net = Net::new();
+    let dragoman = Dragoman::start(&net, "");
+    for address in server_in_both_families(80) {
+        let _origin = Origin::http(&net.servers, address, |_, _| Reply::status(200, "ok"));
+        let mut client = net.app.connect(address);
+        assert_eq!(client.exchange(GET).unwrap().status(), 200);
+        let (peer, original) = (client.local().to_string(), address.to_string());
+        drop(client);
+        let record = dragoman
+            .records_where(1, |r| r["kind"] == "flow" && r["original_dst"] == original.as_str())
+            .remove(0);
+        assert_eq!(record["peer"], peer.as_str(), "{record}");
+    }
+}
+
+#[test]
+fn c9_verify_proves_that_the_running_proxy_gets_what_is_captured() {
+    let net = Net::new();
+    let dragoman = Dragoman::start(&net, "");
+    let out = run_init(&net, &["verify"]);
+    assert!(out.status.success(), "{}\n{}", process::text(&out), dragoman.log());
+    process::succeed(&mut init(&net, &["remove"]));
+    let out = run_init(&net, &["verify"]);
+    assert_eq!(out.status.code(), Some(1), "without rules nothing is proved: {}", process::text(&out));
+}
+
+#[test]
+fn removed_rules_leave_open_flows_alone_and_new_ones_direct() {
+    let net = Net::new();
+    let origin = Origin::http(&net.servers, server(80), |_, _| Reply::status(200, "ok"));
+    let dragoman = Dragoman::start(&net, "[defaults]\nrequest_id = true\n");
+    let mut open = net.app.connect(server(80));
+    open.exchange(GET).unwrap();
+    process::succeed(&mut init(&net, &["remove"]));
+    open.exchange(GET).unwrap();
+    net.app.connect(server(80)).exchange(GET).unwrap();
+    let through: Vec<bool> = origin.requests().iter().map(|r| r.header("x-request-id").is_some()).collect();
+    assert_eq!(through, [true, true, false]);
+    drop(open);
+    assert_eq!(dragoman.settle().sum("dragoman_flows_total", &[]), 1);
+}

@@ -1,0 +1,163 @@
+//! The process around the flows: how it starts, what it refuses when it is full, how it ends.
+
+use std::time::Duration;
+
+use dragoman_harness::dragoman::{ID, proxy};
+use dragoman_harness::net::server;
+use dragoman_harness::origin::Reply;
+use dragoman_harness::scratch::Scratch;
+use dragoman_harness::{Dragoman, Net, Origin, Peer, process, wait};
+use nix::sys::signal::Signal;
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+
+/// Answers two bytes with the same two, for as long as it is asked.
+fn echo(mut peer: Peer) -> std::io::Result<()> {
+    while let Ok(bytes) = peer.read_exact(2) {
+        peer.send(bytes)?;
+    }
+    Ok(())
+}
+
+fn opaque(net: &Net) -> Peer {
+    let mut client = net.app.connect(server(7000));
+    client.send(b"\x01\x02").unwrap();
+    client
+}
+
+#[test]
+fn it_drops_to_its_own_user_before_it_dials() {
+    let net = Net::new();
+    let dragoman = Dragoman::start(&net, "");
+    let status = std::fs::read_to_string(format!("/proc/{}/status", dragoman.pid())).unwrap();
+    let line = |key: &str| {
+        status.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default().trim().to_owned()
+    };
+    let four = [ID; 4].map(|id| id.to_string()).join("\t");
+    assert_eq!((line("Uid:"), line("Gid:"), line("Groups:")), (four.clone(), four, String::new()));
+    assert_eq!(line("CapEff:"), "0000000000000000");
+    assert_eq!(line("CapPrm:"), "0000000000000000");
+}
+
+#[test]
+fn a_port_that_is_taken_is_a_clear_error() {
+    let net = Net::new();
+    let _first = Dragoman::start(&net, "");
+    let scratch = Scratch::new("second");
+    let file = scratch.write("dragoman.toml", "");
+    let out = process::output(&mut proxy(&net, &file));
+    let said = process::text(&out);
+    assert_eq!(out.status.code(), Some(1), "{said}");
+    assert!(said.contains("15001") && said.contains("taken"), "{said}");
+}
+
+#[test]
+fn sigterm_lets_open_flows_finish_and_exits_0() {
+    let net = Net::new();
+    let _origin = Origin::tcp(&net.servers, server(7000), echo);
+    let mut dragoman = Dragoman::start(&net, "");
+    let mut client = opaque(&net);
+    client.read_exact(2).unwrap();
+    dragoman.signal(Signal::SIGTERM);
+    wait::until("nothing listens on 15001", wait::SOON, || !net.app.listens(15001));
+    if let Some(answer) = dragoman.admin("/ready") {
+        assert_eq!(answer.status(), 503);
+    }
+    client.send("ok").unwrap();
+    assert_eq!(client.read_exact(2).unwrap(), b"ok", "an open flow goes on");
+    drop(client);
+    assert_eq!(dragoman.wait(Duration::from_secs(5)).code(), Some(0));
+    let records = dragoman.records();
+    assert_eq!(records.len(), 1, "the log is written to its end");
+    assert!(records[0]["cause"].is_null(), "{}", records[0]);
+}
+
+#[test]
+fn l2_sigterm_with_nothing_open_exits_0_at_once() {
+    let net = Net::new();
+    let mut dragoman = Dragoman::start(&net, "");
+    dragoman.signal(Signal::SIGTERM);
+    assert_eq!(dragoman.wait(Duration::from_secs(2)).code(), Some(0));
+}
+
+#[test]
+fn l2_an_idle_kept_alive_connection_does_not_hold_the_end_up() {
+    let net = Net::new();
+    let _origin = Origin::http(&net.servers, server(80), |_, _| Reply::status(200, "ok"));
+    let mut dragoman = Dragoman::start(&net, "[proxy]\ndrain = '20s'\n[defaults]\npool = {}\n");
+    let mut client = net.app.connect(server(80));
+    client.exchange(GET).unwrap();
+    dragoman.signal(Signal::SIGTERM);
+    assert_eq!(dragoman.wait(Duration::from_secs(5)).code(), Some(0), "an idle connection is no work");
+    assert_eq!(client.read_to_reset().unwrap().0, b"");
+}
+
+#[test]
+fn cause_drain_deadline_resets_what_is_still_open() {
+    let net = Net::new();
+    let _origin = Origin::tcp(&net.servers, server(7000), echo);
+    let mut dragoman = Dragoman::start(&net, "[proxy]\ndrain = '500ms'\n");
+    let mut client = opaque(&net);
+    client.read_exact(2).unwrap();
+    dragoman.signal(Signal::SIGTERM);
+    assert_eq!(client.read_to_reset().unwrap(), (Vec::new(), true));
+    assert_eq!(dragoman.wait(Duration::from_secs(5)).code(), Some(0));
+    let record = dragoman.record_of("drain_deadline");
+    assert_eq!((&record["who"], &record["bytes_to_app"]), (&"dragoman".into(), &2.into()), "{record}");
+}
+
+#[test]
+fn cause_flow_limit_resets_the_one_too_many_and_spares_the_others() {
+    let net = Net::new();
+    let _origin = Origin::tcp(&net.servers, server(7000), echo);
+    let dragoman = Dragoman::start(&net, "[proxy]\nmax_flows = 3\n");
+    let mut open: Vec<Peer> = (0..3).map(|_| opaque(&net)).collect();
+    for client in &mut open {
+        client.read_exact(2).unwrap();
+    }
+    assert_eq!(opaque(&net).read_to_reset().unwrap(), (Vec::new(), true));
+    assert_eq!(dragoman.record_of("flow_limit")["who"], "dragoman");
+    let metrics = dragoman.metrics();
+    assert_eq!(metrics.sum("dragoman_flows_limit", &[]), 3);
+    assert_eq!(metrics.sum("dragoman_flows_total", &[("cause", "flow_limit")]), 1);
+    open.pop();
+    dragoman.metrics_where("a place is free", |m| m.sum("dragoman_flows_open", &[]) == 2);
+    open.push(opaque(&net));
+    for client in &mut open {
+        client.send("ok").unwrap();
+    }
+    assert!(open[2].read_exact(2).is_ok());
+}
+
+#[test]
+fn cause_descriptors_exhausted_is_said_and_passes() {
+    let net = Net::new();
+    let _origin = Origin::tcp(&net.servers, server(7000), echo);
+    let dragoman = Dragoman::start(&net, "");
+    // So many that each further flow of two finds none.
+    let limit = dragoman.descriptors() + 10;
+    process::succeed(std::process::Command::new("prlimit").args([
+        "--pid",
+        &dragoman.pid().to_string(),
+        &format!("--nofile={limit}:{limit}"),
+    ]));
+    let mut clients: Vec<Peer> = (0..30).map(|_| opaque(&net)).collect();
+    let answered = clients.iter_mut().filter_map(|client| client.read_exact(2).ok()).count();
+    assert!((1..30).contains(&answered), "{answered} of 30 flows were served");
+    assert_eq!(dragoman.record_of("descriptors_exhausted")["who"], "dragoman");
+    drop(clients);
+    let served = || opaque(&net).read_exact(2).ok();
+    assert_eq!(wait::until_some("it serves again", wait::SOON, served), b"\x01\x02");
+}
+
+#[test]
+fn the_admin_port_answers_what_it_offers() {
+    let net = Net::new();
+    let dragoman = Dragoman::start(&net, "");
+    let status = |path| dragoman.admin(path).unwrap().status();
+    assert_eq!(
+        [status("/live"), status("/ready"), status("/metrics"), status("/nothing")],
+        [200, 200, 200, 404]
+    );
+    assert_eq!(dragoman.metrics().sum("dragoman_build_info", &[]), 1);
+}
