@@ -2,12 +2,14 @@
 //!
 //! The pattern is Nygard's ("Release It!", 2007). Failures are counted over a rolling window rather
 //! than in a row: on a busy endpoint one lucky answer would reset a count in a row for ever, and on a
-//! quiet one failures of different days would add up.
+//! quiet one failures of different days would add up. A count alone would open on any busy endpoint,
+//! since a thousand requests a second have five failures in ten seconds on a good day: so the failures
+//! must also be a share of all results, as in Hystrix' "error threshold percentage".
 //!
 //! | State | Event | Next | Reported |
 //! |---|---|---|---|
-//! | closed | a failure, fewer than `failures` in `window` | closed | - |
-//! | closed | the failure that makes it `failures` | open | `Opened` |
+//! | closed | a failure, fewer than `failures` in `window`, or less than `failure_percent` of all results | closed | - |
+//! | closed | the failure that makes it both | open | `Opened` |
 //! | closed | success, neutral | closed | - |
 //! | open | asked before `open` has passed | open, refused | - |
 //! | open | asked after | half-open, admitted as the probe | `HalfOpened` |
@@ -33,7 +35,10 @@ use crate::rolling::RollingCounts;
 pub struct BreakerParams {
     /// This many failures within the window open the breaker. Zero counts as one.
     pub failures: u32,
-    /// How long a failure counts. It is forgotten in steps of a tenth of it: never early, and late by
+    /// And they must be at least this share of the successes and failures within the window, in per
+    /// cent: 0 lets the number alone decide, 100 opens only where nothing succeeds.
+    pub failure_percent: u8,
+    /// How long a result counts. It is forgotten in steps of a tenth of it: never early, and late by
     /// less than a tenth.
     pub window: Duration,
     /// How long an open breaker refuses everything.
@@ -46,6 +51,7 @@ impl Default for BreakerParams {
     fn default() -> Self {
         Self {
             failures: 5,
+            failure_percent: 50,
             window: Duration::from_secs(10),
             open: Duration::from_secs(30),
             probe_deadline: Duration::from_secs(30),
@@ -149,8 +155,12 @@ pub struct Breaker {
     params: BreakerParams,
     generation: u64,
     phase: Phase,
-    failures: RollingCounts<1>,
+    results: RollingCounts<2>,
 }
+
+/// The kinds of results that are counted.
+const FAILURE: usize = 0;
+const SUCCESS: usize = 1;
 
 /// The state with what belongs to it. Beginnings rather than ends, since adding to an `Instant` may overflow.
 #[derive(Clone, Copy, Debug)]
@@ -163,7 +173,7 @@ enum Phase {
 impl Breaker {
     /// A closed breaker.
     pub fn new(params: BreakerParams) -> Self {
-        Self { params, generation: 0, phase: Phase::Closed, failures: RollingCounts::new(params.window) }
+        Self { params, generation: 0, phase: Phase::Closed, results: RollingCounts::new(params.window) }
     }
 
     /// Asks leave to make one attempt. Only [`Transition::HalfOpened`] can come of it.
@@ -187,13 +197,16 @@ impl Breaker {
         }
         match (self.phase, verdict) {
             (Phase::Closed, Verdict::Failure) => {
-                self.failures.add(0, now);
-                let [failures] = self.failures.totals(now);
-                (failures >= u64::from(self.params.failures)).then(|| self.open(now))
+                self.results.add(FAILURE, now);
+                self.has_failed_enough(now).then(|| self.open(now))
+            }
+            (Phase::Closed, Verdict::Success) => {
+                self.results.add(SUCCESS, now);
+                None
             }
             (Phase::HalfOpen { .. }, Verdict::Failure) => Some(self.open(now)),
             (Phase::HalfOpen { .. }, Verdict::Success) => {
-                self.failures = RollingCounts::new(self.params.window);
+                self.results = RollingCounts::new(self.params.window);
                 self.enter(Phase::Closed);
                 Some(Transition::Closed)
             }
@@ -201,8 +214,15 @@ impl Breaker {
                 self.enter(Phase::HalfOpen { probe_since: None });
                 None
             }
-            (Phase::Closed, Verdict::Success | Verdict::Neutral) | (Phase::Open { .. }, _) => None,
+            (Phase::Closed, Verdict::Neutral) | (Phase::Open { .. }, _) => None,
         }
+    }
+
+    fn has_failed_enough(&mut self, now: Instant) -> bool {
+        let [failures, successes] = self.results.totals(now);
+        let share = u128::from(failures) * 100;
+        failures >= u64::from(self.params.failures)
+            && share >= u128::from(self.params.failure_percent) * u128::from(failures + successes)
     }
 
     /// The state as the next request would find it: a breaker that has been open for long enough is

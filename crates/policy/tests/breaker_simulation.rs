@@ -35,6 +35,7 @@ struct Shadow {
     params: BreakerParams,
     mode: Mode,
     failures: Vec<Instant>,
+    successes: Vec<Instant>,
     tickets: Vec<Ticket>,
     transitions: [u32; 3],
 }
@@ -42,7 +43,14 @@ struct Shadow {
 impl Shadow {
     fn new(params: BreakerParams) -> Self {
         let mode = Mode::Closed { first_ticket: 0 };
-        Self { params, mode, failures: Vec::new(), tickets: Vec::new(), transitions: [0; 3] }
+        Self {
+            params,
+            mode,
+            failures: Vec::new(),
+            successes: Vec::new(),
+            tickets: Vec::new(),
+            transitions: [0; 3],
+        }
     }
 
     fn admit(&mut self, now: Instant, answer: (Admission, Option<Transition>)) {
@@ -79,11 +87,16 @@ impl Shadow {
                     (None, self.mode)
                 }
             }
+            (Mode::Closed { first_ticket }, Verdict::Success) if index >= first_ticket => {
+                self.successes.push(now);
+                (None, self.mode)
+            }
             (Mode::HalfOpen { probe: Some((probe, _)) }, verdict) if probe == index => match verdict {
                 Verdict::Failure => (Some(Transition::Opened), opened),
                 Verdict::Neutral => (None, Mode::HalfOpen { probe: None }),
                 Verdict::Success => {
                     self.failures.clear();
+                    self.successes.clear();
                     (Some(Transition::Closed), Mode::Closed { first_ticket: self.tickets.len() })
                 }
             },
@@ -96,12 +109,13 @@ impl Shadow {
     }
 
     fn must_open(&mut self, now: Instant, reported: Option<Transition>) -> bool {
-        let longest = self.params.window.mul_f64(1.1);
-        self.failures.retain(|failure| now - *failure < longest);
-        let certain = self.failures.iter().filter(|failure| now - **failure <= self.params.window).count();
-        let possible = self.failures.len();
-        let threshold = self.params.failures as usize;
-        certain >= threshold || (possible >= threshold && reported.is_some())
+        let (certain, possible) = remembered(&mut self.failures, now, self.params.window);
+        let (certain_good, possible_good) = remembered(&mut self.successes, now, self.params.window);
+        let enough = |failures: usize, successes: usize| {
+            failures >= self.params.failures as usize
+                && failures * 100 >= usize::from(self.params.failure_percent) * (failures + successes)
+        };
+        enough(certain, possible_good) || (enough(possible, certain_good) && reported.is_some())
     }
 
     fn state(&self, now: Instant) -> State {
@@ -111,6 +125,13 @@ impl Shadow {
             Mode::Open { .. } | Mode::HalfOpen { .. } => State::HalfOpen,
         }
     }
+}
+
+/// How many of these moments count for certain, and how many may.
+fn remembered(moments: &mut Vec<Instant>, now: Instant, window: Duration) -> (usize, usize) {
+    let longest = window.mul_f64(1.1);
+    moments.retain(|moment| now - *moment < longest);
+    (moments.iter().filter(|moment| now - **moment <= window).count(), moments.len())
 }
 
 fn simulate(seed: u64, params: BreakerParams, longest_pause: Duration) {
@@ -144,13 +165,18 @@ fn with_default_parameters() {
 
 #[test]
 fn with_a_threshold_of_one() {
-    let params = BreakerParams { failures: 1, ..BreakerParams::default() };
+    let params = BreakerParams { failures: 1, failure_percent: 0, ..BreakerParams::default() };
     simulate(0x5eed, params, Duration::from_secs(5));
 }
 
 #[test]
 fn with_a_window_at_the_edge_of_its_threshold() {
-    let params = BreakerParams { failures: 20, open: Duration::from_secs(1), ..BreakerParams::default() };
+    let params = BreakerParams {
+        failures: 20,
+        failure_percent: 0,
+        open: Duration::from_secs(1),
+        ..BreakerParams::default()
+    };
     simulate(0xed6e, params, Duration::from_millis(170));
 }
 

@@ -5,6 +5,7 @@ use crate::testing::start;
 
 const PARAMS: BreakerParams = BreakerParams {
     failures: 3,
+    failure_percent: 0,
     window: Duration::from_secs(10),
     open: Duration::from_secs(30),
     probe_deadline: Duration::from_secs(5),
@@ -73,6 +74,39 @@ fn successes_between_failures_do_not_keep_it_closed() {
         breaker.record(ticket, Verdict::Success, now);
     }
     assert_eq!(reported, [None, None, Some(Transition::Opened)]);
+}
+
+#[test]
+fn a_small_share_of_failures_does_not_open_it() {
+    let begin = start();
+    // (percent, successes before, failures needed)
+    for (percent, successes, needed) in
+        [(50, 0, 3), (50, 3, 3), (50, 4, 4), (50, 100, 100), (100, 0, 3), (1, 99, 3)]
+    {
+        let mut breaker = Breaker::new(BreakerParams { failure_percent: percent, ..PARAMS });
+        let ticket = admitted(&mut breaker, begin);
+        for _ in 0..successes {
+            assert_eq!(breaker.record(ticket, Verdict::Success, begin), None);
+        }
+        let opened = (1..).find(|_| breaker.record(ticket, Verdict::Failure, begin).is_some());
+        assert_eq!(opened, Some(needed), "{percent} %, {successes} successes");
+    }
+}
+
+#[test]
+fn one_success_keeps_it_closed_where_nothing_may_succeed() {
+    let begin = start();
+    let mut breaker = Breaker::new(BreakerParams { failure_percent: 100, ..PARAMS });
+    let ticket = admitted(&mut breaker, begin);
+    breaker.record(ticket, Verdict::Success, begin);
+    for _ in 0..1_000 {
+        assert_eq!(breaker.record(ticket, Verdict::Failure, begin), None);
+    }
+    // The success is forgotten with the window; then the next failure has the last word.
+    let later = begin + seconds(11);
+    for expected in [None, None, Some(Transition::Opened)] {
+        assert_eq!(breaker.record(ticket, Verdict::Failure, later), expected);
+    }
 }
 
 #[test]
@@ -243,6 +277,7 @@ fn extreme_parameters_do_not_panic() {
 
     let zero = BreakerParams {
         failures: 0,
+        failure_percent: 0,
         window: Duration::ZERO,
         open: Duration::ZERO,
         probe_deadline: Duration::ZERO,
@@ -266,5 +301,5 @@ fn words_are_distinct() {
 
 #[test]
 fn a_breaker_is_small() {
-    assert!(size_of::<Breaker>() <= 192, "{} bytes", size_of::<Breaker>());
+    assert!(size_of::<Breaker>() <= 256, "{} bytes", size_of::<Breaker>());
 }
