@@ -20,16 +20,23 @@ pub(crate) fn printable(bytes: &[u8]) -> String {
 }
 
 fn push_printable(out: &mut String, bytes: &[u8]) {
-    for &byte in bytes.iter().take(SHOWN_BYTES) {
+    let shown = &bytes[..bytes.len().min(SHOWN_BYTES)];
+    // Every exchange comes through here, and nearly all are plain: those are copied whole.
+    let plain = shown.iter().position(|&byte| !is_plain(byte)).unwrap_or(shown.len());
+    out.push_str(std::str::from_utf8(&shown[..plain]).expect("plain bytes are ASCII"));
+    for &byte in &shown[plain..] {
         match byte {
-            b'\\' => out.push_str("\\x5c"),
-            b' '..=b'~' => out.push(char::from(byte)),
+            byte if is_plain(byte) => out.push(char::from(byte)),
             _ => write!(out, "\\x{byte:02x}").expect("writing to a String cannot fail"),
         }
     }
     if bytes.len() > SHOWN_BYTES {
         out.push_str("...");
     }
+}
+
+fn is_plain(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~') && byte != b'\\'
 }
 
 /// Text that may be long, cut at a character; for the words of the system and of our own errors.
