@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// Keys that mean something for HTTP alone.
-const HTTP_ONLY: [&str; 14] = [
+const HTTP_ONLY: [&str; 16] = [
     "pool",
     "timeout",
     "try_timeout",
@@ -21,6 +21,8 @@ const HTTP_ONLY: [&str; 14] = [
     "retry.unprocessed_statuses",
     "retry.methods",
     "retry.idempotency_header",
+    "retry.reset",
+    "retry.timeout",
     "retry.honour_retry_after",
     "retry.replay_bytes",
 ];

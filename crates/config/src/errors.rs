@@ -23,9 +23,10 @@ impl Errors {
     /// inherit) is kept once.
     pub(crate) fn new(sources: Vec<Source>, mut problems: Vec<Problem>) -> Self {
         problems.sort_by_key(|problem| problem.place);
-        let mut kept: Vec<Problem> = Vec::new();
+        let mut kept: Vec<Problem> = Vec::with_capacity(problems.len());
         for problem in problems {
-            if !kept.iter().any(|other| other.place == problem.place && other.message == problem.message) {
+            let mut here = kept.iter().rev().take_while(|other| other.place == problem.place);
+            if !here.any(|other| other.message == problem.message) {
                 kept.push(problem);
             }
         }
@@ -52,7 +53,8 @@ impl Errors {
             report.push_str("\n\n");
         }
         let hidden = self.problems.len().saturating_sub(SHOWN);
-        let name = self.sources.first().map_or("", |source| source.name.as_str());
+        let first = self.problems.first().and_then(|problem| problem.place).unwrap_or_default();
+        let name = &self.sources[first.source].name;
         let noun = if self.count() == 1 { "error" } else { "errors" };
         report.push_str(&format!("{name}: {} {noun}", self.count()));
         if hidden > 0 {
@@ -120,10 +122,6 @@ impl Problem {
         self.place.filter(|place| place.source == 0).map(Place::range)
     }
 
-    pub(crate) fn place(&self) -> Option<Place> {
-        self.place
-    }
-
     fn group<'a>(&'a self, sources: &'a [Source]) -> Group<'a> {
         let mut group = Group::with_title(Level::ERROR.primary_title(self.message.as_str()));
         let mut shown = Vec::new();
@@ -178,9 +176,18 @@ impl Place {
     fn range(self) -> Range<usize> {
         self.start..self.end
     }
+}
 
-    /// The line of the place in `text`, counted from 1.
-    pub(crate) fn line(self, text: &str) -> usize {
-        1 + text.bytes().take(self.start).filter(|byte| *byte == b'\n').count()
+/// Where the lines of a text begin.
+pub(crate) struct Lines(Vec<usize>);
+
+impl Lines {
+    pub(crate) fn of(text: &str) -> Self {
+        Self(text.match_indices('\n').map(|(newline, _)| newline + 1).collect())
+    }
+
+    /// The number of the line at this byte, counted from 1.
+    pub(crate) fn number(&self, byte: usize) -> usize {
+        1 + self.0.partition_point(|start| *start <= byte)
     }
 }

@@ -35,7 +35,7 @@ pub use model::{
 };
 pub use reference::reference;
 
-use errors::{Place, Source};
+use errors::{Lines, Place, Source};
 use raw::Root;
 use read::{Node, Reader};
 use select::Index;
@@ -91,13 +91,14 @@ impl Config {
         let mut sources = vec![Source { name: name.to_owned(), text: text.to_owned() }];
         let mut reader = Reader::default();
         let (tree, syntax) = DeTable::parse_recoverable(text);
-        let syntax = syntax_problems(text, &syntax);
+        let lines = Lines::of(text);
+        let syntax = syntax_problems(text, &lines, &syntax);
         let tree = DeValue::Table(tree.into_inner());
         let mut root: Root = table::read_table(&Node { value: &tree, place: Place::default() }, &mut reader)
             .unwrap_or_default();
         environment::apply(&mut root, env, &mut sources, &mut reader);
         if !syntax.is_empty() {
-            return Err(Errors::new(sources, beside(syntax, reader.problems, text)));
+            return Err(Errors::new(sources, beside(syntax, reader.problems, &lines)));
         }
         let resolved = resolve::resolve(&root, &mut reader.problems);
         if !reader.problems.is_empty() {
@@ -149,30 +150,28 @@ fn not_utf8(name: String, bytes: &[u8], valid: usize) -> Errors {
 }
 
 /// The syntax errors: the first of each line, because the parser stumbles over the rest of it.
-fn syntax_problems(text: &str, errors: &[toml::de::Error]) -> Vec<Problem> {
-    let mut problems: Vec<_> = errors
+fn syntax_problems(text: &str, lines: &Lines, errors: &[toml::de::Error]) -> Vec<Problem> {
+    let mut places: Vec<_> = errors
         .iter()
-        .map(|error| {
-            let place = Place::new(0, error.span().unwrap_or_default());
-            (place, Problem::new(place, format!("not TOML: {}", error.message())))
-        })
+        .map(|error| (Place::new(0, error.span().unwrap_or_default()), error.message()))
         .collect();
-    problems.sort_by_key(|(place, _)| *place);
-    let mut lines = HashSet::new();
-    problems
-        .into_iter()
-        .filter(|(place, _)| lines.insert(place.line(text)))
-        .map(|(_, problem)| problem)
-        .collect()
+    places.sort_by_key(|(place, _)| *place);
+    places.dedup_by_key(|(place, _)| lines.number(place.start));
+    let explain = |(place, message): (Place, &str)| {
+        let missing =
+            place.start == place.end && text[..place.start].trim_end_matches([' ', '\t']).ends_with('=');
+        let message = if missing { "a value is missing" } else { message };
+        Problem::new(place, format!("not TOML: {message}"))
+    };
+    places.into_iter().map(explain).collect()
 }
 
 /// Adds the other mistakes to the syntax errors, without those on the same lines, which follow from them.
-fn beside(mut syntax: Vec<Problem>, others: Vec<Problem>, text: &str) -> Vec<Problem> {
-    let line =
-        |problem: &Problem| problem.place().filter(|place| place.source == 0).map(|place| place.line(text));
-    let broken: HashSet<_> = syntax.iter().map(line).collect();
+fn beside(mut syntax: Vec<Problem>, others: Vec<Problem>, lines: &Lines) -> Vec<Problem> {
+    let line = |problem: &Problem| problem.span().map(|span| lines.number(span.start));
+    let broken: HashSet<_> = syntax.iter().filter_map(line).collect();
     syntax.extend(
-        others.into_iter().filter(|problem| problem.span().is_none() || !broken.contains(&line(problem))),
+        others.into_iter().filter(|problem| line(problem).is_none_or(|line| !broken.contains(&line))),
     );
     syntax
 }

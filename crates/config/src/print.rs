@@ -5,7 +5,7 @@
 
 use crate::{
     effective::Effective,
-    errors::{Place, Source},
+    errors::{Lines, Place, Source},
     raw::Root,
     read::{Located, Value},
     table::Table,
@@ -62,9 +62,9 @@ impl Page<'_> {
     pub(crate) fn entry<T: Value>(&mut self, name: &str, stated: Option<&Located<T>>, default: Option<T>) {
         let key = format!("{}{name}", self.path);
         if let Some(reason) = self.effective.and_then(|effective| effective.inert(&key)) {
-            let stated = stated.is_some() || default.is_some();
-            if stated {
-                self.text.push_str(&format!("# {key} has no effect: {}\n", reason.text));
+            if let Some(stated) = stated {
+                let origin = self.origin(stated.place);
+                self.text.push_str(&format!("# {key} has no effect: {} # {origin}\n", reason.text));
             }
             return;
         }
@@ -94,7 +94,7 @@ impl Page<'_> {
         let source = &self.sources[place.source];
         match source.text.split_once('=') {
             Some((variable, _)) if place.source > 0 => format!("environment {variable}"),
-            _ => format!("line {}", place.line(&source.text)),
+            _ => format!("line {}", Lines::of(&source.text).number(place.start)),
         }
     }
 }

@@ -4,6 +4,7 @@
 ///
 /// Near is the edit distance of Levenshtein with neighbours swapped counted as one edit (optimal string
 /// alignment), without regard to case and with `-` equal to `_`; at most a third of the word may differ.
+/// A word that goes on where a candidate ends, or ends within one, is near too.
 pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let fold = |text: &str| -> Vec<char> {
         text.chars().map(|c| if c == '-' { '_' } else { c.to_ascii_lowercase() }).collect()
@@ -16,7 +17,12 @@ pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
     let allowed = (word.len() / 3).max(1);
     candidates
         .into_iter()
-        .map(|candidate| (distance(&word, &fold(candidate)), candidate))
+        .map(|candidate| {
+            let folded = fold(candidate);
+            let cut = word.len().min(folded.len());
+            let same_start = cut >= 3 && word[..cut] == folded[..cut];
+            (if same_start { 1 } else { distance(&word, &folded) }, candidate)
+        })
         .filter(|(distance, _)| *distance <= allowed)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
@@ -51,7 +57,9 @@ mod tests {
             ("time-out", Some("timeout")),
             ("try-timeout", Some("try_timeout")),
             ("Retry", Some("retry")),
-            ("retries", Some("retry")),
+            ("pooling", Some("pool")),
+            ("tim", Some("timeout")),
+            ("ti", None),
             ("polo", Some("pool")),
             ("x", None),
             ("", None),

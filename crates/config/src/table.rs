@@ -202,7 +202,7 @@ pub(crate) fn read_table<T: Table + Value>(node: &Node<'_>, reader: &mut Reader)
     let mut table = T::default();
     for (name, place, node) in entries(entries_of, node.place.source) {
         if !table.read_key(name, &node, reader) {
-            reader.report(unknown_key(name, place, &T::all_keys(), &reader.path()));
+            reader.report(unknown_key(name, place, &node, &T::all_keys(), &reader.path()));
         }
     }
     Some(table)
@@ -229,7 +229,7 @@ pub(crate) fn stated<T: Value>(
     }
 }
 
-fn unknown_key(name: &str, place: Place, keys: &[Key], path: &str) -> Problem {
+fn unknown_key(name: &str, place: Place, node: &Node<'_>, keys: &[Key], path: &str) -> Problem {
     let message = match path {
         "" => format!("unknown table or key `{name}`"),
         _ => format!("unknown key `{name}` in `{path}`"),
@@ -240,7 +240,11 @@ fn unknown_key(name: &str, place: Place, keys: &[Key], path: &str) -> Problem {
     }
     let elsewhere = crate::raw::tables_with(name);
     if !elsewhere.is_empty() {
-        return problem.help(format!("`{name}` is a key of {}", elsewhere.join(" and of ")));
+        return problem.help(format!("`{name}` belongs in {}", elsewhere.join(" or ")));
+    }
+    if let Some((table, first)) = path.rsplit_once('.').filter(|_| node.value.is_table()) {
+        let help = format!("a name with dots stands in quotes: [{table}.\"{first}.{name}…\"]");
+        return problem.help(help);
     }
     let known: Vec<_> = keys.iter().map(|key| key.name).collect();
     problem.help(format!("known here: {}", known.join(", ")))

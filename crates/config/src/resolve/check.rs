@@ -44,14 +44,14 @@ pub(super) fn process(root: &Root, problems: &mut Vec<Problem>) {
 /// What `[defaults]` says about itself.
 pub(super) fn defaults(root: &Root, problems: &mut Vec<Problem>) {
     let defaults = root.defaults();
-    exchange(&defaults.exchange, problems);
+    exchange(&defaults.exchange, &defaults.exchange, problems);
     endpoints(root, &defaults.connection, problems);
 }
 
 /// What one destination, with all that it inherits, says about itself.
 pub(super) fn destination(root: &Root, effective: &Effective<'_>, problems: &mut Vec<Problem>) {
     let name = &effective.entry.name;
-    exchange(&effective.table.exchange, problems);
+    exchange(&effective.entry.table.exchange, &effective.table.exchange, problems);
     endpoints(root, &effective.table.connection, problems);
     without_effect(effective, problems);
     if let (Some(sni), Protocol::Http) = (&effective.table.matches.sni, effective.table.connection.protocol())
@@ -61,8 +61,9 @@ pub(super) fn destination(root: &Root, effective: &Effective<'_>, problems: &mut
             .help("leave `sni` or `protocol` out");
         problems.push(because(problem, effective.table.connection.protocol.as_ref()));
     }
-    for route in &effective.routes {
-        exchange(&route.table.exchange, problems);
+    let own_routes = effective.entry.table.routes.route().0;
+    for (own, route) in own_routes.iter().zip(&effective.routes) {
+        exchange(&own.table.exchange, &route.table.exchange, problems);
     }
     reachable_routes(name, &effective.routes, problems);
 }
@@ -138,8 +139,9 @@ fn without_effect(effective: &Effective<'_>, problems: &mut Vec<Problem>) {
     }
 }
 
-fn exchange(exchange: &Exchange, problems: &mut Vec<Problem>) {
-    if let (Some(one), Some(all)) = (&exchange.try_timeout, &exchange.timeout)
+fn exchange(own: &Exchange, exchange: &Exchange, problems: &mut Vec<Problem>) {
+    // An inherited `try_timeout` may be longer: the shorter `timeout` is the more specific one, and wins.
+    if let (Some(one), Some(all)) = (&own.try_timeout, &exchange.timeout)
         && one.value.0 > all.value.0
     {
         problems.push(

@@ -148,7 +148,10 @@ impl Value for HeaderName {
     }
 
     fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
-        reader.text(node, |text| check_name(text).map(|()| Self(text.to_ascii_lowercase())))
+        reader.text(node, |text| {
+            check_name(text).map_err(Fault::new)?;
+            Ok(Self(text.to_ascii_lowercase()))
+        })
     }
 
     fn toml(&self) -> String {
@@ -172,7 +175,10 @@ impl Value for ChangeableHeader {
     }
 
     fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
-        reader.text(node, |text| check_changeable(text).map(|()| Self(text.to_owned())))
+        reader.text(node, |text| {
+            check_changeable(text).map_err(Fault::new)?;
+            Ok(Self(text.to_owned()))
+        })
     }
 
     fn toml(&self) -> String {
@@ -230,9 +236,9 @@ impl<const CHANGE: bool> Value for Pairs<CHANGE> {
         let mut pairs = Self::none();
         for (name, place, node) in entries(table, node.place.source) {
             let check = if CHANGE { check_changeable } else { check_name };
-            if let Err(fault) = check(name) {
-                // The name is at fault, not the value beside it.
-                reader.mismatch::<Self>(&Node { place, ..node }, fault);
+            if let Err(reason) = check(name) {
+                let message = format!("the header `{name}` cannot stand here");
+                reader.report(Problem::new(place, message).label(reason));
                 continue;
             }
             if pairs.find(name).is_some() {
@@ -297,22 +303,25 @@ impl Value for HeaderValue {
     }
 }
 
-fn check_name(name: &str) -> Result<(), Fault> {
-    if is_token(name) { Ok(()) } else { Err(Fault::new("not the name of a header")) }
+fn check_name(name: &str) -> Result<(), &'static str> {
+    if is_token(name) { Ok(()) } else { Err("not the name of a header") }
 }
 
 /// Headers that frame the message or belong to the connection: changing them would change what the
 /// request is, not what it says (RFC 9110, 7.6.1; RFC 9112, 6).
-fn check_changeable(name: &str) -> Result<(), Fault> {
+fn check_changeable(name: &str) -> Result<(), &'static str> {
     check_name(name)?;
-    let reason = match name.to_ascii_lowercase().as_str() {
-        "host" => "names the destination, and the server's signature checks cover it",
-        "content-length" | "transfer-encoding" | "trailer" => "frames the body",
-        "connection" | "keep-alive" | "proxy-connection" | "te" | "upgrade" => "belongs to one connection",
-        "expect" => "is part of how the body is sent",
-        _ => return Ok(()),
-    };
-    Err(Fault::new(format!("{reason}, so policy cannot change it")))
+    match name.to_ascii_lowercase().as_str() {
+        "host" => Err("it says where the request goes, which policy cannot change"),
+        "content-length" | "transfer-encoding" | "trailer" => {
+            Err("it frames the body, which policy cannot change")
+        }
+        "connection" | "keep-alive" | "proxy-connection" | "te" | "upgrade" => {
+            Err("it belongs to one connection, not to the request")
+        }
+        "expect" => Err("it is part of how the body is sent"),
+        _ => Ok(()),
+    }
 }
 
 /// A token of RFC 9110, section 5.6.2.

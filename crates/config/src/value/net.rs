@@ -104,9 +104,15 @@ fn explain_address(text: &str) -> Fault {
     if text.contains("://") {
         return Fault::new("this is a URL").help("give IP:port alone");
     }
-    if let Ok(ip) = text.parse::<IpAddr>() {
-        return Fault::new("the port is missing")
-            .help(format!("give IP:port, as \"{}\"", SocketAddr::new(ip, 80)));
+    match text.trim_matches(['[', ']']).parse::<IpAddr>() {
+        Ok(IpAddr::V4(ip)) => {
+            return Fault::new("the port is missing").help(format!("give IP:port, as \"{ip}:80\""));
+        }
+        Ok(IpAddr::V6(_)) => {
+            return Fault::new("the port is missing, or the brackets before it")
+                .help("give IP:port, as \"[fd00::1]:80\"");
+        }
+        Err(_) => {}
     }
     match text.rsplit_once(':') {
         Some((ip, port)) if ip.parse::<Ipv6Addr>().is_ok() => {

@@ -1,0 +1,265 @@
+//! What a file comes to: defaults, inheritance, environment, and the printed form of it all.
+
+use std::time::Duration;
+
+use dragoman_config::{Config, Destination, Level, Name, Protocol};
+use dragoman_policy::{BreakerParams, RetryParams};
+
+fn parse(text: &str) -> Config {
+    parse_with(text, &[])
+}
+
+fn parse_with(text: &str, env: &[(&str, &str)]) -> Config {
+    let env = |name: &str| env.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+    Config::parse("test.toml", text, &env).unwrap_or_else(|errors| panic!("{errors}"))
+}
+
+fn named<'a>(config: &'a Config, name: &str) -> &'a Destination {
+    config.destinations().iter().find(|it| &*it.name == name).expect("a destination of that name")
+}
+
+#[test]
+fn an_empty_file_changes_nothing() {
+    for config in [Config::empty(), parse(""), parse("[proxy]\n[admin]\n[log]\n[defaults]\n[destination]\n")]
+    {
+        let [default] = config.destinations() else { panic!("one destination") };
+        assert!(default.observe_only);
+        assert_eq!((default.index, &*default.name), (0, "default"));
+        assert_eq!(default.protocol, Protocol::Auto);
+        assert!(default.policy.retry.is_none() && default.breaker.is_none() && default.pool.is_none());
+        assert!(default.endpoints.is_empty() && !default.deny && default.routes.is_empty());
+        assert_eq!(*default.policy, Default::default());
+        assert_eq!(default.connect_timeout, Duration::from_secs(5));
+        let listen: Vec<_> = config.proxy.listen.iter().map(ToString::to_string).collect();
+        assert_eq!(listen, ["127.0.0.1:15001", "[::1]:15001"]);
+        assert_eq!(config.proxy.request_head_timeout, Duration::from_secs(30));
+        assert_eq!(config.admin.listen.len(), 1);
+        assert_eq!(config.log.access_file, None);
+    }
+}
+
+#[test]
+fn the_defaults_of_retry_and_breaker_are_those_of_the_algorithms() {
+    let config = parse("[defaults]\nretry = {}\nbreaker = {}\n");
+    let default = &config.destinations()[0];
+    assert_eq!(default.policy.retry, Some(RetryParams::default()));
+    let breaker = default.breaker.as_ref().expect("it is on");
+    assert_eq!(breaker.params, BreakerParams::default());
+    assert_eq!(breaker.statuses.iter().collect::<Vec<_>>(), (500..=599).collect::<Vec<_>>());
+    assert!(!default.observe_only);
+}
+
+#[test]
+fn observing_only_ends_where_policy_begins() {
+    for (text, observe_only) in [
+        ("[defaults]\nretry = false\ndeny = false", true),
+        ("[log]\naccess = \"all\"", true),
+        ("[destination.a]\nhosts = [\"a\"]\nretry = {}", true),
+        ("[defaults]\nrequest_id = true", false),
+        ("[defaults]\nconnect_timeout = \"1s\"", false),
+        ("[defaults]\nheaders.remove = [\"x-a\"]", false),
+        ("[defaults]\nprotocol = \"opaque\"", false),
+        ("[destination.everything]\n", false),
+    ] {
+        assert_eq!(parse(text).destinations()[0].observe_only, observe_only, "{text}");
+    }
+}
+
+#[test]
+fn policy_is_inherited_key_by_key() {
+    let config = parse(
+        r#"
+[defaults]
+timeout = "9s"
+retry = { attempts = 5, base = "1s", budget = { ratio = 0.5 } }
+breaker = { failures = 9 }
+headers = { set = { x-a = "default", x-b = "default" }, remove = ["x-r"] }
+
+[destination.own]
+hosts = ["own"]
+retry = { attempts = 2, budget = { window = "5s" } }
+breaker = false
+headers = { set = { X-A = "own" } }
+
+[destination.own.route.r]
+path = "/r"
+retry = { budget = { min_per_second = 1 } }
+trace = true
+
+[destination.own.route.off]
+path = "/off"
+retry = false
+
+[destination.plain]
+hosts = ["plain"]
+"#,
+    );
+    let own = named(&config, "own");
+    let retry = own.policy.retry.as_ref().expect("on");
+    assert_eq!((retry.attempts, retry.backoff.base), (2, Duration::from_secs(1)));
+    assert_eq!((retry.budget.ratio, retry.budget.window), (0.5, Duration::from_secs(5)));
+    assert!(own.breaker.is_none());
+    assert_eq!(own.policy.headers.set, [("X-A".into(), "own".into()), ("x-b".into(), "default".into())]);
+    assert_eq!(own.policy.headers.remove, ["x-r"]);
+    let route = |name| own.routes.iter().find(|route| &*route.name == name).expect("a route");
+    let inner = route("r").policy.retry.as_ref().expect("on");
+    assert_eq!((inner.attempts, inner.budget.min_per_second, inner.budget.ratio), (2, 1, 0.5));
+    assert!(route("r").policy.headers.trace && !own.policy.headers.trace);
+    assert_eq!(route("r").policy.timeout, Some(Duration::from_secs(9)));
+    assert!(route("off").policy.retry.is_none());
+    let plain = named(&config, "plain");
+    assert_eq!(plain.policy.retry.as_ref().map(|retry| retry.attempts), Some(5));
+    assert_eq!(plain.breaker.as_ref().map(|breaker| breaker.params.failures), Some(9));
+}
+
+#[test]
+fn what_defaults_turn_off_a_destination_turns_on() {
+    let config = parse("[defaults]\nretry = false\n[destination.a]\nhosts = [\"a\"]\nretry = {}\n");
+    assert_eq!(named(&config, "a").policy.retry, Some(RetryParams::default()));
+    assert!(config.destinations()[0].policy.retry.is_none());
+}
+
+#[test]
+fn a_destination_without_match_keys_takes_the_place_of_the_default() {
+    let config = parse(
+        "[destination.b]\nhosts = [\"b\"]\n[destination.z]\npool = {}\n[destination.a]\nsni = [\"a\"]\n",
+    );
+    let names: Vec<_> = config.destinations().iter().map(|it| (&*it.name, it.index)).collect();
+    assert_eq!(names, [("z", 0), ("a", 1), ("b", 2)]);
+    let dst = "192.0.2.1:80".parse().expect("an address");
+    assert_eq!(&*config.lookup(dst, Name::None).name, "z");
+}
+
+#[test]
+fn a_shorter_timeout_may_meet_an_inherited_longer_try_timeout() {
+    parse("[defaults]\ntry_timeout = \"5s\"\n[destination.a]\nhosts = [\"a\"]\ntimeout = \"2s\"\n");
+}
+
+#[test]
+fn the_environment_overrides_defaults_but_not_a_destination() {
+    let env = [
+        ("DRAGOMAN_RETRY_ATTEMPTS", "7"),
+        ("DRAGOMAN_BREAKER_FAILURES", " 2 "),
+        ("DRAGOMAN_UPSTREAM", "10.0.0.1:80, [fd00::1]:81"),
+        ("DRAGOMAN_LOG_LEVEL", "debug"),
+    ];
+    let file = r#"
+[log]
+level = "error"
+[defaults]
+retry = false
+breaker = { failures = 50, open = "1s" }
+[destination.a]
+hosts = ["a"]
+retry = { attempts = 2 }
+endpoints = ["10.9.9.9:99"]
+"#;
+    let config = parse_with(file, &env);
+    assert_eq!(config.log.level, Level::Debug);
+    let default = &config.destinations()[0];
+    assert_eq!(default.policy.retry.as_ref().map(|retry| retry.attempts), Some(7));
+    let breaker = default.breaker.as_ref().expect("on").params;
+    assert_eq!((breaker.failures, breaker.open), (2, Duration::from_secs(1)));
+    assert_eq!(default.endpoints.len(), 2);
+    let a = named(&config, "a");
+    assert_eq!(a.policy.retry.as_ref().map(|retry| retry.attempts), Some(2));
+    assert_eq!(a.endpoints, ["10.9.9.9:99".parse().expect("an address")]);
+    assert!(config.print().contains("# environment DRAGOMAN_UPSTREAM\n"), "{}", config.print());
+
+    let empty = env.map(|(name, _)| (name, " "));
+    assert!(parse_with("", &empty).destinations()[0].observe_only);
+}
+
+/// Everything that the file can say, once.
+const EVERYTHING: &str = r#"
+[proxy]
+port = 16001
+listen = ["::1"]
+workers = 2
+max_flows = 100
+drain = "0s"
+request_head_timeout = "1m30s"
+max_head_bytes = 2048
+max_headers = 32
+[admin]
+listen = []
+[log]
+level = "trace"
+format = "json"
+access = "off"
+access_format = "text"
+access_file = "/var/log/a \"b\"\\c.log"
+[defaults]
+retry = { statuses = ["5xx", 429], unprocessed_statuses = [503], methods = [], idempotency_header = "Idempotency-Key" }
+breaker = { statuses = [503] }
+pool = { max_idle = 1, idle = "1s" }
+headers = { set = { x-team = "\"a\\b\"", "x.y" = "" }, remove = ["x-Debug"] }
+request_id = true
+[destination.all]
+endpoints = ["10.0.0.1:80", "[fd00::1]:80"]
+[destination."a.b"]
+hosts = ["A.example", "*.b.example"]
+sni = ["a.example"]
+cidrs = ["10.0.0.0/8", "fd00::/8"]
+ports = [80, "8000-8099"]
+timeout = "1h"
+[destination."a.b".route."x.y"]
+path = "/v1/{id}/*"
+methods = ["PURGE"]
+match_headers = { "X-Tenant" = "*", x-b = "1" }
+retry = false
+try_timeout = "1ms"
+[destination.bytes]
+ports = [5432]
+protocol = "opaque"
+retry = { attempts = 20, connect = false }
+[destination.tls]
+sni = ["tls"]
+[destination.no]
+cidrs = ["169.254.169.254/32"]
+deny = true
+"#;
+
+#[test]
+fn what_is_printed_means_the_same() {
+    for text in ["", EVERYTHING, include_str!("../../../deploy/policies/example.toml")] {
+        let config = parse(text);
+        let printed = config.print();
+        let again = parse(&printed);
+        assert_eq!(
+            format!("{:#?}", config.destinations()),
+            format!("{:#?}", again.destinations()),
+            "{printed}"
+        );
+        assert_eq!((&config.proxy, &config.admin, &config.log), (&again.proxy, &again.admin, &again.log));
+    }
+}
+
+#[test]
+fn what_is_printed_names_the_source_of_each_value() {
+    let printed =
+        parse("[defaults]\ntimeout = \"9s\"\n\n[destination.a]\nhosts = [\"a\"]\ntrace = true\n").print();
+    let destination = printed.split("[destination.a]\n").nth(1).expect("a section");
+    for (key, line) in [
+        ("timeout", "timeout = \"9s\"                              # line 2"),
+        ("trace", "trace = true                                # line 6"),
+        ("deny", "deny = false                                # default"),
+        ("# sni", "# sni is not set"),
+        ("retry", "retry = false                               # default"),
+    ] {
+        let found = destination.lines().find(|line| line.starts_with(&format!("{key} ")));
+        assert_eq!(found, Some(line), "{destination}");
+    }
+}
+
+#[test]
+fn every_key_of_the_reference_is_printed() {
+    let printed = parse(EVERYTHING).print();
+    let page = dragoman_config::reference();
+    let keys = page.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    let missing: Vec<_> = keys
+        .filter(|key| !key.contains("DRAGOMAN_") && !["proxy", "route"].contains(key))
+        .filter(|key| !printed.contains(&format!("{key} ")) && !printed.contains(&format!("{key}.")))
+        .collect();
+    assert_eq!(missing, Vec::<&str>::new());
+}
