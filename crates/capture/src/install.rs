@@ -12,7 +12,7 @@ use crate::{Error, Family, Flows, Ipv6State, Options, Part, Plan, TABLE};
 /// How often draining looks whether flows are left.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(200);
 
-/// What [`install`] would do on this host, without doing it. Needs no privilege.
+/// What [`install()`] would do on this host, without doing it. Needs no privilege.
 ///
 /// # Errors
 /// Options that make no sense, or IPv6 that is wanted and cannot be captured.

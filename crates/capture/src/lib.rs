@@ -2,7 +2,7 @@
 //! that they work.
 //!
 //! What to capture is decided by pure code: [`Options`] become a [`Plan`], a list of rules that prints itself in
-//! words or as nft text and is tested as a value. Only [`install`], [`remove`] and [`verify`] touch the kernel.
+//! words or as nft text and is tested as a value. Only [`install()`], [`remove`] and [`verify()`] touch the kernel.
 //!
 //! ```text
 //! Options ─ check ─┬─ Plan ─┬─ Display   (words)

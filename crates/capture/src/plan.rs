@@ -10,7 +10,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::options::{Invalid, Options};
 
-/// Everything that [`crate::install`] puts into the kernel.
+/// Everything that [`crate::install()`] puts into the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// Which packets the table sees.
