@@ -110,3 +110,73 @@ pub(crate) fn report_panic(ended: Result<(), JoinError>) {
         tracing::error!(%error, "a defect in dragoman ended a flow; please report it");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dragoman_config::Config;
+    use dragoman_telemetry::{AccessFormat, AccessLog, AccessMode, Telemetry};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use crate::leg::Leg;
+
+    async fn pair() -> (TcpStream, TcpStream, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (client, accepted) =
+            tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        let (accepted, peer) = accepted.unwrap();
+        (client.unwrap(), accepted, peer)
+    }
+
+    /// A flow that echoes, until it reads what makes it panic.
+    async fn fragile(stream: TcpStream) {
+        let mut leg = Leg::new(stream);
+        while leg.fill().await.unwrap() > 0 {
+            assert_ne!(leg.buf.bytes(), b"panic", "injected");
+            let bytes = leg.buf.bytes().to_vec();
+            leg.write_all(&bytes).await.unwrap();
+            leg.buf.consume(bytes.len());
+        }
+        leg.close();
+    }
+
+    #[tokio::test]
+    async fn cause_internal() {
+        let access = AccessLog::new(AccessMode::All, AccessFormat::Json, Box::new(std::io::sink())).unwrap();
+        let telemetry = Telemetry::new(vec!["default".into()], access);
+        let shared = Shared::new(Arc::new(Config::empty()), telemetry.clone(), vec![]);
+        let mut flows = JoinSet::new();
+        let mut clients = Vec::new();
+        for _ in 0..2 {
+            let (client, stream, peer) = pair().await;
+            let record = shared.telemetry.flow(peer);
+            flows.spawn(async move {
+                let _record = record;
+                fragile(stream).await;
+            });
+            clients.push(client);
+        }
+        clients[0].write_all(b"panic").await.unwrap();
+        let error = clients[0].read_u8().await.unwrap_err();
+        assert!(dragoman_net::is_reset(&error), "an orderly end would look like a whole answer: {error}");
+        let panicked = flows.join_next().await.unwrap();
+        assert!(panicked.as_ref().is_err_and(JoinError::is_panic));
+        report_panic(panicked);
+
+        clients[1].write_all(b"alive").await.unwrap();
+        let mut echo = [0; 5];
+        clients[1].read_exact(&mut echo).await.unwrap();
+        assert_eq!(&echo, b"alive");
+        clients.clear();
+        flows.join_next().await.unwrap().unwrap();
+        let metrics = telemetry.render();
+        let count = |cause: &str| {
+            let start = format!(
+                "dragoman_flows_total{{destination=\"default\",protocol=\"unknown\",cause=\"{cause}\"}} "
+            );
+            metrics.lines().find_map(|line| line.strip_prefix(&start)).map(str::to_owned)
+        };
+        assert_eq!(count("internal").as_deref(), Some("1"), "{metrics}");
+        assert!(metrics.contains("dragoman_flows_open 0\n"), "{metrics}");
+    }
+}

@@ -33,9 +33,9 @@ impl Shared {
     pub(crate) fn new(config: Arc<Config>, telemetry: Telemetry, own_ports: Vec<u16>) -> Self {
         Self {
             endpoints: Endpoints::new(telemetry.clone()),
+            pool: Pool::new(telemetry.clone()),
             config,
             telemetry,
-            pool: Pool::default(),
             learnt: Learnt::new(),
             drain: Drain::default(),
             own_ports,

@@ -10,6 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use dragoman_config::PoolParams;
+use dragoman_telemetry::Telemetry;
 use tokio::net::TcpStream;
 
 /// The most idle connections that one process keeps, over all keys.
@@ -41,10 +42,17 @@ struct Shelves {
 }
 
 /// All idle upstream connections.
-#[derive(Debug, Default)]
-pub(crate) struct Pool(Mutex<Shelves>);
+#[derive(Debug)]
+pub(crate) struct Pool {
+    telemetry: Telemetry,
+    shelves: Mutex<Shelves>,
+}
 
 impl Pool {
+    pub(crate) fn new(telemetry: Telemetry) -> Self {
+        Self { telemetry, shelves: Mutex::default() }
+    }
+
     /// An idle connection that is open and quiet. `repeatable`: the request may be sent again if the connection
     /// turns out to be closing.
     pub(crate) fn take(&self, key: &PoolKey, repeatable: bool, now: Instant) -> Option<TcpStream> {
@@ -63,6 +71,7 @@ impl Pool {
             if now < idle.until && dragoman_net::is_still_open(&idle.stream) {
                 return Some(idle.stream);
             }
+            self.telemetry.destination(key.destination).idle_connection_closed();
         }
     }
 
@@ -85,21 +94,26 @@ impl Pool {
     /// Closes what is too old or was closed by the server. Called now and then.
     pub(crate) fn reap(&self, now: Instant) {
         let mut shelves = self.lock();
-        for shelf in shelves.idle.values_mut() {
+        for (key, shelf) in &mut shelves.idle {
+            let before = shelf.len();
             shelf.retain(|idle| now < idle.until && dragoman_net::is_still_open(&idle.stream));
+            for _ in shelf.len()..before {
+                self.telemetry.destination(key.destination).idle_connection_closed();
+            }
         }
         shelves.idle.retain(|_, shelf| !shelf.is_empty());
         shelves.count = shelves.idle.values().map(Vec::len).sum();
     }
 
     fn lock(&self) -> MutexGuard<'_, Shelves> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shelves.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use dragoman_telemetry::AccessLog;
     use tokio::io::AsyncWriteExt;
     use tokio::net::TcpListener;
 
@@ -112,13 +126,17 @@ mod tests {
         (client.unwrap(), accepted.unwrap().0)
     }
 
+    fn pool() -> Pool {
+        Pool::new(Telemetry::new(vec!["a".into(), "b".into()], AccessLog::off()))
+    }
+
     fn key(destination: usize) -> PoolKey {
         PoolKey { endpoint: "192.0.2.1:80".parse().unwrap(), destination }
     }
 
     #[tokio::test]
     async fn last_in_first_out_per_key_and_bounded() {
-        let (pool, now) = (Pool::default(), Instant::now());
+        let (pool, now) = (pool(), Instant::now());
         let mut servers = Vec::new();
         let mut ports = Vec::new();
         for _ in 0..3 {
@@ -136,7 +154,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_closed_or_speaking_connection_is_not_reused() {
-        let (pool, now) = (Pool::default(), Instant::now());
+        let (pool, now) = (pool(), Instant::now());
         let (client, server) = pair().await;
         drop(server);
         client.readable().await.unwrap();
@@ -146,11 +164,13 @@ mod tests {
         client.readable().await.unwrap();
         pool.put(&key(0), client, &PARAMS, now);
         assert!(pool.take(&key(0), true, now).is_none());
+        let metrics = pool.telemetry.render();
+        assert!(metrics.contains("dragoman_upstream_idle_closed_total{destination=\"a\"} 2\n"), "{metrics}");
     }
 
     #[tokio::test]
     async fn h7_a_request_that_cannot_be_repeated_takes_only_a_fresh_connection() {
-        let (pool, now) = (Pool::default(), Instant::now());
+        let (pool, now) = (pool(), Instant::now());
         let (client, _server) = pair().await;
         pool.put(&key(0), client, &PARAMS, now);
         let later = now + FRESH + Duration::from_millis(1);
@@ -160,7 +180,7 @@ mod tests {
 
     #[tokio::test]
     async fn too_old_is_closed() {
-        let (pool, now) = (Pool::default(), Instant::now());
+        let (pool, now) = (pool(), Instant::now());
         let (client, mut server) = pair().await;
         pool.put(&key(0), client, &PARAMS, now);
         pool.reap(now + PARAMS.idle);

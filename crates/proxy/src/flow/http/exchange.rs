@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use dragoman_config::{Destination, Name, Policy, Request};
-use dragoman_policy::{Attempt, Decision, Failure, parse_retry_after};
+use dragoman_policy::{Attempt, Decision, Failure, Proof, parse_retry_after};
 use dragoman_telemetry::{Cause, Outcome};
 use dragoman_wire::http1::{BadHead, Body, Known};
 use tokio::io::Interest;
@@ -195,7 +195,7 @@ impl Connection<'_> {
             };
             let tried = self.attempt(plan, &endpoint, &mut upload, fresh).await;
             let pass = self.judge(plan, pass, &tried);
-            let Some(wait) = self.decide(plan, &endpoint, &upload, &tried) else {
+            let Some(wait) = self.decide(plan, &endpoint, &upload, &tried, fresh) else {
                 return match tried {
                     Tried::Answered(upstream, length) => {
                         self.respond(plan, upstream, length, &mut upload, pass).await
@@ -203,7 +203,8 @@ impl Connection<'_> {
                     Tried::Failed(failed) => self.give_up(plan, Some(&mut upload), failed).await,
                 };
             };
-            fresh = matches!(&tried, Tried::Failed(failed) if failed.stale);
+            // Once is enough: the next try is on a new connection, and so is every one after it.
+            fresh |= matches!(&tried, Tried::Failed(failed) if failed.stale);
             if let Tried::Answered(upstream, length) = tried {
                 self.recycle(plan, upstream, length, plan.method(outgoing));
             }
@@ -279,19 +280,21 @@ impl Connection<'_> {
         endpoint: &Endpoint,
         upload: &Upload<'_>,
         tried: &Tried,
+        after_stale: bool,
     ) -> Option<Duration> {
         let (failure, word) = match tried {
             Tried::Failed(failed) => (failed.failure?, failed.cause.as_str()),
             Tried::Answered(..) => (Failure::Status(self.scratch.response.status()), "status"),
         };
-        let Some(retry) = &plan.policy.retry else {
-            // Not a retry of policy: the pool is ours, and without it this connection would have been new.
-            let stale = matches!(tried, Tried::Failed(failed) if failed.stale);
-            return (stale && plan.is_idempotent && upload.is_replayable()).then(|| {
-                self.scratch.record.retried("stale_connection", "idempotent");
-                Duration::ZERO
-            });
-        };
+        if matches!(tried, Tried::Failed(failed) if failed.stale)
+            && plan.is_idempotent
+            && upload.is_replayable()
+        {
+            // Not a retry of policy: the pool is ours, and without it this connection would have been a new one.
+            self.scratch.record.retried("stale_connection", Proof::Idempotent.as_str());
+            return Some(Duration::ZERO);
+        }
+        let retry = plan.policy.retry.as_ref()?;
         if let Failure::Status(status) = failure
             && !retry.statuses.contains(status)
             && !retry.unprocessed_statuses.contains(status)
@@ -304,7 +307,7 @@ impl Connection<'_> {
             return None;
         }
         let attempt = Attempt {
-            made: self.scratch.record.attempts(),
+            made: self.scratch.record.attempts() - u32::from(after_stale),
             failure,
             wrote: upload.wrote(),
             method: plan.method(upload.head()),
