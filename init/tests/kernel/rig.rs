@@ -53,7 +53,7 @@ impl Rig {
         process::succeed(&mut self.command(arguments))
     }
 
-    /// dragoman-init in A, not started yet, with nothing of this test's environment that could change it.
+    /// dragoman-init in A, not started yet.
     pub(crate) fn command(&self, arguments: &str) -> Command {
         let mut command = self.net.app.bounded(INIT);
         command.args(arguments.split_whitespace());
