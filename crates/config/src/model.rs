@@ -14,7 +14,7 @@ pub struct Proxy {
     pub listen: Vec<SocketAddr>,
     /// The port that captured connections are redirected to; never 0.
     pub port: u16,
-    /// Threads that serve flows; 0 is one per core.
+    /// Threads that serve flows; 0 leaves the choice to the proxy.
     pub workers: usize,
     /// The most flows at once; at least 1.
     pub max_flows: usize,

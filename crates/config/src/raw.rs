@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use crate::{
     table::{Key, Table, joined_table, table},
     value::{
-        collection::{List, Named, Some1, Switch},
+        collection::{List, Named, NonEmpty, Switch},
         http::{ChangeableHeader, HeaderName, MatchHeaders, Method, SetHeaders, Status, UnprocessedStatus},
         name::NamePattern,
         net::{Endpoint, Port, Ports},
@@ -42,8 +42,8 @@ table! {
         /// The port that captured connections are redirected to.
         port: Port = Count(15001);
         /// The addresses to listen on. The kernel redirects to loopback, so others are rarely needed.
-        listen: Some1<IpAddr> = Some1(List::of([Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]));
-        /// Threads that serve flows; 0 is one per core.
+        listen: NonEmpty<IpAddr> = NonEmpty(List::of([Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]));
+        /// Threads that serve flows; 0 is automatic, from the number of cores.
         workers: Count<0, 256> = Count(0);
         /// The most flows at once; beyond it, new ones wait in the listener's queue.
         max_flows: Count<1, 1_000_000> = Count(16_384);
@@ -86,13 +86,13 @@ table! {
     /// What a destination matches. Every kind of key that is stated must match.
     Match {
         /// Names in the Host header, without regard to case or port; `*.x` is one or more labels before x.
-        hosts: Some1<NamePattern>;
+        hosts: NonEmpty<NamePattern>;
         /// TLS server names, written like `hosts`.
-        sni: Some1<NamePattern>;
+        sni: NonEmpty<NamePattern>;
         /// Networks of the original destination. IPv4 in IPv6 form is matched as IPv4.
-        cidrs: Some1<IpNet>;
+        cidrs: NonEmpty<IpNet>;
         /// Ports of the original destination.
-        ports: Some1<Ports>;
+        ports: NonEmpty<Ports>;
     }
 }
 
@@ -102,7 +102,7 @@ table! {
         /// What is spoken: `auto` finds out, `http` refuses everything else, `opaque` relays bytes unseen.
         protocol: Protocol = Protocol::Auto;
         /// Where to connect instead of the original destination, each in turn.
-        endpoints: Some1<Endpoint>;
+        endpoints: NonEmpty<Endpoint>;
         /// Refuse the traffic.
         deny: bool = false;
         /// How long a connection may take to be made.
@@ -227,7 +227,7 @@ table! {
         /// The path: exact (`/v1/charges`), a template (`/v1/{id}/refunds`) or a prefix (`/v1/*`).
         path: PathPattern;
         /// Methods.
-        methods: Some1<Method>;
+        methods: NonEmpty<Method>;
         /// Headers with exactly this value, or with any value for `"*"`.
         match_headers: MatchHeaders;
     }

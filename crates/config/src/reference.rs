@@ -89,7 +89,7 @@ fn destination(page: &mut String, destination: &Key) {
     section(page, "[destination.NAME]", destination.doc, &Match::all_keys());
     let inherited = names(&Defaults::all_keys());
     page.push_str(&format!(
-        "\nAnd the keys of `[defaults]`, which they override: {inherited}.\n\n{MATCHING}"
+        "\nEach key of `[defaults]` may stand here too, and then overrides it: {inherited}.\n\n{MATCHING}"
     ));
     for route in destination.keys.iter().filter(|key| key.name == "route") {
         let own = RouteMatch::all_keys();
@@ -97,7 +97,7 @@ fn destination(page: &mut String, destination: &Key) {
         let policy = route.keys.iter().filter(|key| own.iter().all(|other| other.name != key.name));
         let policy = names(policy);
         page.push_str(&format!(
-            "\nAnd these, which override those of the destination: {policy}.\n\n{ROUTES}"
+            "\nThese may stand here too, and then override the destination's: {policy}.\n\n{ROUTES}"
         ));
     }
 }

@@ -150,7 +150,7 @@ fn pool_params(pool: &raw::Pool) -> PoolParams {
 }
 
 fn matches(raw: &raw::Match) -> DestinationMatch {
-    fn list<T: crate::read::Item>(list: Option<crate::value::collection::Some1<T>>) -> Vec<T> {
+    fn list<T: crate::read::Item>(list: Option<crate::value::collection::NonEmpty<T>>) -> Vec<T> {
         list.map(|list| list.0.values().cloned().collect()).unwrap_or_default()
     }
     DestinationMatch {

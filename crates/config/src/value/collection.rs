@@ -60,9 +60,9 @@ impl<T: Item> Value for List<T> {
 
 /// A list that says nothing when it is empty, and therefore must not be.
 #[derive(Clone, Debug)]
-pub(crate) struct Some1<T>(pub(crate) List<T>);
+pub(crate) struct NonEmpty<T>(pub(crate) List<T>);
 
-impl<T: Item> Value for Some1<T> {
+impl<T: Item> Value for NonEmpty<T> {
     fn describe() -> String {
         format!("a list of one or more {}", T::plural())
     }

@@ -1,0 +1,160 @@
+//! Damaged files: whatever happens to a valid one, the answer is a configuration or a list of places in it.
+
+use dragoman_config::Config;
+use proptest::{prelude::*, sample::Index};
+
+const VALID: [&str; 3] = [
+    include_str!("../../../deploy/policies/normal.toml"),
+    include_str!("../../../deploy/policies/example.toml"),
+    r#"
+[proxy]
+listen = ["::1"]
+max_head_bytes = "8KiB"
+[admin]
+listen = []
+[defaults]
+breaker = { statuses = ["5xx", 429], window = "1m30s" }
+retry.budget.ratio = 0.5
+headers.set."x-a" = "1"
+"#,
+];
+
+/// One way to damage a text.
+#[derive(Clone, Debug)]
+enum Damage {
+    DropChar(Index),
+    DoubleChar(Index),
+    ReplaceChar(Index, char),
+    InsertChar(Index, char),
+    DropLine(Index),
+    DoubleLine(Index),
+    SwapLines(Index, Index),
+    CutAt(Index),
+}
+
+impl Damage {
+    fn apply(&self, text: &str) -> String {
+        let mut chars: Vec<char> = text.chars().collect();
+        let mut lines: Vec<&str> = text.split_inclusive('\n').collect();
+        if chars.is_empty() {
+            return String::new();
+        }
+        match self {
+            Self::DropLine(at) => drop(lines.remove(at.index(lines.len()))),
+            Self::DoubleLine(at) => lines.insert(at.index(lines.len()), lines[at.index(lines.len())]),
+            Self::SwapLines(one, other) => {
+                let count = lines.len();
+                lines.swap(one.index(count), other.index(count));
+            }
+            Self::DropChar(at) => drop(chars.remove(at.index(chars.len()))),
+            Self::DoubleChar(at) => chars.insert(at.index(chars.len()), chars[at.index(chars.len())]),
+            Self::ReplaceChar(at, new) => {
+                let count = chars.len();
+                chars[at.index(count)] = *new;
+            }
+            Self::InsertChar(at, new) => chars.insert(at.index(chars.len()), *new),
+            Self::CutAt(at) => chars.truncate(at.index(chars.len())),
+        }
+        match self {
+            Self::DropLine(_) | Self::DoubleLine(_) | Self::SwapLines(..) => lines.concat(),
+            _ => chars.into_iter().collect(),
+        }
+    }
+}
+
+fn damage() -> impl Strategy<Value = Damage> {
+    let at = any::<Index>;
+    let char = || {
+        prop_oneof![
+            prop::sample::select("=[]{}\"'#.,\n\r\t \\0-9".chars().collect::<Vec<_>>()),
+            any::<char>()
+        ]
+    };
+    prop_oneof![
+        at().prop_map(Damage::DropChar),
+        at().prop_map(Damage::DoubleChar),
+        (at(), char()).prop_map(|(at, new)| Damage::ReplaceChar(at, new)),
+        (at(), char()).prop_map(|(at, new)| Damage::InsertChar(at, new)),
+        at().prop_map(Damage::DropLine),
+        at().prop_map(Damage::DoubleLine),
+        (at(), at()).prop_map(|(one, other)| Damage::SwapLines(one, other)),
+        at().prop_map(Damage::CutAt),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn l5_a_damaged_file_is_accepted_or_refused_at_a_place_inside_it(
+        file in 0..VALID.len(),
+        damages in prop::collection::vec(damage(), 1..4),
+    ) {
+        let text = damages.iter().fold(VALID[file].to_owned(), |text, damage| damage.apply(&text));
+        match Config::parse("damaged.toml", &text, &|_| None) {
+            Ok(config) => {
+                let printed = config.print();
+                let again = Config::parse("printed.toml", &printed, &|_| None);
+                prop_assert!(again.is_ok(), "{}\n{printed}", again.expect_err("refused"));
+            }
+            Err(errors) => check(&text, &errors)?,
+        }
+    }
+
+    #[test]
+    fn any_text_is_survived(text in any::<String>()) {
+        if let Err(errors) = Config::parse("any.toml", &text, &|_| None) {
+            check(&text, &errors)?;
+        }
+    }
+
+    #[test]
+    fn any_environment_is_survived(value in ".*") {
+        let variables =
+            ["DRAGOMAN_RETRY_ATTEMPTS", "DRAGOMAN_BREAKER_FAILURES", "DRAGOMAN_UPSTREAM", "DRAGOMAN_LOG_LEVEL"];
+        for variable in variables {
+            let env = |name: &str| (name == variable).then(|| value.clone());
+            if let Err(errors) = Config::parse("empty.toml", "", &env) {
+                let report = errors.to_string();
+                prop_assert!(report.contains(variable), "{report}");
+                prop_assert_eq!(errors.iter().next().and_then(dragoman_config::Problem::span), None);
+            }
+        }
+    }
+}
+
+fn check(text: &str, errors: &dragoman_config::Errors) -> Result<(), TestCaseError> {
+    prop_assert!(errors.count() > 0);
+    let mut last = 0;
+    for problem in errors.iter() {
+        let span = problem.span().ok_or_else(|| TestCaseError::fail("a problem without a place"))?;
+        prop_assert!(span.start <= span.end && span.end <= text.len(), "{span:?} of {}", text.len());
+        prop_assert!(text.is_char_boundary(span.start) && text.is_char_boundary(span.end), "{span:?}");
+        prop_assert!(span.start >= last, "not in the order of the file");
+        prop_assert!(!problem.message().is_empty());
+        last = span.start;
+    }
+    let report = errors.to_string();
+    prop_assert!(report.contains("damaged.toml:") || report.contains("any.toml:"), "{report}");
+    Ok(())
+}
+
+#[test]
+fn a_file_of_nothing_but_mistakes_is_told_quickly_and_briefly() {
+    let text: String = (0..20_000).map(|line| format!("[k{line}\nx =\n")).collect();
+    let errors = Config::parse("f.toml", &text, &|_| None).expect_err("nothing is right");
+    assert!(errors.count() >= 20_000);
+    let report = errors.to_string();
+    assert!(report.len() < 40_000, "{}", report.len());
+    assert!(report.ends_with("of which the first 50 are shown"), "{}", &report[report.len() - 200..]);
+}
+
+#[test]
+fn depth_without_end_is_refused() {
+    for (open, close) in [("[", "]"), ("{a=", "}")] {
+        let text = format!("a = {}1{}\n", open.repeat(10_000), close.repeat(10_000));
+        assert!(Config::parse("f.toml", &text, &|_| None).is_err());
+    }
+    let dotted = format!("{}a = 1\n", "a.".repeat(10_000));
+    assert!(Config::parse("f.toml", &dotted, &|_| None).is_err());
+}
