@@ -132,3 +132,59 @@ async fn pump(
     let _ = to.shutdown().await;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    use socket2::SockRef;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::{TcpListener, TcpStream};
+
+    /// Two legs and their far ends.
+    async fn legs() -> (Leg, TcpStream, Leg, TcpStream) {
+        let ((near_app, far_app), (near_server, far_server)) = (pair().await, pair().await);
+        (Leg::new(near_app), far_app, Leg::new(near_server), far_server)
+    }
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (client, accepted) =
+            tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        (client.unwrap(), accepted.unwrap().0)
+    }
+
+    /// A stopped reader looks to the kernel like one that is gone: the user timeout counts for a closed window too.
+    fn give_up_soon(leg: &Leg) {
+        SockRef::from(leg.stream()).set_tcp_user_timeout(Some(Duration::from_millis(50))).unwrap();
+    }
+
+    async fn flood(mut stream: TcpStream) -> TcpStream {
+        while stream.write_all(&[0; 65536]).await.is_ok() {}
+        stream
+    }
+
+    #[tokio::test]
+    async fn cause_upstream_lost() {
+        let (app, app_end, upstream, _stopped) = legs().await;
+        give_up_soon(&upstream);
+        let (mut from_app, mut to_app) = (0, 0);
+        let moved = Moved { from_app: &mut from_app, to_app: &mut to_app };
+        let (result, mut app_end) = tokio::join!(relay(app, upstream, moved), flood(app_end));
+        assert_eq!(result.unwrap_err().cause, Cause::UpstreamLost);
+        assert!(app_end.read_u8().await.is_err(), "the app was reset");
+        assert!(from_app > 0 && to_app == 0);
+    }
+
+    #[tokio::test]
+    async fn cause_app_lost() {
+        let (app, _stopped, upstream, server_end) = legs().await;
+        give_up_soon(&app);
+        let (mut from_app, mut to_app) = (0, 0);
+        let moved = Moved { from_app: &mut from_app, to_app: &mut to_app };
+        let (result, _) = tokio::join!(relay(app, upstream, moved), flood(server_end));
+        assert_eq!(result.unwrap_err().cause, Cause::AppLost);
+        assert!(to_app > 0);
+    }
+}
