@@ -9,6 +9,10 @@ use dragoman_harness::{Dragoman, Net, Origin, Peer, wait};
 
 const GET: &str = "GET /x HTTP/1.1\r\nHost: a.test\r\n\r\n";
 
+/// A policy that is not empty, so that dragoman answers where the server does not. With an empty one it
+/// would relay what the server does.
+const SOME: &str = "[defaults]\nrequest_id = true\n";
+
 /// One server on port 80 and the proxy before it.
 struct Case<'n> {
     net: &'n Net,
@@ -77,17 +81,32 @@ fn hold(mut peer: Peer) -> std::io::Result<()> {
 #[test]
 fn cause_upstream_reset_before_the_head_is_502() {
     let net = Net::new();
-    Case::new(&net, "", answering(b"", Peer::reset)).answers(502, "upstream_reset", "upstream");
+    Case::new(&net, SOME, answering(b"", Peer::reset)).answers(502, "upstream_reset", "upstream");
 }
 
 #[test]
 fn cause_upstream_closed_before_the_head_is_502() {
     let net = Net::new();
-    Case::new(&net, "", answering(b"HTTP/1.1 200 OK\r\nContent-", close)).answers(
+    Case::new(&net, SOME, answering(b"HTTP/1.1 200 OK\r\nContent-", close)).answers(
         502,
         "upstream_closed",
         "upstream",
     );
+}
+
+#[test]
+fn an_empty_configuration_relays_how_the_server_ended_it() {
+    let net = Net::new();
+    let resetting = Origin::tcp(&net.servers, server(81), answering(b"", Peer::reset));
+    let case = Case::new(&net, "", answering(b"", close));
+    assert_eq!(net.app.knock(server(80), GET.as_bytes()), (Vec::new(), false));
+    assert_eq!(net.app.knock(server(81), GET.as_bytes()), (Vec::new(), true));
+    assert_eq!(net.app.knock(server(82), GET.as_bytes()), (Vec::new(), true));
+    assert_eq!((case.origin.seen().len(), resetting.seen().len()), (1, 1));
+    let metrics = case.dragoman.settle();
+    for cause in ["upstream_closed", "upstream_reset", "connect_refused"] {
+        assert_eq!(metrics.sum("dragoman_exchanges_total", &[("code", "-"), ("cause", cause)]), 1, "{cause}");
+    }
 }
 
 #[test]
@@ -113,7 +132,7 @@ fn cause_upstream_closed_within_the_body_is_not_a_whole_answer() {
 fn cause_upstream_reset_within_the_body_is_relayed() {
     let net = Net::new();
     let partial = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf";
-    let case = Case::new(&net, "", answering(partial, Peer::reset_when_acknowledged));
+    let case = Case::new(&net, SOME, answering(partial, Peer::reset_when_acknowledged));
     let mut client = case.connect();
     client.send(GET).unwrap();
     assert_eq!(client.read_to_reset().unwrap(), (partial.to_vec(), true));
@@ -133,7 +152,7 @@ fn cause_bad_response_passes_nothing_on() {
         b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
     ];
     let net = Net::new();
-    let case = Case::new(&net, "", |mut peer| {
+    let case = Case::new(&net, SOME, |mut peer| {
         let n: usize = peer.request()?.and_then(|r| r.word(1)[1..].parse().ok()).unwrap_or(0);
         peer.send(BAD[n])?;
         peer.read_to_end().map(drop)
@@ -155,11 +174,12 @@ fn cause_bad_response_passes_nothing_on() {
 #[test]
 fn cause_response_too_large_is_502() {
     let net = Net::new();
-    let case = Case::new(&net, "[proxy]\nmax_head_bytes = '8KiB'\n", |mut peer| {
-        peer.request()?;
-        peer.send(format!("HTTP/1.1 200 OK\r\nX: {}\r\nContent-Length: 0\r\n\r\n", "x".repeat(10_000)))?;
-        hold(peer)
-    });
+    let case =
+        Case::new(&net, "[proxy]\nmax_head_bytes = '8KiB'\n[defaults]\nrequest_id = true\n", |mut peer| {
+            peer.request()?;
+            peer.send(format!("HTTP/1.1 200 OK\r\nX: {}\r\nContent-Length: 0\r\n\r\n", "x".repeat(10_000)))?;
+            hold(peer)
+        });
     case.answers(502, "response_too_large", "upstream");
 }
 
@@ -167,7 +187,7 @@ fn cause_response_too_large_is_502() {
 fn cause_upstream_status_is_the_servers_own_answer() {
     let net = Net::new();
     let own = b"HTTP/1.1 500 Oops\r\nContent-Length: 4\r\n\r\noops";
-    let case = Case::new(&net, "", answering(own, hold));
+    let case = Case::new(&net, SOME, answering(own, hold));
     let mut client = case.connect();
     client.send(GET).unwrap();
     assert_eq!(client.read_exact(own.len()).unwrap(), own, "as it came, with no header of ours");
@@ -206,7 +226,7 @@ fn cause_timeout_within_the_body_ends_the_exchange() {
 #[test]
 fn cause_app_closed_while_the_server_thinks() {
     let net = Net::new();
-    let case = Case::new(&net, "", answering(b"", hold));
+    let case = Case::new(&net, SOME, answering(b"", hold));
     let mut client = case.connect();
     client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf").unwrap();
     let seen = case.origin.connection(0);
@@ -218,7 +238,7 @@ fn cause_app_closed_while_the_server_thinks() {
 #[test]
 fn cause_app_reset_while_the_server_thinks() {
     let net = Net::new();
-    let case = Case::new(&net, "", answering(b"", hold));
+    let case = Case::new(&net, SOME, answering(b"", hold));
     let mut client = case.connect();
     client.send(GET).unwrap();
     let seen = case.origin.connection(0);

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use dragoman_harness::dragoman::{ID, proxy};
+use dragoman_harness::dragoman::{ID, init, proxy};
 use dragoman_harness::net::server;
 use dragoman_harness::origin::Reply;
 use dragoman_harness::scratch::Scratch;
-use dragoman_harness::{Dragoman, Net, Origin, Peer, process, wait};
+use dragoman_harness::{Dragoman, Net, Origin, Peer, binaries, process, wait};
 use nix::sys::signal::Signal;
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -115,7 +115,7 @@ fn cause_flow_limit_resets_the_one_too_many_and_spares_the_others() {
     for client in &mut open {
         client.read_exact(2).unwrap();
     }
-    assert_eq!(opaque(&net).read_to_reset().unwrap(), (Vec::new(), true));
+    assert_eq!(net.app.knock(server(7000), b"\x01\x02"), (Vec::new(), true));
     assert_eq!(dragoman.record_of("flow_limit")["who"], "dragoman");
     let metrics = dragoman.metrics();
     assert_eq!(metrics.sum("dragoman_flows_limit", &[]), 3);
@@ -133,21 +133,25 @@ fn cause_flow_limit_resets_the_one_too_many_and_spares_the_others() {
 fn cause_descriptors_exhausted_is_said_and_passes() {
     let net = Net::new();
     let _origin = Origin::tcp(&net.servers, server(7000), echo);
-    let dragoman = Dragoman::start(&net, "");
-    // So many that each further flow of two finds none.
-    let limit = dragoman.descriptors() + 10;
-    process::succeed(std::process::Command::new("prlimit").args([
-        "--pid",
-        &dragoman.pid().to_string(),
-        &format!("--nofile={limit}:{limit}"),
-    ]));
-    let mut clients: Vec<Peer> = (0..30).map(|_| opaque(&net)).collect();
-    let answered = clients.iter_mut().filter_map(|client| client.read_exact(2).ok()).count();
+    // Room for what it opens at its start and for some flows, each of which takes two.
+    let dragoman = Dragoman::start_by(&net, "", |net, configuration| {
+        let mut command = net.app.command("prlimit");
+        command.arg("--nofile=40:40").arg(binaries::dragoman());
+        command.args(["proxy", "--config"]).arg(configuration);
+        command
+    });
+    process::succeed(&mut init(&net, &["install"]));
+    let reached = || {
+        let mut client = net.app.try_connect(server(7000)).ok()?;
+        client.send(b"\x01\x02").ok()?;
+        client.read_exact(2).ok().map(|_| client)
+    };
+    let clients: Vec<Option<Peer>> = (0..30).map(|_| reached()).collect();
+    let answered = clients.iter().flatten().count();
     assert!((1..30).contains(&answered), "{answered} of 30 flows were served");
     assert_eq!(dragoman.record_of("descriptors_exhausted")["who"], "dragoman");
     drop(clients);
-    let served = || opaque(&net).read_exact(2).ok();
-    assert_eq!(wait::until_some("it serves again", wait::SOON, served), b"\x01\x02");
+    wait::until_some("it serves again", wait::SOON, reached);
 }
 
 #[test]

@@ -131,7 +131,7 @@ fn python_clients_get_the_same_answers() {
     };
     let origin = Origin::http(&net.servers, address(0), echo);
     let urllib = "import urllib.request as u; r = u.urlopen(u.Request('http://198.18.0.2:8000/p?q=1', data=b'x' * 100_000, \
-                  headers={'X-Mixed-Case': 'v'})); print(r.status, r.headers.items(), len(r.read()))";
+                  headers={'X-Mixed-Case': 'v'})); print(r.status, r.headers['content-length'], len(r.read()))";
     let kept = "import http.client as h; c = h.HTTPConnection('198.18.0.2', 8000)\n\
                 for n in range(3):\n  c.request('PUT', '/%d' % n, body=iter([b'a', b'b' * n]), encode_chunked=True, \
                 headers={'Transfer-Encoding': 'chunked'}); r = c.getresponse(); print(r.status, r.read())";
@@ -142,7 +142,9 @@ fn python_clients_get_the_same_answers() {
     assert_eq!(requests.len(), 8, "four direct and four captured");
     for (direct, captured) in requests[..4].iter().zip(&requests[4..]) {
         assert_eq!(direct.body, captured.body);
-        for line in direct.head.lines() {
+        // Connection is between neighbours: where flows share connections, the app's wish to close its own
+        // is not the server's business.
+        for line in direct.head.lines().filter(|line| !line.starts_with("Connection:")) {
             assert!(
                 captured.head.lines().any(|other| other == line),
                 "{line} is gone from {}",

@@ -236,9 +236,7 @@ fn cause_breaker_open_answers_without_a_dial_and_recovers_through_one_probe() {
         assert_eq!((answer.status(), answer.header("x-dragoman-cause")), (503, Some("breaker_open")));
     }
     // An opaque flow to the same endpoint is refused too.
-    let mut opaque = net.app.connect(server(80));
-    opaque.send(b"\x01\x02").unwrap();
-    assert_eq!(opaque.read_to_reset().unwrap(), (Vec::new(), true));
+    assert_eq!(net.app.knock(server(80), b"\x01\x02"), (Vec::new(), true));
     assert_eq!(origin.seen().len(), dialled, "an open breaker dials nothing");
     assert_eq!(origin.requests().len(), 5);
 
@@ -270,12 +268,9 @@ fn cause_breaker_open_answers_without_a_dial_and_recovers_through_one_probe() {
 fn connect_failures_open_the_breaker_of_opaque_flows() {
     let net = Net::new();
     let dragoman = Dragoman::start(&net, "[defaults]\nbreaker = { failures = 3 }\n");
-    let knock = || {
-        let mut client = net.app.connect(server(7000));
-        client.send(b"\x01\x02").unwrap();
-        assert_eq!(client.read_to_reset().unwrap(), (Vec::new(), true));
-    };
-    (0..6).for_each(|_| knock());
+    for _ in 0..6 {
+        assert_eq!(net.app.knock(server(7000), b"\x01\x02"), (Vec::new(), true));
+    }
     let metrics = dragoman.settle();
     assert_eq!(metrics.sum("dragoman_flows_total", &[("cause", "connect_refused")]), 3);
     assert_eq!(metrics.sum("dragoman_flows_total", &[("cause", "breaker_open")]), 3);

@@ -55,6 +55,7 @@ fn s1_servers_that_speak_first_are_dialled_while_the_client_is_silent() {
             assert_eq!(client.read_exact(banner.len()).unwrap(), banner, "{protocol}");
             client.send("answer").unwrap();
             assert_eq!(client.read_to_end().unwrap(), b"answer", "{protocol}");
+            drop(client);
             assert_eq!(origin.seen().len(), 1, "{protocol}: one flow is one connection");
             let original = address.to_string();
             let record = dragoman.records_where(1, |r| r["original_dst"] == original.as_str()).remove(0);
@@ -122,6 +123,7 @@ fn s2_a_client_hello_in_one_byte_segments_over_five_seconds_is_tls() {
     let mut client = net.app.connect(server(8443));
     client.send_slowly(&hello, Duration::from_secs(5)).unwrap();
     assert_eq!(client.read_to_end().unwrap(), b"server hello");
+    drop(client);
     assert_eq!(origin.connection(0).bytes.so_far(), hello);
     assert_eq!(origin.seen().len(), 1);
     let record = dragoman.records_where(1, |_| true).remove(0);
@@ -153,6 +155,7 @@ fn s2_silence_decides_nothing() {
     assert_eq!(http.seen().len(), 1, "the connection dialled in advance is the one that is used");
     to_tls.send(&hello).unwrap();
     assert_eq!(to_tls.read_to_end().unwrap(), b"hello");
+    drop(to_tls);
     assert_eq!(dragoman.records_where(1, |r| r["protocol"] == "tls")[0]["destination"], "late");
 }
 
@@ -189,6 +192,7 @@ fn s2_a_grpc_server_that_speaks_first_is_not_opaque() {
     wait::pause(Duration::from_millis(200));
     client.send([&preface[..], settings].concat()).unwrap();
     assert_eq!(client.read_to_end().unwrap(), [settings, b"frames"].concat());
+    drop(client);
     let record = dragoman.records_where(1, |_| true).remove(0);
     assert_eq!(record["protocol"], "http2", "{record}");
     assert_eq!(origin.seen().len(), 1);
@@ -214,6 +218,7 @@ fn s2_clients_that_speak_first_are_named() {
         let mut client = net.app.connect(address);
         client.send(bytes).unwrap();
         assert_eq!(client.read_to_end().unwrap(), b"answer", "{protocol}");
+        drop(client);
         assert_eq!(origin.connection(0).bytes.so_far(), bytes, "{protocol}");
         let original = address.to_string();
         let record = dragoman.records_where(1, |r| r["original_dst"] == original.as_str()).remove(0);
@@ -230,11 +235,8 @@ fn cause_unexpected_protocol_fails_closed_on_either_side() {
     });
     let silent = Origin::tcp(&net.servers, server(80), |mut peer| peer.read_to_end().map(drop));
     let dragoman = Dragoman::start(&net, "[destination.web]\ncidrs = ['198.18.0.0/24']\nprotocol = 'http'\n");
-    let mut server_first = net.app.connect(server(25));
-    assert_eq!(server_first.read_to_reset().unwrap(), (Vec::new(), true));
-    let mut client_first = net.app.connect(server(80));
-    client_first.send(b"\x16\x03\x01 not HTTP").unwrap();
-    assert_eq!(client_first.read_to_reset().unwrap(), (Vec::new(), true));
+    assert_eq!(net.app.knock(server(25), b""), (Vec::new(), true));
+    assert_eq!(net.app.knock(server(80), b"\x16\x03\x01 not HTTP"), (Vec::new(), true));
     let records = dragoman.records_where(2, |r| r["cause"] == "unexpected_protocol");
     assert!(records.iter().all(|record| record["destination"] == "web"), "{records:#?}");
     for seen in banner.seen().iter().chain(&silent.seen()) {
@@ -248,8 +250,8 @@ fn cause_denied_resets_before_anything_is_dialled() {
     let origin = Origin::tcp(&net.servers, server(7000), |mut peer| peer.send("hello"));
     let dragoman =
         Dragoman::start(&net, "[destination.no]\ncidrs = ['198.18.0.2/32']\nports = [7000]\ndeny = true\n");
-    let mut client = net.app.connect(server(7000));
-    assert_eq!(client.read_to_reset().unwrap(), (Vec::new(), true));
+    // The client says nothing: the address alone decides.
+    assert_eq!(net.app.knock(server(7000), b""), (Vec::new(), true));
     let record = dragoman.record_of("denied");
     assert_eq!((&record["who"], &record["destination"]), (&"dragoman".into(), &"no".into()), "{record}");
     assert_eq!(origin.seen().len(), 0);

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output};
 use std::time::Duration;
 
@@ -59,9 +59,14 @@ impl<'n> Dragoman<'n> {
 
     /// Starts the proxy without any rule.
     pub fn start_uncaptured(net: &'n Net, configuration: &str) -> Dragoman<'n> {
+        Dragoman::start_by(net, configuration, proxy)
+    }
+
+    /// Starts the proxy without any rule by a command of the case's own, given the configuration's path.
+    pub fn start_by(net: &'n Net, configuration: &str, command: fn(&Net, &Path) -> Command) -> Dragoman<'n> {
         let scratch = Scratch::new("proxy");
         let log = if configuration.contains("[log]") { "" } else { LOG };
-        let mut command = proxy(net, &scratch.write("dragoman.toml", format!("{log}{configuration}")));
+        let mut command = command(net, &scratch.write("dragoman.toml", format!("{log}{configuration}")));
         let access_log = scratch.path().join("access.log");
         let stdout = File::create(&access_log).expect("the scratch directory takes a file");
         let log = scratch.path().join("dragoman.log");
@@ -153,7 +158,7 @@ impl<'n> Dragoman<'n> {
 }
 
 /// `dragoman proxy` in A, not started yet.
-pub fn proxy(net: &Net, configuration: &std::path::Path) -> Command {
+pub fn proxy(net: &Net, configuration: &Path) -> Command {
     let mut command = net.app.command(binaries::dragoman());
     command.args(["proxy", "--config"]).arg(configuration);
     command

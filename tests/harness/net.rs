@@ -170,6 +170,23 @@ impl Namespace {
         self.enter(|| TcpStream::connect_timeout(&address, crate::wait::SOON)).map(Peer::new)
     }
 
+    /// Connects, says `first` and returns all that comes back, and whether a reset ended it. One that comes
+    /// before anything could be said counts too: the proxy accepts first and refuses then.
+    pub fn knock(&self, address: SocketAddr, first: &[u8]) -> (Vec<u8>, bool) {
+        let refused = |e: std::io::Error| match e.kind() {
+            ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => (Vec::new(), true),
+            _ => panic!("knock at {address}: {e}"),
+        };
+        let mut peer = match self.try_connect(address) {
+            Ok(peer) => peer,
+            Err(e) => return refused(e),
+        };
+        match peer.send(first).and_then(|()| peer.read_to_reset()) {
+            Ok(end) => end,
+            Err(e) => refused(e),
+        }
+    }
+
     /// Whether something listens here on the port, asked of the kernel: a connection would be a probe
     /// that the server or an interceptor could notice.
     pub fn listens(&self, port: u16) -> bool {

@@ -167,18 +167,20 @@ impl Peer {
         self.reset()
     }
 
-    /// Waits for one more read.
+    /// Waits for one more read, which may bring nothing.
     ///
     /// # Errors
     /// Those of `recv(2)`; `UnexpectedEof` at the end.
     pub fn more(&mut self) -> io::Result<()> {
         let mut buffer = [0; 16 * 1024];
-        match self.stream.read(&mut buffer)? {
-            0 => Err(ErrorKind::UnexpectedEof.into()),
-            n => {
+        match self.stream.read(&mut buffer) {
+            Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
+            Ok(n) => {
                 self.received.lock().extend_from_slice(&buffer[..n]);
                 Ok(())
             }
+            Err(e) if e.kind() == ErrorKind::Interrupted => Ok(()),
+            Err(e) => Err(e),
         }
     }
 
