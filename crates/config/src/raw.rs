@@ -180,8 +180,10 @@ table! {
 table! {
     /// When an endpoint is no longer asked.
     Breaker {
-        /// This many failures within `window` open the breaker.
+        /// This many failures within `window` open the breaker, if they are also `failure_percent`.
         failures: Count<1, 100_000> = Count(5);
+        /// The share of the results within `window` that must be failures, in per cent; 0 leaves it to the count.
+        failure_percent: Count<0, 100> = Count(50);
         /// How far back failures are counted.
         window: Time<SECOND, HOUR> = Time::of(10 * SECOND);
         /// How long an open breaker refuses, before it lets one probe through.

@@ -136,7 +136,7 @@ fn breaker_policy(breaker: &raw::Breaker) -> BreakerPolicy {
     BreakerPolicy {
         params: BreakerParams {
             failures: u32::try_from(breaker.failures().0).unwrap_or(u32::MAX),
-            failure_percent: BreakerParams::default().failure_percent,
+            failure_percent: breaker.failure_percent().0.try_into().unwrap_or(100),
             window: breaker.window().0,
             open: breaker.open().0,
             probe_deadline: breaker.probe_deadline().0,
