@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use dragoman_harness::dragoman::{PORT, init, run_init};
 use dragoman_harness::net::{server, server_in_both_families};
 use dragoman_harness::origin::Reply;
-use dragoman_harness::{Dragoman, Net, Origin, process};
+use dragoman_harness::{Dragoman, Net, Origin, process, wait};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
@@ -106,17 +106,26 @@ fn c9_verify_proves_that_the_running_proxy_gets_what_is_captured() {
 }
 
 #[test]
-fn removed_rules_leave_open_flows_alone_and_new_ones_direct() {
+fn drained_rules_serve_open_flows_to_their_end_and_leave_new_ones_alone() {
     let net = Net::new();
     let origin = Origin::http(&net.servers, server(80), |_, _| Reply::status(200, "ok"));
     let dragoman = Dragoman::start(&net, "[defaults]\nrequest_id = true\n");
     let mut open = net.app.connect(server(80));
+    let captured = |answered: usize| origin.requests()[answered].header("x-request-id").is_some();
     open.exchange(GET).unwrap();
-    process::succeed(&mut init(&net, &["remove"]));
-    open.exchange(GET).unwrap();
-    net.app.connect(server(80)).exchange(GET).unwrap();
-    let through: Vec<bool> = origin.requests().iter().map(|r| r.header("x-request-id").is_some()).collect();
-    assert_eq!(through, [true, true, false]);
-    drop(open);
-    assert_eq!(dragoman.settle().sum("dragoman_flows_total", &[]), 1);
+    assert!(captured(0));
+    std::thread::scope(|scope| {
+        let removing = scope.spawn(|| run_init(&net, &["remove", "--drain", "20"]));
+        wait::until("new connections go direct", wait::SOON, || {
+            net.app.connect(server(80)).exchange(GET).unwrap();
+            !captured(origin.requests().len() - 1)
+        });
+        open.exchange(GET).unwrap();
+        assert!(captured(origin.requests().len() - 1), "the open flow still passes through dragoman");
+        drop(open);
+        let out = removing.join().unwrap();
+        assert!(out.status.success(), "{}", process::text(&out));
+    });
+    assert_eq!(net.app.succeed("nft list ruleset"), "");
+    dragoman.settle();
 }
