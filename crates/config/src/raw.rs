@@ -45,7 +45,7 @@ table! {
         listen: NonEmpty<IpAddr> = NonEmpty(List::of([Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]));
         /// Threads that serve flows; 0 is automatic, from the number of cores.
         workers: Count<0, 256> = Count(0);
-        /// The most flows at once; beyond it, new ones wait in the listener's queue.
+        /// The most flows at once; beyond it, new ones are reset (cause `flow_limit`).
         max_flows: Count<1, 1_000_000> = Count(16_384);
         /// How long flows may go on after SIGTERM.
         drain: Time<0, HOUR> = Time::of(25 * SECOND);
@@ -54,7 +54,7 @@ table! {
         /// The most bytes of a request or response head.
         max_head_bytes: Size<KIB, MIB> = Size(64 * 1024);
         /// The most headers of a request or response.
-        max_headers: Count<16, 4096> = Count(256);
+        max_headers: Count<16, 256> = Count(256);
     }
 }
 
