@@ -23,6 +23,8 @@ const USER_TIMEOUT: Duration = Duration::from_secs(900);
 pub enum DialError {
     /// A RST answered the SYN.
     Refused,
+    /// The connection was reset before it was made.
+    Reset,
     /// Nothing answered within the given time, or the kernel gave up.
     Timeout(Duration),
     /// No route, or a router or firewall said so.
@@ -39,6 +41,7 @@ impl fmt::Display for DialError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused => f.write_str("connection refused"),
+            Self::Reset => f.write_str("connection reset while it was being made"),
             Self::Timeout(after) => write!(f, "no answer within {after:?}"),
             Self::Unreachable(error) | Self::Other(error) => error.fmt(f),
             Self::PortsExhausted => f.write_str("no free local port towards this destination"),
@@ -54,6 +57,7 @@ impl From<io::Error> for DialError {
         use nix::errno::Errno;
         match error.raw_os_error().map(Errno::from_raw) {
             Some(Errno::ECONNREFUSED) => Self::Refused,
+            Some(Errno::ECONNRESET) => Self::Reset,
             Some(Errno::ENETUNREACH | Errno::EHOSTUNREACH | Errno::EACCES | Errno::EPERM) => {
                 Self::Unreachable(error)
             }

@@ -10,7 +10,7 @@
 //! for an answer to them: a protocol with short words and no line ends must work. And what is unmistakable but
 //! never completed is given the same time as a request head.
 
-use dragoman_config::Protocol as Declared;
+use dragoman_config::{ByAddress, Protocol as Declared};
 use dragoman_telemetry::{Cause, Protocol};
 use dragoman_wire::{Client, Hello, Likely, Server, client, client_hello, server};
 use std::future::pending;
@@ -27,8 +27,8 @@ use crate::upstream::learnt::First;
 /// How long the app may wait for an answer to bytes that might still become HTTP with an unknown method.
 const UNKNOWN_WAIT: Duration = Duration::from_secs(3);
 
-/// How long a failed early dial waits for a silent app to say that it speaks HTTP, so that it gets a 503 rather
-/// than a reset.
+/// How long a flow that can only fail waits for a silent app to say that it speaks HTTP, so that it gets an answer
+/// rather than a reset.
 const FAILED_WAIT: Duration = Duration::from_millis(20);
 
 /// A flow whose protocol is known.
@@ -57,7 +57,7 @@ pub(crate) async fn sniff(
     if declared == Declared::Opaque {
         return Ok(Sniffed { protocol: Protocol::Opaque, sni: None });
     }
-    let (sniffed, first) = race(shared, app, early, declared).await?;
+    let (sniffed, first) = race(shared, app, early, &to.by_address).await?;
     if let Some(first) = first
         && shared.learnt.get(to.original.0) != Some(first)
     {
@@ -77,9 +77,12 @@ async fn race(
     shared: &Shared,
     app: &mut Leg,
     early: &mut Early,
-    declared: Declared,
+    by_address: &ByAddress<'_>,
 ) -> Result<(Sniffed, Option<First>), Unsniffed> {
-    let (mut give_up, mut app_began) = (None, None);
+    let declared = by_address.destination.protocol;
+    let hopeless = by_address.destination.deny && !by_address.name_may_decide;
+    let mut give_up = hopeless.then(|| Instant::now() + FAILED_WAIT);
+    let mut app_began = None;
     let mut app_ended = false;
     loop {
         tokio::select! {

@@ -38,6 +38,7 @@ pub(crate) async fn dial(
 fn cause_of(error: &DialError) -> Cause {
     match error {
         DialError::Refused => Cause::ConnectRefused,
+        DialError::Reset => Cause::ConnectReset,
         DialError::Timeout(_) => Cause::ConnectTimeout,
         DialError::Unreachable(_) => Cause::ConnectUnreachable,
         DialError::PortsExhausted => Cause::PortsExhausted,
