@@ -134,6 +134,25 @@ fn h1_policy_adds_its_headers_and_changes_nothing_else() {
 }
 
 #[test]
+fn h13_headers_go_only_where_policy_says() {
+    let net = Net::new();
+    let origin = Origin::http(&net.servers, server(80), |_, _| Reply::status(200, "ok"));
+    let configuration = "[destination.ours]\nhosts = ['*.ours.test']\nrequest_id = true\n\
+                         headers = { set = { x-team = 'a' } }\n\
+                         [destination.ours.route.plain]\npath = '/plain/*'\nrequest_id = false\n";
+    let _dragoman = Dragoman::start(&net, configuration);
+    let mut client = net.app.connect(server(80));
+    for (host, path) in
+        [("a.ours.test", "/"), ("a.ours.test", "/plain/x"), ("ours.test.evil", "/"), ("other", "/")]
+    {
+        client.exchange(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n")).unwrap();
+    }
+    let has = |name: &str| origin.requests().iter().map(|r| r.header(name).is_some()).collect::<Vec<bool>>();
+    assert_eq!(has("x-team"), [true, true, false, false]);
+    assert_eq!(has("x-request-id"), [true, false, false, false]);
+}
+
+#[test]
 fn h2_http_1_0_works_with_and_without_keep_alive() {
     let net = Net::new();
     let origin = Origin::http(&net.servers, server(80), |request, _| match request.word(1) {

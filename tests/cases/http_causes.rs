@@ -79,6 +79,23 @@ fn hold(mut peer: Peer) -> std::io::Result<()> {
 }
 
 #[test]
+fn l7_a_failure_has_one_name_and_is_told_once() {
+    let net = Net::new();
+    let dragoman = Dragoman::start(&net, SOME);
+    let answer = net.app.connect(server(81)).exchange(GET).unwrap();
+    let cause = answer.header("x-dragoman-cause").unwrap();
+    let metrics = dragoman.settle();
+    let failures = dragoman.records_where(1, |r| !r["cause"].is_null());
+    assert_eq!(failures.len(), 1, "{failures:#?}");
+    assert_eq!(failures[0]["cause"], cause);
+    assert!(failures[0]["detail"].as_str().unwrap().contains("198.18.0.2:81"), "{}", failures[0]);
+    let counted = ["dragoman_flows_total", "dragoman_exchanges_total"]
+        .map(|name| metrics.sum(name, &[("cause", cause)]));
+    assert_eq!(counted.iter().sum::<u64>(), 1, "{counted:?}");
+    assert!(answer.text().contains(cause), "{}", answer.text());
+}
+
+#[test]
 fn cause_upstream_reset_before_the_head_is_502() {
     let net = Net::new();
     Case::new(&net, SOME, answering(b"", Peer::reset)).answers(502, "upstream_reset", "upstream");

@@ -1,7 +1,7 @@
 //! Bytes that dragoman does not look at: relayed as they are, with the ends that each side meant.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dragoman_harness::net::{server, server_in_both_families};
 use dragoman_harness::{Dragoman, Net, Origin, Peer, wait};
@@ -280,6 +280,27 @@ fn s5_ended_flows_leave_no_descriptor() {
     }
     dragoman.settle();
     wait::until("the descriptors are back", wait::SOON, || dragoman.descriptors() <= before);
+}
+
+#[test]
+fn s5_a_flow_that_both_sides_reset_is_gone_at_once() {
+    let net = Net::new();
+    let dragoman = Dragoman::start(&net, "");
+    let _origin = Origin::tcp(&net.servers, server(9000), |mut peer| {
+        let bytes = peer.read_exact(OPAQUE.len())?;
+        peer.send(bytes)?;
+        peer.read_to_end().map(drop)
+    });
+    let mut client = open(&net, server(9000));
+    assert_eq!(client.read_exact(2).unwrap(), OPAQUE);
+    // The server's kernel resets instead of acknowledging, so that these bytes stay unacknowledged for ever.
+    rule(&net, "tcp dport 9000 meta length > 500 reject with tcp reset");
+    client.send([b'x'; 1000]).unwrap();
+    client.reset().unwrap();
+    let start = Instant::now();
+    dragoman.settle();
+    // Far below the half minute for which a reset may wait for an acknowledgement that can still come.
+    assert!(start.elapsed() < Duration::from_secs(10), "open for {:?}", start.elapsed());
 }
 
 #[test]

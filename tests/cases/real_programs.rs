@@ -96,13 +96,7 @@ fn curl_speaks_http2_and_tls_to_the_server_itself() {
     let net = Net::new();
     let keys = Scratch::new("keys");
     let directory = keys.path().display();
-    process::succeed(std::process::Command::new("sh").args([
-        "-c",
-        &format!(
-            "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=s.test \
-         -addext subjectAltName=DNS:s.test -keyout {directory}/key -out {directory}/cert"
-        ),
-    ]));
+    servers::self_signed(&keys, "s.test");
     let tls = format!(
         "listen 443 ssl http2; listen [::]:443 ssl http2; ssl_certificate {directory}/cert; \
          ssl_certificate_key {directory}/key; listen 81 http2; listen [::]:81 http2; \
@@ -184,6 +178,49 @@ fn psql_queries_copies_and_fails_alike() {
         let received = format!("connection received: host={peer} ");
         assert_eq!(log.matches(&received).count(), 10, "five direct and five captured from {peer}:\n{log}");
     }
+}
+
+#[test]
+fn psql_connects_with_every_sslmode() {
+    let net = Net::new();
+    let plain = servers::postgres(&net.servers);
+    let modes = ["disable", "allow", "prefer", "require"];
+    let line = |mode| {
+        let psql =
+            format!("psql 'host=198.18.0.2 user=app password=secret dbname=postgres sslmode={mode}' -At");
+        format!("{psql} -c 'select ssl from pg_stat_ssl where pid = pg_backend_pid()'")
+    };
+    let printed = same_captured(&net, &modes.map(line));
+    assert_eq!(printed[..3], ["f\n", "f\n", "f\n"]);
+    assert!(printed[3].contains("server does not support SSL"), "{}", printed[3]);
+    drop(plain);
+    net.app.succeed("nft delete table inet dragoman");
+
+    let encrypted = servers::postgres_with_tls(&net.servers);
+    let printed = same_captured(&net, &modes.map(line));
+    assert_eq!(printed, ["f\n", "f\n", "t\n", "t\n"], "{}", encrypted.log());
+}
+
+#[test]
+fn psql_cancels_its_own_query_by_a_second_connection() {
+    let net = Net::new();
+    let postgres = servers::postgres(&net.servers);
+    let psql = "exec psql 'host=198.18.0.2 user=app password=secret dbname=postgres application_name=slow' \
+                -c 'select pg_sleep(50)'";
+    let dragoman = Dragoman::start(&net, &normal());
+    let scratch = Scratch::new("psql");
+    let log = scratch.path().join("log");
+    let mut slow = process::Process::start("psql", net.app.command("sh").args(["-c", psql]), &log, None);
+    let running = format!(
+        "psql -h {} -U app -At postgres -c \"select count(*) from pg_stat_activity where application_name = 'slow' \
+         and wait_event = 'PgSleep'\"",
+        postgres.directory().display()
+    );
+    wait::until("the query runs", wait::SOON, || net.servers.succeed(&running) == "1\n");
+    slow.signal(nix::sys::signal::Signal::SIGINT);
+    assert!(!slow.wait(wait::SOON).success());
+    assert!(slow.log().contains("canceling statement due to user request"), "{}", slow.log());
+    assert_eq!(dragoman.settle().sum("dragoman_flows_total", &[("protocol", "postgres")]), 2);
 }
 
 #[test]

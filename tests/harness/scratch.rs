@@ -31,12 +31,19 @@ impl Scratch {
         file
     }
 
-    /// Gives the directory to a user of this machine, as a server that refuses root wants it.
+    /// Gives the directory and the files in it to a user of this machine, as a server that refuses root
+    /// wants it.
     pub fn give_to(&self, user: &str) {
         let found = nix::unistd::User::from_name(user).ok().flatten();
         let found = found.unwrap_or_else(|| panic!("this machine has no user {user}: run scripts/setup"));
-        std::os::unix::fs::chown(&self.path, Some(found.uid.as_raw()), Some(found.gid.as_raw()))
-            .unwrap_or_else(|e| panic!("cannot give {} to {user}: {e}", self.path.display()));
+        let give = |path: &Path| {
+            std::os::unix::fs::chown(path, Some(found.uid.as_raw()), Some(found.gid.as_raw()))
+                .unwrap_or_else(|e| panic!("cannot give {} to {user}: {e}", path.display()));
+        };
+        give(&self.path);
+        for entry in fs::read_dir(&self.path).expect("the directory is this test's own").flatten() {
+            give(&entry.path());
+        }
     }
 }
 

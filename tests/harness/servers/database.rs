@@ -3,15 +3,29 @@
 use std::path::Path;
 use std::process::Command;
 
-use super::{Server, as_user, newest};
+use super::{Server, as_user, newest, self_signed};
 use crate::net::Namespace;
 use crate::process;
 use crate::scratch::Scratch;
 
-/// PostgreSQL with the superuser `app` (password `secret`, SCRAM) and its database `app`.
+/// PostgreSQL with the superuser `app` (password `secret`, SCRAM; none on its socket) and the database
+/// `postgres`.
 pub fn postgres(namespace: &Namespace) -> Server {
-    const PORT: u16 = 5432;
+    start_postgres(namespace, Scratch::new("postgres"), &[])
+}
+
+/// The same with a certificate, for clients that ask for TLS.
+pub fn postgres_with_tls(namespace: &Namespace) -> Server {
     let scratch = Scratch::new("postgres");
+    self_signed(&scratch, "postgres.test");
+    let file = |name| scratch.path().join(name).display().to_string();
+    let settings =
+        [format!("ssl_cert_file={}", file("cert")), format!("ssl_key_file={}", file("key")), "ssl=on".into()];
+    start_postgres(namespace, scratch, &settings)
+}
+
+fn start_postgres(namespace: &Namespace, scratch: Scratch, more: &[String]) -> Server {
+    const PORT: u16 = 5432;
     let password = scratch.write("password", "secret\n");
     scratch.give_to("postgres");
     let data = scratch.path().join("data");
@@ -24,7 +38,8 @@ pub fn postgres(namespace: &Namespace) -> Server {
     let mut command = namespace.command("setpriv");
     as_user(&mut command, "postgres", &newest("/usr/lib/postgresql", "bin/postgres"));
     command.arg("-D").arg(&data).arg("-k").arg(scratch.path());
-    for setting in ["listen_addresses=*", "fsync=off", "log_connections=on", "shared_buffers=16MB"] {
+    let settings = ["listen_addresses=*", "fsync=off", "log_connections=on", "shared_buffers=16MB"];
+    for setting in settings.into_iter().chain(more.iter().map(String::as_str)) {
         command.args(["-c", setting]);
     }
     Server::start(namespace, "postgres", &mut command, PORT, scratch)

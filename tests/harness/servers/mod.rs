@@ -12,12 +12,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-pub use database::{mariadb, postgres, redis};
+pub use database::{mariadb, postgres, postgres_with_tls, redis};
 pub use shell::{SshServer, git_daemon, ssh};
 pub use web::nginx;
 
 use crate::net::Namespace;
-use crate::process::Process;
+use crate::process::{self, Process};
 use crate::scratch::Scratch;
 
 /// Starting a database on two busy cores takes seconds.
@@ -58,6 +58,25 @@ impl Server {
     pub fn log(&self) -> String {
         self.process.log()
     }
+}
+
+/// Makes a self-signed certificate for a name: the files `cert` and `key`.
+pub fn self_signed(scratch: &Scratch, name: &str) {
+    let mut openssl = Command::new("openssl");
+    openssl.args([
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-days",
+        "2",
+    ]);
+    openssl.args(["-subj", &format!("/CN={name}"), "-addext", &format!("subjectAltName=DNS:{name}")]);
+    openssl.arg("-keyout").arg(scratch.path().join("key")).arg("-out").arg(scratch.path().join("cert"));
+    process::succeed(&mut openssl);
 }
 
 /// A command that runs as a user who is not root, as some servers demand.
