@@ -28,6 +28,7 @@ demo: ## show unchanged programs on a bad network, without dragoman and with it 
 
 test: ## run all tests, those in network namespaces too (root)
 	@scripts/setup
+	@scripts/setup-tests
 	$(CARGO) build $(binaries)
 	$(CARGO) test --workspace --no-fail-fast
 
