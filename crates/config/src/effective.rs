@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// Keys that mean something for HTTP alone.
-const HTTP_ONLY: [&str; 16] = [
+const HTTP_ONLY: [&str; 19] = [
     "pool",
     "timeout",
     "try_timeout",
@@ -17,12 +17,15 @@ const HTTP_ONLY: [&str; 16] = [
     "headers",
     "route",
     "breaker.statuses",
+    "breaker.grpc_statuses",
     "retry.statuses",
     "retry.unprocessed_statuses",
+    "retry.grpc_statuses",
     "retry.methods",
     "retry.idempotency_header",
     "retry.reset",
     "retry.timeout",
+    "retry.refused",
     "retry.honour_retry_after",
     "retry.replay_bytes",
 ];

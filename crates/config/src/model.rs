@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use dragoman_policy::{BreakerParams, RetryParams, StatusSet};
+use dragoman_policy::{BreakerParams, GrpcStatusSet, RetryParams, StatusSet};
 
 pub use crate::value::word::{Access, Format, Level, Protocol};
 use crate::{route::RouteMatcher, select::DestinationMatch};
@@ -93,6 +93,8 @@ pub struct BreakerPolicy {
     pub params: BreakerParams,
     /// The response statuses that count as failures.
     pub statuses: StatusSet,
+    /// The gRPC statuses that count as failures; never [`GrpcStatus::Ok`](dragoman_policy::GrpcStatus::Ok).
+    pub grpc_statuses: GrpcStatusSet,
 }
 
 /// How upstream HTTP connections are shared between flows.

@@ -5,12 +5,14 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use dragoman_policy::GrpcStatus::{DataLoss, Internal, Unavailable, Unknown};
 use ipnet::IpNet;
 
 use crate::{
     table::{Key, Table, joined_table, table},
     value::{
         collection::{List, Named, NonEmpty, Switch},
+        grpc::GrpcFailure,
         http::{ChangeableHeader, HeaderName, MatchHeaders, Method, SetHeaders, Status, UnprocessedStatus},
         name::NamePattern,
         net::{Endpoint, Port, Ports},
@@ -141,6 +143,9 @@ table! {
         statuses: List<Status> = List::of([429, 502, 503, 504].map(Status::One));
         /// Statuses by which these servers prove that they did not process the request: safe for any method.
         unprocessed_statuses: List<UnprocessedStatus> = List::of([]);
+        /// gRPC statuses that are worth another attempt when they come instead of an answer; naming one says that
+        /// these servers did not process the call.
+        grpc_statuses: List<GrpcFailure> = List::of([]);
         /// Methods that may be repeated after the server has seen the request.
         methods: List<Method> =
             List::of(["GET", "HEAD", "OPTIONS", "DELETE"].map(|name| Method(name.into())));
@@ -152,9 +157,11 @@ table! {
         reset: bool = true;
         /// Repeat after `try_timeout`.
         timeout: bool = true;
+        /// Repeat what HTTP/2 itself says was not processed (REFUSED_STREAM, GOAWAY): safe for any method.
+        refused: bool = true;
         /// The wait before retry n is random, from 0 to the smaller of `cap` and `base` times 2 to the n.
         base: Time<1, MINUTE> = Time::of(100);
-        /// The longest wait, and the longest `Retry-After` that is waited for.
+        /// The longest wait, and the longest `Retry-After` or gRPC pushback that is waited for.
         cap: Time<1, HOUR> = Time::of(30 * SECOND);
         /// Wait at least as long as `Retry-After` asks; do not retry if that is more than `cap`.
         honour_retry_after: bool = true;
@@ -192,6 +199,9 @@ table! {
         probe_deadline: Time<1, HOUR> = Time::of(30 * SECOND);
         /// Statuses that count as failures, beside connections that cannot be made or break.
         statuses: List<Status> = List::of([Status::ServerErrors]);
+        /// gRPC statuses that count as failures, wherever in the answer they stand.
+        grpc_statuses: List<GrpcFailure> =
+            List::of([Unavailable, Unknown, Internal, DataLoss].map(GrpcFailure));
     }
 }
 

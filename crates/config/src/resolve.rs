@@ -142,6 +142,7 @@ fn breaker_policy(breaker: &raw::Breaker) -> BreakerPolicy {
             probe_deadline: breaker.probe_deadline().0,
         },
         statuses: policy::statuses(&breaker.statuses()),
+        grpc_statuses: policy::grpc_statuses(&breaker.grpc_statuses()),
     }
 }
 

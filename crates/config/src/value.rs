@@ -1,6 +1,7 @@
 //! The types of the keys: how each is written, what it may be, and what is said when it is not.
 
 pub(crate) mod collection;
+pub(crate) mod grpc;
 pub(crate) mod http;
 pub(crate) mod name;
 pub(crate) mod net;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use dragoman_config::{Config, Destination, Level, Name, Protocol};
-use dragoman_policy::{BreakerParams, RetryParams};
+use dragoman_policy::{BreakerParams, GrpcStatus, GrpcStatusSet, RetryParams};
 
 fn parse(text: &str) -> Config {
     parse_with(text, &[])
@@ -46,7 +46,23 @@ fn the_defaults_of_retry_and_breaker_are_those_of_the_algorithms() {
     let breaker = default.breaker.as_ref().expect("it is on");
     assert_eq!(breaker.params, BreakerParams::default());
     assert_eq!(breaker.statuses.iter().collect::<Vec<_>>(), (500..=599).collect::<Vec<_>>());
+    let failures = [GrpcStatus::Unavailable, GrpcStatus::Unknown, GrpcStatus::Internal, GrpcStatus::DataLoss];
+    assert_eq!(breaker.grpc_statuses, GrpcStatusSet::of(&failures));
     assert!(!default.observe_only);
+}
+
+#[test]
+fn grpc_statuses_are_listed_by_name() {
+    let config = parse(
+        "[defaults]\nretry = { grpc_statuses = [\"unavailable\", \"resource_exhausted\"], refused = false }\n\
+         breaker = { grpc_statuses = [\"data_loss\"] }\n",
+    );
+    let default = &config.destinations()[0];
+    let retry = default.policy.retry.as_ref().expect("on");
+    let listed = GrpcStatusSet::of(&[GrpcStatus::Unavailable, GrpcStatus::ResourceExhausted]);
+    assert_eq!((retry.grpc_statuses, retry.refused), (listed, false));
+    let breaker = default.breaker.as_ref().expect("on");
+    assert_eq!(breaker.grpc_statuses, GrpcStatusSet::of(&[GrpcStatus::DataLoss]));
 }
 
 #[test]
@@ -190,8 +206,8 @@ access = "off"
 access_format = "text"
 access_file = "/var/log/a \"b\"\\c.log"
 [defaults]
-retry = { statuses = ["5xx", 429], unprocessed_statuses = [503], methods = [], idempotency_header = "Idempotency-Key" }
-breaker = { statuses = [503] }
+retry = { statuses = ["5xx", 429], unprocessed_statuses = [503], grpc_statuses = ["unavailable"], refused = false, methods = [], idempotency_header = "Idempotency-Key" }
+breaker = { statuses = [503], grpc_statuses = [] }
 pool = { max_idle = 1, idle = "1s" }
 headers = { set = { x-team = "\"a\\b\"", "x.y" = "" }, remove = ["x-Debug"] }
 request_id = true

@@ -7,7 +7,7 @@
 //! | Question | Answer |
 //! |---|---|
 //! | May this attempt be repeated, and why? | [`decide`] |
-//! | How long until then? | [`Backoff`], [`parse_retry_after`] |
+//! | How long until then? | [`Backoff`], [`parse_retry_after`], [`parse_pushback`] |
 //! | Would all these retries drown the server? | [`Budget`] |
 //! | Is the endpoint worth asking at all? | [`Breaker`] |
 //!
@@ -17,6 +17,7 @@
 mod backoff;
 mod breaker;
 mod budget;
+mod grpc;
 mod random;
 mod retry;
 mod retry_after;
@@ -28,6 +29,9 @@ mod testing;
 pub use backoff::Backoff;
 pub use breaker::{Admission, Breaker, BreakerParams, State, Ticket, Transition, Verdict};
 pub use budget::{Budget, BudgetParams};
+pub use grpc::{
+    GrpcStatus, GrpcStatusSet, Pushback, format_grpc_timeout, parse_grpc_timeout, parse_pushback,
+};
 pub use random::{Random, SplitMix64};
 pub use retry::{
     Attempt, Decision, Failure, Proof, Refusal, RetryParams, UNPROCESSED_STATUSES, decide,

@@ -7,7 +7,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{Backoff, Budget, BudgetParams, MethodSet, Random, StatusSet};
+use crate::{
+    Backoff, Budget, BudgetParams, GrpcStatus, GrpcStatusSet, MethodSet, Pushback, Random, StatusSet,
+};
 
 /// The statuses by which a server may say that it did not process the request, where policy knows the
 /// server to mean it: 408 never read it all, 421 is not responsible, 425 did not risk it, 429 and 503
@@ -31,6 +33,9 @@ pub struct RetryParams {
     /// The statuses that are worth another attempt and prove that it is safe. Those outside
     /// [`UNPROCESSED_STATUSES`] have no effect.
     pub unprocessed_statuses: StatusSet,
+    /// The gRPC statuses that are worth another attempt where they are the whole answer, and prove that it
+    /// is safe. [`GrpcStatus::Ok`] has no effect.
+    pub grpc_statuses: GrpcStatusSet,
     /// The methods that may be repeated after the server has seen the request.
     pub methods: MethodSet,
     /// The request header, in lower case, whose presence says that the server recognises a repetition.
@@ -41,6 +46,8 @@ pub struct RetryParams {
     pub reset: bool,
     /// Whether an attempt that ran out of its own time is worth another one.
     pub timeout: bool,
+    /// Whether a request that the protocol itself says was not processed is worth another attempt.
+    pub refused: bool,
     /// The waits in between.
     pub backoff: Backoff,
     /// Whether a `Retry-After` lengthens the wait, or forbids the retry if it asks for too much.
@@ -57,11 +64,13 @@ impl Default for RetryParams {
             attempts: 3,
             statuses: StatusSet::of(&[429, 502, 503, 504]),
             unprocessed_statuses: StatusSet::EMPTY,
+            grpc_statuses: GrpcStatusSet::EMPTY,
             methods: ["GET", "HEAD", "OPTIONS", "DELETE"].map(String::from).into_iter().collect(),
             idempotency_header: None,
             connect: true,
             reset: true,
             timeout: true,
+            refused: true,
             backoff: Backoff::default(),
             honour_retry_after: true,
             replay_bytes: 64 * 1024,
@@ -81,6 +90,11 @@ pub enum Failure {
     TryTimeout,
     /// A final response head with this status, of which nothing has been forwarded.
     Status(u16),
+    /// The protocol says that the request was not processed: HTTP/2's REFUSED_STREAM, or a GOAWAY whose
+    /// last stream comes before this one (RFC 9113 §8.7).
+    Refused,
+    /// A gRPC answer that is nothing but this status ("trailers-only"), of which nothing has been forwarded.
+    Grpc(GrpcStatus),
 }
 
 /// An attempt that failed, and the exchange that it belongs to.
@@ -100,6 +114,8 @@ pub struct Attempt<'a> {
     pub replayable: bool,
     /// What the response asked for.
     pub retry_after: Option<Duration>,
+    /// What the gRPC answer asked for; it takes the place of the backoff.
+    pub pushback: Option<Pushback>,
     /// Until the deadline of the whole exchange, where there is one.
     pub remaining: Option<Duration>,
 }
@@ -109,7 +125,7 @@ pub struct Attempt<'a> {
 pub enum Proof {
     /// Not a byte reached the wire.
     NothingSent,
-    /// The server said so, with a status that policy trusts.
+    /// The server said so, by the protocol or with a status that policy trusts.
     NotProcessed,
     /// By policy, the method has the same effect twice as once.
     Idempotent,
@@ -145,6 +161,8 @@ pub enum Refusal {
     BodyNotReplayable,
     /// The server asked for more time than the backoff's cap or the deadline allows.
     RetryAfter,
+    /// The gRPC server asked for more time than that, or not to be asked again.
+    Pushback,
     /// The wait would leave no time before the deadline.
     Deadline,
     /// Too many retries to this endpoint lately.
@@ -159,6 +177,7 @@ impl Refusal {
         Self::NotSafe,
         Self::BodyNotReplayable,
         Self::RetryAfter,
+        Self::Pushback,
         Self::Deadline,
         Self::BudgetSpent,
     ];
@@ -171,6 +190,7 @@ impl Refusal {
             Self::NotSafe => "not_safe",
             Self::BodyNotReplayable => "body_not_replayable",
             Self::RetryAfter => "retry_after",
+            Self::Pushback => "pushback",
             Self::Deadline => "deadline",
             Self::BudgetSpent => "budget_spent",
         }
@@ -230,15 +250,24 @@ fn is_listed(params: &RetryParams, failure: Failure) -> bool {
         Failure::Connect => params.connect,
         Failure::Reset => params.reset,
         Failure::TryTimeout => params.timeout,
+        Failure::Refused => params.refused,
         Failure::Status(status) => {
             is_retryable_status(status) && params.statuses.contains(status) || is_unprocessed(params, failure)
         }
+        Failure::Grpc(_) => is_unprocessed(params, failure),
     }
 }
 
+/// Whether the server has said, in a way that policy trusts, that it did not process the request.
 fn is_unprocessed(params: &RetryParams, failure: Failure) -> bool {
-    matches!(failure, Failure::Status(status)
-        if UNPROCESSED_STATUSES.contains(status) && params.unprocessed_statuses.contains(status))
+    match failure {
+        Failure::Connect | Failure::Reset | Failure::TryTimeout => false,
+        Failure::Refused => true,
+        Failure::Status(status) => {
+            UNPROCESSED_STATUSES.contains(status) && params.unprocessed_statuses.contains(status)
+        }
+        Failure::Grpc(status) => status != GrpcStatus::Ok && params.grpc_statuses.contains(status),
+    }
 }
 
 fn find_proof(params: &RetryParams, attempt: &Attempt<'_>) -> Option<Proof> {
@@ -265,7 +294,12 @@ fn find_wait(
     if asked > params.backoff.cap || asked > remaining {
         return Err(Refusal::RetryAfter);
     }
-    let wait = params.backoff.wait(attempt.made, rng).max(asked);
+    let wait = match attempt.pushback {
+        None => params.backoff.wait(attempt.made, rng),
+        Some(Pushback::Wait(wait)) if wait <= params.backoff.cap && wait <= remaining => wait,
+        Some(Pushback::Wait(_) | Pushback::Stop) => return Err(Refusal::Pushback),
+    };
+    let wait = wait.max(asked);
     if wait < remaining { Ok(wait) } else { Err(Refusal::Deadline) }
 }
 

@@ -24,6 +24,7 @@ fn exchange(params: &RetryParams, budget: &mut Budget, now: Instant, rng: &mut S
             has_idempotency_key: false,
             replayable: true,
             retry_after: None,
+            pushback: None,
             remaining: None,
         };
         match decide(params, &attempt, budget, now, rng) {

@@ -1,11 +1,11 @@
 //! What is done for an exchange, in the terms of the algorithms.
 
-use dragoman_policy::{Backoff, BudgetParams, RetryParams, StatusSet};
+use dragoman_policy::{Backoff, BudgetParams, GrpcStatusSet, RetryParams, StatusSet};
 
 use crate::{
     model::{HeaderRules, Policy},
     raw::{Exchange, Retry},
-    value::{collection::List, http::Status},
+    value::{collection::List, grpc::GrpcFailure, http::Status},
 };
 
 pub(super) fn policy(exchange: &Exchange) -> Policy {
@@ -21,17 +21,23 @@ pub(super) fn statuses(list: &List<Status>) -> StatusSet {
     list.values().flat_map(|status| status.codes()).collect()
 }
 
+pub(super) fn grpc_statuses(list: &List<GrpcFailure>) -> GrpcStatusSet {
+    list.values().map(|failure| failure.0).collect()
+}
+
 fn retry_params(retry: &Retry) -> RetryParams {
     let budget = retry.budget();
     RetryParams {
         attempts: retry.attempts().0,
         statuses: statuses(&retry.statuses()),
         unprocessed_statuses: retry.unprocessed_statuses().values().map(|status| status.0).collect(),
+        grpc_statuses: grpc_statuses(&retry.grpc_statuses()),
         methods: retry.methods().values().map(|method| method.0.clone()).collect(),
         idempotency_header: retry.idempotency_header().map(|name| name.0),
         connect: retry.connect(),
         reset: retry.reset(),
         timeout: retry.timeout(),
+        refused: retry.refused(),
         backoff: Backoff { base: retry.base().0, cap: retry.cap().0 },
         honour_retry_after: retry.honour_retry_after(),
         replay_bytes: retry.replay_bytes().0,

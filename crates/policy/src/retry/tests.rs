@@ -22,6 +22,7 @@ fn failed_get() -> Attempt<'static> {
         has_idempotency_key: false,
         replayable: true,
         retry_after: None,
+        pushback: None,
         remaining: None,
     }
 }
@@ -42,20 +43,26 @@ fn every_case() -> Vec<(RetryParams, Attempt<'static>, bool)> {
         Failure::Status(500), // listed nowhere but, wrongly, as unprocessed
         Failure::Status(404), // listed everywhere, wrongly
         Failure::Status(408), // listed nowhere
+        Failure::Refused,
+        Failure::Grpc(GrpcStatus::Unavailable), // listed
+        Failure::Grpc(GrpcStatus::Ok),          // listed, wrongly
+        Failure::Grpc(GrpcStatus::Internal),    // listed nowhere
     ];
     let mut cases = Vec::new();
     for failure in failures {
-        for bits in 0u32..1 << 10 {
+        for bits in 0u32..1 << 11 {
             let on = |bit: u32| bits >> bit & 1 == 1;
             let params = RetryParams {
                 attempts: if on(0) { 3 } else { 2 },
                 statuses: StatusSet::of(&[503, 429, 404]),
                 unprocessed_statuses: StatusSet::of(&[429, 425, 500, 404]),
+                grpc_statuses: GrpcStatusSet::of(&[GrpcStatus::Unavailable, GrpcStatus::Ok]),
                 methods: methods(&["GET"]),
                 idempotency_header: on(1).then(|| "idempotency-key".to_owned()),
                 connect: on(2),
                 reset: on(2),
                 timeout: on(2),
+                refused: on(2),
                 ..RetryParams::default()
             };
             let attempt = Attempt {
@@ -66,6 +73,7 @@ fn every_case() -> Vec<(RetryParams, Attempt<'static>, bool)> {
                 has_idempotency_key: on(5),
                 replayable: on(6),
                 retry_after: on(7).then_some(Duration::from_secs(31)),
+                pushback: on(10).then_some(Pushback::Stop),
                 remaining: on(8).then_some(Duration::ZERO),
             };
             cases.push((params, attempt, on(9)));
@@ -77,10 +85,17 @@ fn every_case() -> Vec<(RetryParams, Attempt<'static>, bool)> {
 /// What must come out, as the first row that applies.
 fn oracle(params: &RetryParams, attempt: &Attempt<'_>, affordable: bool) -> Result<Proof, Refusal> {
     let listed = match attempt.failure {
-        Failure::Connect | Failure::Reset | Failure::TryTimeout => params.connect,
+        Failure::Connect | Failure::Reset | Failure::TryTimeout | Failure::Refused => params.connect,
         Failure::Status(status) => [503, 429, 425].contains(&status),
+        Failure::Grpc(status) => status == GrpcStatus::Unavailable,
     };
-    let turned_away = [Failure::Status(429), Failure::Status(425)].contains(&attempt.failure);
+    let turned_away = [
+        Failure::Status(429),
+        Failure::Status(425),
+        Failure::Refused,
+        Failure::Grpc(GrpcStatus::Unavailable),
+    ]
+    .contains(&attempt.failure);
     let nothing_sent = attempt.failure == Failure::Connect || !attempt.wrote;
     let has_key = attempt.has_idempotency_key && params.idempotency_header.is_some();
     let proofs = [
@@ -96,6 +111,7 @@ fn oracle(params: &RetryParams, attempt: &Attempt<'_>, affordable: bool) -> Resu
         (proof.is_none(), Refusal::NotSafe),
         (!attempt.replayable, Refusal::BodyNotReplayable),
         (attempt.retry_after.is_some(), Refusal::RetryAfter),
+        (attempt.pushback.is_some(), Refusal::Pushback),
         (attempt.remaining.is_some(), Refusal::Deadline),
         (!affordable, Refusal::BudgetSpent),
     ];
@@ -133,7 +149,8 @@ fn h8_a_post_that_was_written_is_never_repeated_without_a_proof() {
     let params = RetryParams::default();
     let kinds = [Failure::Reset, Failure::TryTimeout];
     let statuses = (100..=599).map(Failure::Status);
-    for failure in kinds.into_iter().chain(statuses) {
+    let grpc = GrpcStatus::ALL.iter().copied().map(Failure::Grpc);
+    for failure in kinds.into_iter().chain(statuses).chain(grpc) {
         for method in ["POST", "PUT", "PATCH", "get", "CONNECT", ""] {
             let attempt = Attempt { failure, method, has_idempotency_key: true, ..failed_get() };
             assert!(matches!(decide_once(&params, &attempt), Decision::Stop(_)), "{attempt:?}");
@@ -214,6 +231,58 @@ fn a_retry_after_that_policy_does_not_honour_is_not_looked_at() {
 }
 
 #[test]
+fn h6_a_call_that_was_not_processed_is_repeated_whatever_its_method() {
+    let listed = RetryParams {
+        grpc_statuses: GrpcStatusSet::of(&[GrpcStatus::Unavailable]),
+        ..RetryParams::default()
+    };
+    for (failure, by_default) in [(Failure::Refused, true), (Failure::Grpc(GrpcStatus::Unavailable), false)] {
+        let attempt = Attempt { failure, method: "POST", ..failed_get() };
+        for (params, retried) in [(&RetryParams::default(), by_default), (&listed, true)] {
+            let proof = match decide_once(params, &attempt) {
+                Decision::Retry { proof, .. } => Some(proof),
+                Decision::Stop(_) => None,
+            };
+            assert_eq!(proof, retried.then_some(Proof::NotProcessed), "{failure:?}");
+        }
+    }
+}
+
+#[test]
+fn a_pushback_takes_the_place_of_the_backoff() {
+    let params =
+        RetryParams { grpc_statuses: GrpcStatusSet::of(&[GrpcStatus::Aborted]), ..RetryParams::default() };
+    let second = Duration::from_secs(1);
+    let nano = Duration::from_nanos(1);
+    let cap = params.backoff.cap;
+    for (pushback, retry_after, remaining, want) in [
+        (Pushback::Wait(Duration::ZERO), None, None, Ok(Duration::ZERO)),
+        (Pushback::Wait(cap), None, None, Ok(cap)),
+        (Pushback::Wait(cap + nano), None, None, Err(Refusal::Pushback)),
+        (Pushback::Wait(second - nano), None, Some(second), Ok(second - nano)),
+        (Pushback::Wait(second), None, Some(second), Err(Refusal::Deadline)),
+        (Pushback::Wait(second + nano), None, Some(second), Err(Refusal::Pushback)),
+        (Pushback::Wait(nano), Some(second), None, Ok(second)),
+        (Pushback::Stop, None, None, Err(Refusal::Pushback)),
+    ] {
+        let failure = Failure::Grpc(GrpcStatus::Aborted);
+        let attempt = Attempt {
+            failure,
+            method: "POST",
+            pushback: Some(pushback),
+            retry_after,
+            remaining,
+            ..failed_get()
+        };
+        let decided = match decide_once(&params, &attempt) {
+            Decision::Retry { wait, .. } => Ok(wait),
+            Decision::Stop(refusal) => Err(refusal),
+        };
+        assert_eq!(decided, want, "{attempt:?}");
+    }
+}
+
+#[test]
 fn a_wait_always_ends_before_the_deadline() {
     let params = RetryParams { attempts: u32::MAX, ..RetryParams::default() };
     let mut rng = SplitMix64(3);
@@ -246,6 +315,7 @@ fn words_are_distinct_and_as_published() {
         "not_safe",
         "body_not_replayable",
         "retry_after",
+        "pushback",
         "deadline",
         "budget_spent",
     ];

@@ -92,6 +92,7 @@ fn again(endpoint: &Endpoint, params: &RetryParams, made: u32) -> Decision {
         has_idempotency_key: false,
         replayable: true,
         retry_after: None,
+        pushback: None,
         remaining: None,
     };
     with_random(|random| endpoint.decide(params, &attempt, Instant::now(), random))

@@ -314,6 +314,7 @@ impl Connection<'_> {
             has_idempotency_key: plan.has_idempotency_key,
             replayable: upload.is_replayable(),
             retry_after: self.retry_after(tried),
+            pushback: None,
             remaining: plan.deadline().map(|deadline| deadline.saturating_duration_since(now)),
         };
         match with_random(|random| endpoint.decide(retry, &attempt, now, random)) {
