@@ -7,9 +7,11 @@ use dragoman_wire::http1::{BadBody, Body, BodyReader};
 use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
-use super::attempt::{Failed, Limit, app_failed, passed, shut_down, upstream_failed};
+use super::attempt::{app_failed, shut_down, upstream_failed};
 use super::upload::{Step, Upload};
 use crate::buffer::Buffer;
+use crate::flow::exchange::plan::Limit;
+use crate::flow::exchange::tries::{Failed, passed};
 use crate::leg::Leg;
 
 /// A response on its way. Its head stands rewritten in `head`, or as it came at the front of the upstream's

@@ -3,15 +3,14 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use dragoman_policy::Failure;
-use dragoman_telemetry::Cause;
 use dragoman_wire::http1::BodyReader;
 
-use super::attempt::Failed;
-use super::exchange::Plan;
+use super::exchange::Shape;
 use super::{Connection, Kept};
+use crate::flow::exchange::plan::Plan;
+use crate::flow::exchange::tries::{Failed, dial_failed, dial_limit};
 use crate::leg::Leg;
-use crate::upstream::dial::{DialFailed, dial};
+use crate::upstream::dial::dial;
 use crate::upstream::pool::PoolKey;
 
 /// A connection that an attempt goes out on.
@@ -42,23 +41,17 @@ impl Connection<'_> {
             // What a server says unasked (an idle 408) is not the answer to this request.
             Some(Ok(leg)) if !leg.buf.is_empty() => leg.close(),
             Some(Ok(leg)) => return Ok(Upstream { leg, endpoint, reused: false }),
-            Some(Err(failed)) => return Err(not_connected(failed)),
+            Some(Err(failed)) => return Err(Failed::not_connected(failed)),
             None => {}
         }
         self.dial(plan, endpoint).await
     }
 
     async fn dial(&mut self, plan: &Plan, endpoint: SocketAddr) -> Result<Upstream, Failed> {
-        let mut limit = plan.destination.connect_timeout;
-        let remaining = plan.deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let whole = remaining.filter(|remaining| *remaining < limit);
-        limit = whole.unwrap_or(limit);
+        let (limit, whole) = dial_limit(plan);
         match dial(self.shared, plan.destination.index, endpoint, limit).await {
             Ok(leg) => Ok(Upstream { leg, endpoint, reused: false }),
-            Err(failed) if failed.cause == Cause::ConnectTimeout && whole.is_some() => {
-                Err(Failed::here(Cause::Timeout, &*failed.detail))
-            }
-            Err(failed) => Err(not_connected(failed)),
+            Err(failed) => Err(dial_failed(failed, whole)),
         }
     }
 
@@ -96,12 +89,19 @@ impl Connection<'_> {
     }
 
     /// Keeps the connection of an answer that is not passed on, if all of that answer has come already.
-    pub(super) fn recycle(&mut self, plan: &Plan, mut upstream: Upstream, length: usize, method: &str) {
+    pub(super) fn recycle(
+        &mut self,
+        plan: &Plan,
+        mut upstream: Upstream,
+        length: usize,
+        shape: &Shape,
+        method: &str,
+    ) {
         let response = &self.scratch.response;
         upstream.leg.buf.consume(length);
         let mut reader = BodyReader::new(response.body_for(method));
         let all = reader.advance(upstream.leg.buf.bytes()).is_ok_and(|count| count == upstream.leg.buf.len());
-        if all && reader.is_done() && response.keeps_alive() && plan.upstream_keeps_alive {
+        if all && reader.is_done() && response.keeps_alive() && shape.upstream_keeps_alive {
             upstream.leg.buf.consume(upstream.leg.buf.len());
             self.keep(plan, upstream);
         } else {
@@ -112,8 +112,4 @@ impl Connection<'_> {
 
 fn key(plan: &Plan, endpoint: SocketAddr) -> PoolKey {
     PoolKey { endpoint, destination: plan.destination.index }
-}
-
-fn not_connected(failed: DialFailed) -> Failed {
-    Failed::there(failed.cause, Some(failed.detail), Failure::Connect)
 }
