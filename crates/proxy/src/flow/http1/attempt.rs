@@ -29,7 +29,12 @@ pub(super) async fn send(
             if !is_interim(response.status()) {
                 return Ok(length);
             }
-            app.write_all(&upstream.buf.bytes()[..length]).await.map_err(|error| app_failed(&error))?;
+            tokio::select! {
+                written = app.write_all(&upstream.buf.bytes()[..length]) => {
+                    written.map_err(|error| app_failed(&error))?;
+                }
+                limit = passed(until) => return Err(Failed::late(limit)),
+            }
             record.bytes_to_app += length as u64;
             upstream.buf.consume(length);
         }
@@ -37,8 +42,8 @@ pub(super) async fn send(
         let (upstream_stream, upstream_buf) = upstream.parts();
         let mut app_read = app_stream.split().0;
         let (mut upstream_read, mut upstream_write) = upstream_stream.split();
+        // Not biased: a server that never stops talking must not keep the request, or the limit, from its turn.
         tokio::select! {
-            biased;
             read = upstream_buf.fill(&mut upstream_read) => match (read, broke.take()) {
                 (Ok(1..), _) => {}
                 (Ok(0), None) => return Err(upstream_closed(upstream_buf.is_empty())),

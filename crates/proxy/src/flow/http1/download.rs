@@ -121,8 +121,8 @@ pub(super) async fn forward(
         let (upstream_stream, upstream_buf) = upstream.parts();
         let (mut app_read, mut app_write) = app_stream.split();
         let (mut upstream_read, mut upstream_write) = upstream_stream.split();
+        // Not biased, as in `send`: neither direction may starve the other.
         tokio::select! {
-            biased;
             progress = download.step(&mut upstream_read, upstream_buf, &mut app_write) => match progress {
                 Progress::Wrote(count) => record.bytes_to_app += count as u64,
                 Progress::Read => {}

@@ -28,6 +28,8 @@ pub(super) struct Shape {
     /// The upstream connection may carry another exchange after this one.
     pub(super) upstream_keeps_alive: bool,
     pub(super) is_connect: bool,
+    /// An upgrade goes out with it.
+    pub(super) upgrades: bool,
 }
 
 impl Connection<'_> {
@@ -113,7 +115,12 @@ impl Connection<'_> {
             app_keeps_alive: head.keeps_alive(),
             upstream_keeps_alive: head.keeps_alive() || strip_close && head.connection().close,
             is_connect: head.is_connect(),
+            upgrades: head.connection().upgrade && has_upgrade(outgoing),
         };
+        self.pinned |= head.fields().iter().any(|field| {
+            matches!(field.known, Known::Authorization | Known::ProxyAuthorization)
+                && is_connection_auth(field.value.of(bytes))
+        });
         (plan, shape)
     }
 
@@ -150,9 +157,7 @@ impl Connection<'_> {
                 };
             };
             match tried {
-                Ok((upstream, length)) => {
-                    self.recycle(plan, upstream, length, shape, upload.method());
-                }
+                Ok((upstream, length)) => self.recycle(plan, shape, upstream, length, &upload),
                 // Once is enough: the next try is on a new connection, and so is every one after it.
                 Err(failed) => fresh |= failed.stale,
             }
@@ -222,4 +227,19 @@ impl Connection<'_> {
             _ = self.app.stream().ready(Interest::ERROR) => Err(Failed::here(Cause::AppReset, None)),
         }
     }
+}
+
+/// Whether the head that goes out still asks for an upgrade.
+fn has_upgrade(outgoing: &[u8]) -> bool {
+    let name = b"upgrade:";
+    outgoing
+        .split(|&byte| byte == b'\n')
+        .any(|line| line.len() > name.len() && line[..name.len()].eq_ignore_ascii_case(name))
+}
+
+/// Whether these credentials, or this challenge, belong to the connection rather than to the request: who is logged
+/// in on it then is its other users' identity too (RFC 4559 §6, MS-NTHT).
+pub(super) fn is_connection_auth(value: &[u8]) -> bool {
+    let scheme = value.split(|&byte| byte == b' ' || byte == b',').next().unwrap_or_default();
+    scheme.eq_ignore_ascii_case(b"negotiate") || scheme.eq_ignore_ascii_case(b"ntlm")
 }

@@ -51,6 +51,8 @@ struct Connection<'a> {
     early: Early,
     kept: Option<Kept>,
     lookup: Lookup,
+    /// The app logged in on an upstream connection: connections of this flow are no longer shared.
+    pinned: bool,
     limits: Limits,
     scratch: Scratch,
 }
@@ -80,6 +82,7 @@ pub(super) async fn serve(
         early,
         kept: None,
         lookup: Lookup::default(),
+        pinned: false,
         limits: Limits { head_bytes: proxy.max_head_bytes, headers: proxy.max_headers },
         scratch: Scratch::new(shared),
         flow,

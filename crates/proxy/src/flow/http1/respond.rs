@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use dragoman_telemetry::{Cause, Effect, Outcome};
+use dragoman_wire::http1::{Known, ResponseHead};
 
 use super::connect::Upstream;
 use super::download::{Download, finish_upload, forward};
-use super::exchange::Shape;
+use super::exchange::{Shape, is_connection_auth};
 use super::upload::Upload;
 use super::{Connection, End, answer};
 use crate::flow::exchange::plan::Plan;
@@ -38,7 +39,13 @@ impl Connection<'_> {
     ) -> Result<(), End> {
         let status = self.scratch.response.status();
         let method = upload.method();
+        if status == 101 && !shape.upgrades {
+            let failed = Failed::here(Cause::BadResponse, "an upgrade that was not asked for");
+            conclude(pass, Some(&failed), &mut self.scratch.record);
+            return self.give_up(plan, shape, Some(upload), failed).await;
+        }
         let tunnel = status == 101 || shape.is_connect && (200..300).contains(&status);
+        self.pinned |= asks_for_connection_auth(&self.scratch.response, upstream.leg.buf.bytes());
         let body = self.scratch.response.body_for(method);
         let mut incoming = std::mem::take(&mut self.scratch.incoming);
         incoming.clear();
@@ -70,19 +77,13 @@ impl Connection<'_> {
         if !upload.is_done() && status < 400 && self.scratch.response.keeps_alive() {
             finish_upload(&mut self.app, &mut upstream.leg, upload, &mut self.scratch.record).await;
         }
-        let whole = upload.is_done() && by_framing;
-        let server_keeps_alive = self.scratch.response.keeps_alive();
-        let reusable =
-            whole && server_keeps_alive && shape.upstream_keeps_alive && upstream.leg.buf.is_empty();
-        if reusable && !upload.app_has_ended() {
-            self.keep(plan, upstream);
-        } else {
-            upstream.leg.close();
-        }
-        match (upload.is_done(), whole && server_keeps_alive && shape.app_keeps_alive) {
+        self.release(plan, shape, upstream, upload, by_framing);
+        let keeps_alive = by_framing && self.scratch.response.keeps_alive() && shape.app_keeps_alive;
+        match (upload.is_done(), keeps_alive) {
             (true, true) => Ok(()),
-            (true, false) => Err(End::Close),
-            (false, _) => Err(End::Linger),
+            // The app asked for it, and has said all it wanted to say.
+            (true, false) if !shape.app_keeps_alive && self.app.buf.is_empty() => Err(End::Close),
+            _ => Err(End::Linger),
         }
     }
 
@@ -128,11 +129,7 @@ impl Connection<'_> {
         let all_came = upload.is_some_and(|upload| upload.discard(&mut self.app.buf));
         let keep_alive = all_came && shape.app_keeps_alive && cause != Cause::BadRequest;
         self.answer(cause, detail.as_deref(), retry_after, Answer { keep_alive, to_head }).await;
-        match (keep_alive, all_came) {
-            (true, _) => Ok(()),
-            (false, true) => Err(End::Close),
-            (false, false) => Err(End::Linger),
-        }
+        if keep_alive { Ok(()) } else { Err(End::Linger) }
     }
 
     /// Writes an answer of our own.
@@ -152,4 +149,12 @@ impl Connection<'_> {
         }
         self.scratch.record.status = Some(status);
     }
+}
+
+/// Whether the server begins an authentication that belongs to the connection rather than to the request (RFC 4559).
+fn asks_for_connection_auth(response: &ResponseHead, bytes: &[u8]) -> bool {
+    response.fields().iter().any(|field| {
+        matches!(field.known, Known::WwwAuthenticate | Known::ProxyAuthenticate)
+            && is_connection_auth(field.value.of(bytes))
+    })
 }
