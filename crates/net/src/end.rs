@@ -35,12 +35,21 @@ pub fn reset_on_close(stream: &TcpStream) {
 pub async fn reset_after_delivery(stream: TcpStream, limit: Duration) {
     let deadline = Instant::now() + limit;
     let delivered = async {
-        while sys::unacknowledged_bytes(&stream).is_ok_and(|bytes| bytes > 0) {
+        while undelivered_bytes(&stream) > 0 {
             sleep(DELIVERY_POLL).await;
         }
     };
     let _ = timeout_at(deadline, delivered).await;
     reset_on_close(&stream);
+}
+
+/// Bytes that were written and that the other side may still acknowledge: none once the connection is gone.
+pub fn undelivered_bytes(stream: &TcpStream) -> usize {
+    // After a reset the kernel keeps the count of what was never acknowledged.
+    if stream.peer_addr().is_err() {
+        return 0;
+    }
+    sys::unacknowledged_bytes(stream).unwrap_or(0)
 }
 
 /// Whether an idle connection is still usable: open, and with nothing to read. Asked of the kernel, not of the
@@ -85,6 +94,17 @@ mod tests {
         while tokio::time::timeout(Duration::from_millis(50), writer.write_all(&[0; 65536])).await.is_ok() {}
         reset_after_delivery(writer, Duration::from_millis(20)).await;
         reader.ready(tokio::io::Interest::ERROR).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_gone_is_not_waited_for() {
+        let (mut writer, reader) = pair().await;
+        writer.write_all(&[0; 65536]).await.unwrap();
+        reset_on_close(&reader);
+        drop(reader);
+        writer.ready(tokio::io::Interest::ERROR).await.unwrap();
+        assert_eq!(undelivered_bytes(&writer), 0);
+        reset_after_delivery(writer, Duration::from_secs(3600)).await;
     }
 
     #[tokio::test]

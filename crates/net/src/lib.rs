@@ -13,7 +13,7 @@ mod sys;
 
 pub use addr::{OrigDst, Peer};
 pub use dial::{DialError, dial, keep_alive};
-pub use end::{is_reset, is_still_open, is_timeout, reset_after_delivery, reset_on_close};
+pub use end::{is_reset, is_still_open, is_timeout, reset_after_delivery, reset_on_close, undelivered_bytes};
 pub use listen::listen;
 pub use original_dst::{NoOriginalDst, is_local, original_dst};
 pub use reserve::Reserve;

@@ -8,15 +8,20 @@ use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use crate::buffer::Buffer;
 
 /// How long a reset waits for the bytes before it to be acknowledged.
 const DELIVERY: Duration = Duration::from_secs(30);
 
-/// How long a connection that is closed while its sender still sends is read and thrown away: a close with
-/// unread bytes is a reset, which may destroy our last words on their way (RFC 9112 §9.6).
-const LINGER: Duration = Duration::from_secs(2);
+/// A connection that is closed while its sender may still send is read and thrown away for a while: a close with unread bytes
+/// is a reset, which destroys our last words on their way (RFC 9112 §9.6). The wait ends when for so long nothing was read
+/// and nothing was acknowledged.
+const LINGER_STEP: Duration = Duration::from_secs(2);
+
+/// The end of that wait, whatever happens.
+const LINGER: Duration = Duration::from_secs(30);
 
 /// One of the two connections of a flow.
 #[derive(Debug)]
@@ -60,18 +65,31 @@ impl Leg {
         self.stream = None;
     }
 
-    /// The orderly end while the other side may still be sending: says that we end, then reads and throws away
-    /// for a moment.
+    /// The orderly end while the other side may still be sending: says that we end, then reads and throws away until
+    /// it has ended too, or is stuck.
     pub(crate) async fn close_lingering(mut self) {
-        let rest = async {
-            self.shut_down().await?;
-            while self.fill().await? > 0 {
-                self.buf.consume(self.buf.len());
-            }
-            io::Result::Ok(())
-        };
-        let _ = tokio::time::timeout(LINGER, rest).await;
+        if self.shut_down().await.is_ok() {
+            let _ = timeout(LINGER, self.drain()).await;
+        }
         self.close();
+    }
+
+    async fn drain(&mut self) {
+        let mut undelivered = usize::MAX;
+        loop {
+            self.buf.consume(self.buf.len());
+            match timeout(LINGER_STEP, self.fill()).await {
+                Ok(Ok(1..)) => {}
+                Ok(_) => return,
+                Err(_) => {
+                    let left = dragoman_net::undelivered_bytes(self.stream());
+                    if left >= undelivered || left == 0 {
+                        return;
+                    }
+                    undelivered = left;
+                }
+            }
+        }
     }
 
     /// A reset, once the bytes before it were delivered.

@@ -1,6 +1,6 @@
 //! The data path of dragoman: accept, original destination, sniff, route, relay.
 //!
-//! One plain async function per flow ([`flow`]), one loop per exchange (`flow::http::exchange`). Policy is one
+//! One plain async function per flow ([`flow`]), one loop per exchange (`flow::http1::exchange`). Policy is one
 //! immutable snapshot; what is learnt about endpoints is in `upstream`. ARCHITECTURE.md has the way of a byte as a
 //! table.
 

@@ -3,7 +3,8 @@
 //! Each stage returns a plain value that the next one takes, so the compiler keeps the order.
 
 mod early;
-mod http;
+mod exchange;
+mod http1;
 mod opaque;
 mod relay;
 mod sniff;
@@ -51,7 +52,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, stream: TcpStream, record: &mut F
     };
     record.protocol = sniffed.protocol;
     match route(&redirected, &sniffed, record) {
-        Some(Routed::Http) => Box::pin(http::serve(&shared, app, early, original, record)).await,
+        Some(Routed::Http) => Box::pin(http1::serve(&shared, app, early, original, record)).await,
         Some(Routed::Opaque(destination)) => {
             opaque::serve(&shared, app, early, original, &destination, record).await;
         }

@@ -2,14 +2,9 @@
 //! hop-by-hop ones handled.
 
 use dragoman_config::HeaderRules;
-use dragoman_policy::Random;
 use dragoman_wire::http1::{Field, Known, RequestHead, list};
-use dragoman_wire::trace::{
-    B3Fields, TraceContext, parse_b3_multi, parse_b3_single, parse_traceparent, write_b3_multi,
-    write_b3_single, write_traceparent,
-};
 
-use crate::shared::with_random;
+use crate::flow::exchange::trace::{Trace, request_id};
 
 /// What of the connection's own fields is not passed on.
 #[derive(Clone, Copy, Debug, Default)]
@@ -29,7 +24,8 @@ pub(super) fn write_head(
     rules: &HeaderRules,
     hop: HopByHop,
 ) -> Option<std::ops::Range<usize>> {
-    let trace = rules.trace.then(|| Trace::read(head, bytes));
+    let value = |known| head.find(known).map(|field| field.value.of(bytes));
+    let trace = rules.trace.then(|| Trace::read(value));
     let h2c = hop.strip_h2c && upgrades_to_h2c(head, bytes);
     let rewrites_connection = h2c || hop.strip_close && head.connection().close;
     head.copy_without(out, bytes, |field| match field.known {
@@ -46,14 +42,17 @@ pub(super) fn write_head(
         write_other_upgrades(out, head, bytes);
     }
     if let Some(trace) = &trace {
-        trace.write(out);
+        trace.write(|name, value| write_field(out, name, value));
     }
     for (name, value) in &rules.set {
         write_field(out, name, value.as_bytes());
     }
     let id = match head.find(Known::XRequestId) {
         Some(field) => find_value(out, field.value.of(bytes)),
-        None if rules.request_id => Some(write_request_id(out)),
+        None if rules.request_id => {
+            write_field(out, "x-request-id", &request_id());
+            Some(out.len() - "\r\n".len() - 36..out.len() - "\r\n".len())
+        }
         None => None,
     };
     out.extend_from_slice(b"\r\n");
@@ -82,26 +81,6 @@ fn find_value(out: &[u8], value: &[u8]) -> Option<std::ops::Range<usize>> {
     }
     let start = out.windows(value.len()).position(|window| window == value)?;
     Some(start..start + value.len())
-}
-
-/// A random identifier in the form of a version 4 UUID (RFC 9562).
-fn write_request_id(out: &mut Vec<u8>) -> std::ops::Range<usize> {
-    let (high, low) = with_random(|random| (random.next_u64(), random.next_u64()));
-    let high = high & !0xf000 | 0x4000;
-    let low = low & !(0b11 << 62) | 0b10 << 62;
-    out.extend_from_slice(b"x-request-id: ");
-    let start = out.len();
-    for (index, nibble) in
-        (0..16).map(|n| high >> (60 - 4 * n)).chain((0..16).map(|n| low >> (60 - 4 * n))).enumerate()
-    {
-        if matches!(index, 8 | 12 | 16 | 20) {
-            out.push(b'-');
-        }
-        out.push(b"0123456789abcdef"[(nibble & 0xf) as usize]);
-    }
-    let id = start..out.len();
-    out.extend_from_slice(b"\r\n");
-    id
 }
 
 fn upgrades_to_h2c(head: &RequestHead, bytes: &[u8]) -> bool {
@@ -148,73 +127,6 @@ fn has_other_upgrades(head: &RequestHead, bytes: &[u8]) -> bool {
 
 fn write_other_upgrades(out: &mut Vec<u8>, head: &RequestHead, bytes: &[u8]) {
     write_list(out, head, bytes, (Known::Upgrade, "Upgrade"), |token| token.eq_ignore_ascii_case(b"h2c"));
-}
-
-/// The trace that a request belongs to, seen from dragoman's span.
-enum Trace {
-    W3c(TraceContext),
-    B3Single(Vec<u8>),
-    B3Multi(Vec<u8>),
-    /// The app began a trace that cannot be read, or none: a new one begins.
-    New(TraceContext),
-}
-
-impl Trace {
-    fn read(head: &RequestHead, bytes: &[u8]) -> Self {
-        let value = |known| head.find(known).map(|field| field.value.of(bytes));
-        let span_id = with_random(Random::next_u64).max(1);
-        if let Some(context) = value(Known::Traceparent).and_then(parse_traceparent) {
-            return Self::W3c(context.child(span_id));
-        }
-        if let Some(b3) = value(Known::B3).and_then(parse_b3_single) {
-            let mut line = Vec::new();
-            write_b3_single(&b3.child(span_id), &mut line);
-            return Self::B3Single(line);
-        }
-        let fields = B3Fields {
-            trace_id: value(Known::XB3TraceId),
-            span_id: value(Known::XB3SpanId),
-            parent_span_id: value(Known::XB3ParentSpanId),
-            sampled: value(Known::XB3Sampled),
-            flags: value(Known::XB3Flags),
-        };
-        if let Some(b3) = parse_b3_multi(&fields) {
-            let mut lines = Vec::new();
-            write_b3_multi(&b3.child(span_id), &mut lines);
-            return Self::B3Multi(lines);
-        }
-        let trace_id =
-            with_random(|random| u128::from(random.next_u64()) << 64 | u128::from(random.next_u64()));
-        // A trace that is not sampled would stop every server behind us from recording its own part.
-        Self::New(TraceContext { trace_id: trace_id.max(1), span_id, sampled: true, random: true })
-    }
-
-    fn replaces(&self, known: Known) -> bool {
-        match self {
-            Self::W3c(_) => known == Known::Traceparent,
-            Self::B3Single(_) => known == Known::B3,
-            Self::B3Multi(_) => matches!(
-                known,
-                Known::XB3TraceId
-                    | Known::XB3SpanId
-                    | Known::XB3ParentSpanId
-                    | Known::XB3Sampled
-                    | Known::XB3Flags
-            ),
-            // A tracestate belongs to the traceparent that could not be read.
-            Self::New(_) => matches!(known, Known::Traceparent | Known::Tracestate),
-        }
-    }
-
-    fn write(&self, out: &mut Vec<u8>) {
-        match self {
-            Self::W3c(context) | Self::New(context) => {
-                write_field(out, "traceparent", &write_traceparent(context));
-            }
-            Self::B3Single(value) => write_field(out, "b3", value),
-            Self::B3Multi(lines) => out.extend_from_slice(lines),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -7,9 +7,11 @@ use dragoman_wire::http1::{BadBody, Body, BodyReader};
 use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
-use super::attempt::{Failed, Limit, app_failed, passed, shut_down, upstream_failed};
+use super::attempt::{app_failed, shut_down, upstream_failed};
 use super::upload::{Step, Upload};
 use crate::buffer::Buffer;
+use crate::flow::exchange::plan::Limit;
+use crate::flow::exchange::tries::{Failed, passed};
 use crate::leg::Leg;
 
 /// A response on its way. Its head stands rewritten in `head`, or as it came at the front of the upstream's
@@ -119,8 +121,8 @@ pub(super) async fn forward(
         let (upstream_stream, upstream_buf) = upstream.parts();
         let (mut app_read, mut app_write) = app_stream.split();
         let (mut upstream_read, mut upstream_write) = upstream_stream.split();
+        // Not biased, as in `send`: neither direction may starve the other.
         tokio::select! {
-            biased;
             progress = download.step(&mut upstream_read, upstream_buf, &mut app_write) => match progress {
                 Progress::Wrote(count) => record.bytes_to_app += count as u64,
                 Progress::Read => {}

@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
-use dragoman_policy::Verdict;
 use dragoman_telemetry::{Cause, Effect, Outcome};
+use dragoman_wire::http1::{Known, ResponseHead};
 
-use super::attempt::Failed;
 use super::connect::Upstream;
 use super::download::{Download, finish_upload, forward};
-use super::exchange::Plan;
+use super::exchange::{Shape, is_connection_auth};
 use super::upload::Upload;
 use super::{Connection, End, answer};
-use crate::upstream::state::{Pass, verdict};
+use crate::flow::exchange::plan::Plan;
+use crate::flow::exchange::tries::{Failed, conclude};
+use crate::upstream::state::Pass;
 
 /// What an answer of our own must know about the request.
 #[derive(Clone, Copy)]
@@ -30,24 +31,31 @@ impl Connection<'_> {
     pub(super) async fn respond(
         &mut self,
         plan: &Plan,
+        shape: &Shape,
         mut upstream: Upstream,
         length: usize,
         upload: &mut Upload<'_>,
         pass: Option<Pass>,
     ) -> Result<(), End> {
         let status = self.scratch.response.status();
-        let method = plan.method(upload.head());
-        let tunnel = status == 101 || plan.is_connect && (200..300).contains(&status);
+        let method = upload.method();
+        if status == 101 && !shape.upgrades {
+            let failed = Failed::here(Cause::BadResponse, "an upgrade that was not asked for");
+            conclude(pass, Some(&failed), &mut self.scratch.record);
+            return self.give_up(plan, shape, Some(upload), failed).await;
+        }
+        let tunnel = status == 101 || shape.is_connect && (200..300).contains(&status);
+        self.pinned |= asks_for_connection_auth(&self.scratch.response, upstream.leg.buf.bytes());
         let body = self.scratch.response.body_for(method);
         let mut incoming = std::mem::take(&mut self.scratch.incoming);
         incoming.clear();
-        let rewritten = self.rewrite(plan, &upstream, &mut incoming, tunnel).then_some(&*incoming);
+        let rewritten = self.rewrite(shape, &upstream, &mut incoming, tunnel).then_some(&*incoming);
         let mut download = match Download::new(&mut upstream.leg.buf, length, rewritten, body) {
             Ok(download) => download,
             Err(bad) => {
                 let failed = Failed::here(Cause::BadResponse, bad.0);
-                self.conclude(pass, Some(&failed));
-                return self.give_up(plan, Some(upload), failed).await;
+                conclude(pass, Some(&failed), &mut self.scratch.record);
+                return self.give_up(plan, shape, Some(upload), failed).await;
             }
         };
         let record = &mut self.scratch.record;
@@ -59,7 +67,7 @@ impl Connection<'_> {
         let result = forward(&mut self.app, &mut upstream.leg, upload, &mut download, until, record).await;
         let by_framing = download.ended_by_framing();
         self.scratch.incoming = incoming;
-        self.conclude(pass, result.as_ref().err());
+        conclude(pass, result.as_ref().err(), &mut self.scratch.record);
         if let Err(failed) = result {
             return Err(self.tear(failed));
         }
@@ -69,41 +77,26 @@ impl Connection<'_> {
         if !upload.is_done() && status < 400 && self.scratch.response.keeps_alive() {
             finish_upload(&mut self.app, &mut upstream.leg, upload, &mut self.scratch.record).await;
         }
-        let whole = upload.is_done() && by_framing;
-        let server_keeps_alive = self.scratch.response.keeps_alive();
-        let reusable =
-            whole && server_keeps_alive && plan.upstream_keeps_alive && upstream.leg.buf.is_empty();
-        if reusable && !upload.app_has_ended() {
-            self.keep(plan, upstream);
-        } else {
-            upstream.leg.close();
-        }
-        match (upload.is_done(), whole && server_keeps_alive && plan.app_keeps_alive) {
+        self.release(plan, shape, upstream, upload, by_framing);
+        let keeps_alive = by_framing && self.scratch.response.keeps_alive() && shape.app_keeps_alive;
+        match (upload.is_done(), keeps_alive) {
             (true, true) => Ok(()),
-            (true, false) => Err(End::Close),
-            (false, _) => Err(End::Linger),
+            // The app asked for it, and has said all it wanted to say.
+            (true, false) if !shape.app_keeps_alive && self.app.buf.is_empty() => Err(End::Close),
+            _ => Err(End::Linger),
         }
     }
 
     /// The app asked for the end of its connection, the upstream connection was kept alive: says to the app what it
     /// asked for. Whether the head in `out` is to be sent instead of the server's.
-    fn rewrite(&self, plan: &Plan, upstream: &Upstream, out: &mut Vec<u8>, tunnel: bool) -> bool {
+    fn rewrite(&self, shape: &Shape, upstream: &Upstream, out: &mut Vec<u8>, tunnel: bool) -> bool {
         let response = &self.scratch.response;
-        if plan.app_keeps_alive || !plan.upstream_keeps_alive || tunnel || response.connection().close {
+        if shape.app_keeps_alive || !shape.upstream_keeps_alive || tunnel || response.connection().close {
             return false;
         }
         response.copy_without(out, upstream.leg.buf.bytes(), |_| false);
         out.extend_from_slice(b"Connection: close\r\n\r\n");
         true
-    }
-
-    /// Tells breaker and metrics how the response ended, where its head said nothing against the endpoint.
-    fn conclude(&mut self, pass: Option<Pass>, failed: Option<&Failed>) {
-        let outcome = failed.map_or(Outcome::Success, |failed| failed.cause.outcome());
-        self.scratch.record.attempt_ended(outcome);
-        if let Some(pass) = pass {
-            pass.report(if failed.is_some() { verdict(outcome) } else { Verdict::Success });
-        }
     }
 
     /// After the head was forwarded, only the end of the connection can tell that something is wrong.
@@ -118,6 +111,7 @@ impl Connection<'_> {
     pub(super) async fn give_up(
         &mut self,
         plan: &Plan,
+        shape: &Shape,
         upload: Option<&mut Upload<'_>>,
         failed: Failed,
     ) -> Result<(), End> {
@@ -131,15 +125,11 @@ impl Connection<'_> {
             _ if cause == Cause::AppClosed => return Err(End::Close),
             _ => return Err(End::Reset),
         }
-        let to_head = upload.as_ref().is_some_and(|upload| plan.method(upload.head()) == "HEAD");
+        let to_head = upload.as_ref().is_some_and(|upload| upload.method() == "HEAD");
         let all_came = upload.is_some_and(|upload| upload.discard(&mut self.app.buf));
-        let keep_alive = all_came && plan.app_keeps_alive && cause != Cause::BadRequest;
+        let keep_alive = all_came && shape.app_keeps_alive && cause != Cause::BadRequest;
         self.answer(cause, detail.as_deref(), retry_after, Answer { keep_alive, to_head }).await;
-        match (keep_alive, all_came) {
-            (true, _) => Ok(()),
-            (false, true) => Err(End::Close),
-            (false, false) => Err(End::Linger),
-        }
+        if keep_alive { Ok(()) } else { Err(End::Linger) }
     }
 
     /// Writes an answer of our own.
@@ -159,4 +149,12 @@ impl Connection<'_> {
         }
         self.scratch.record.status = Some(status);
     }
+}
+
+/// Whether the server begins an authentication that belongs to the connection rather than to the request (RFC 4559).
+fn asks_for_connection_auth(response: &ResponseHead, bytes: &[u8]) -> bool {
+    response.fields().iter().any(|field| {
+        matches!(field.known, Known::WwwAuthenticate | Known::ProxyAuthenticate)
+            && is_connection_auth(field.value.of(bytes))
+    })
 }

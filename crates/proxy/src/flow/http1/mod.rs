@@ -11,12 +11,12 @@ mod upload;
 
 use std::sync::Arc;
 
-use dragoman_config::Destination;
 use dragoman_net::OrigDst;
 use dragoman_telemetry::{ExchangeRecord, FlowRecord};
 use dragoman_wire::http1::{Limits, RequestHead, ResponseHead};
 
 use super::early::Early;
+use super::exchange::plan::Lookup;
 use super::relay::{Moved, relay};
 use crate::leg::Leg;
 use crate::shared::Shared;
@@ -50,8 +50,9 @@ struct Connection<'a> {
     app: Leg,
     early: Early,
     kept: Option<Kept>,
-    /// The destination of the last exchange, and the host that it was for.
-    target: Option<(String, Arc<Destination>)>,
+    lookup: Lookup,
+    /// The app logged in on an upstream connection: connections of this flow are no longer shared.
+    pinned: bool,
     limits: Limits,
     scratch: Scratch,
 }
@@ -80,7 +81,8 @@ pub(super) async fn serve(
         app,
         early,
         kept: None,
-        target: None,
+        lookup: Lookup::default(),
+        pinned: false,
         limits: Limits { head_bytes: proxy.max_head_bytes, headers: proxy.max_headers },
         scratch: Scratch::new(shared),
         flow,

@@ -80,9 +80,10 @@ impl<'a> Upload<'a> {
         self.broken = false;
     }
 
-    /// The head as it is sent.
-    pub(super) fn head(&self) -> &'a [u8] {
-        self.head
+    /// The method: what stands before the first space.
+    pub(super) fn method(&self) -> &'a str {
+        let method = self.head.split(|&byte| byte == b' ').next().unwrap_or_default();
+        std::str::from_utf8(method).unwrap_or_default()
     }
 
     /// Throws away what is left of the body. `false` where not all of it has come yet.

@@ -3,15 +3,15 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use dragoman_policy::Failure;
-use dragoman_telemetry::Cause;
 use dragoman_wire::http1::BodyReader;
 
-use super::attempt::Failed;
-use super::exchange::Plan;
+use super::exchange::Shape;
+use super::upload::Upload;
 use super::{Connection, Kept};
+use crate::flow::exchange::plan::Plan;
+use crate::flow::exchange::tries::{Failed, dial_failed, dial_limit};
 use crate::leg::Leg;
-use crate::upstream::dial::{DialFailed, dial};
+use crate::upstream::dial::dial;
 use crate::upstream::pool::PoolKey;
 
 /// A connection that an attempt goes out on.
@@ -42,23 +42,17 @@ impl Connection<'_> {
             // What a server says unasked (an idle 408) is not the answer to this request.
             Some(Ok(leg)) if !leg.buf.is_empty() => leg.close(),
             Some(Ok(leg)) => return Ok(Upstream { leg, endpoint, reused: false }),
-            Some(Err(failed)) => return Err(not_connected(failed)),
+            Some(Err(failed)) => return Err(Failed::not_connected(failed)),
             None => {}
         }
         self.dial(plan, endpoint).await
     }
 
     async fn dial(&mut self, plan: &Plan, endpoint: SocketAddr) -> Result<Upstream, Failed> {
-        let mut limit = plan.destination.connect_timeout;
-        let remaining = plan.deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let whole = remaining.filter(|remaining| *remaining < limit);
-        limit = whole.unwrap_or(limit);
+        let (limit, whole) = dial_limit(plan);
         match dial(self.shared, plan.destination.index, endpoint, limit).await {
             Ok(leg) => Ok(Upstream { leg, endpoint, reused: false }),
-            Err(failed) if failed.cause == Cause::ConnectTimeout && whole.is_some() => {
-                Err(Failed::here(Cause::Timeout, &*failed.detail))
-            }
-            Err(failed) => Err(not_connected(failed)),
+            Err(failed) => Err(dial_failed(failed, whole)),
         }
     }
 
@@ -80,40 +74,52 @@ impl Connection<'_> {
         Some(Leg::new(stream))
     }
 
-    /// Keeps a connection for the next exchange: in the pool, or for this flow alone.
-    pub(super) fn keep(&mut self, plan: &Plan, upstream: Upstream) {
+    /// Ends an exchange on its upstream connection, whose response is read up to the end of `upstream`'s buffer. The
+    /// connection is kept for the next exchange (in the pool, or for this flow alone) if both messages were whole and
+    /// both sides keep it alive; else it is closed.
+    pub(super) fn release(
+        &mut self,
+        plan: &Plan,
+        shape: &Shape,
+        upstream: Upstream,
+        upload: &Upload<'_>,
+        response_is_whole: bool,
+    ) {
+        let request_is_whole = upload.is_done() && !upload.app_has_ended();
+        let alive = self.scratch.response.keeps_alive() && shape.upstream_keeps_alive;
+        if !(request_is_whole && response_is_whole && alive && upstream.leg.buf.is_empty()) {
+            return upstream.leg.close();
+        }
+        let (endpoint, destination) = (upstream.endpoint, plan.destination.index);
         match &plan.destination.pool {
-            Some(params) => {
+            Some(params) if !self.pinned => {
                 if let Some(stream) = upstream.leg.into_stream() {
-                    self.shared.pool.put(&key(plan, upstream.endpoint), stream, params, Instant::now());
+                    self.shared.pool.put(&key(plan, endpoint), stream, params, Instant::now());
                 }
             }
-            None => {
-                let (endpoint, destination) = (upstream.endpoint, plan.destination.index);
-                self.kept = Some(Kept { leg: upstream.leg, endpoint, destination });
-            }
+            _ => self.kept = Some(Kept { leg: upstream.leg, endpoint, destination }),
         }
     }
 
-    /// Keeps the connection of an answer that is not passed on, if all of that answer has come already.
-    pub(super) fn recycle(&mut self, plan: &Plan, mut upstream: Upstream, length: usize, method: &str) {
-        let response = &self.scratch.response;
-        upstream.leg.buf.consume(length);
-        let mut reader = BodyReader::new(response.body_for(method));
-        let all = reader.advance(upstream.leg.buf.bytes()).is_ok_and(|count| count == upstream.leg.buf.len());
-        if all && reader.is_done() && response.keeps_alive() && plan.upstream_keeps_alive {
-            upstream.leg.buf.consume(upstream.leg.buf.len());
-            self.keep(plan, upstream);
-        } else {
-            upstream.leg.close();
-        }
+    /// Ends an exchange whose response, with a head of `length` bytes, is not passed on. The connection is kept if all
+    /// of that response has come already.
+    pub(super) fn recycle(
+        &mut self,
+        plan: &Plan,
+        shape: &Shape,
+        mut upstream: Upstream,
+        length: usize,
+        upload: &Upload<'_>,
+    ) {
+        let buf = &mut upstream.leg.buf;
+        buf.consume(length);
+        let mut reader = BodyReader::new(self.scratch.response.body_for(upload.method()));
+        let body = reader.advance(buf.bytes()).unwrap_or_default();
+        buf.consume(body);
+        self.release(plan, shape, upstream, upload, reader.is_done());
     }
 }
 
 fn key(plan: &Plan, endpoint: SocketAddr) -> PoolKey {
     PoolKey { endpoint, destination: plan.destination.index }
-}
-
-fn not_connected(failed: DialFailed) -> Failed {
-    Failed::there(failed.cause, Some(failed.detail), Failure::Connect)
 }

@@ -1,53 +1,14 @@
 //! One try of an exchange on one connection: the request goes out while the answer is waited for.
 
-use std::future::pending;
-
 use dragoman_policy::Failure;
 use dragoman_telemetry::{Cause, ExchangeRecord};
 use dragoman_wire::http1::{BadHead, Limits, ResponseHead};
-use tokio::time::{Instant, sleep_until};
 
 use super::upload::{Step, Upload};
+use crate::flow::exchange::plan::Limit;
+use crate::flow::exchange::tries::{Failed, passed};
 use crate::flow::relay::{app_cause, upstream_cause};
 use crate::leg::Leg;
-
-/// Why a try gave no final response head.
-#[derive(Debug)]
-pub(super) struct Failed {
-    pub(super) cause: Cause,
-    pub(super) detail: Option<String>,
-    /// What the retry policy may make of it; nothing where the upstream is not to blame.
-    pub(super) failure: Option<Failure>,
-    /// The connection was one of our pool, and ended before it said anything.
-    pub(super) stale: bool,
-    /// When it is worth asking again, where that is known.
-    pub(super) retry_after: Option<std::time::Duration>,
-}
-
-impl Failed {
-    /// Something that no other try would mend.
-    pub(super) fn here<'a>(cause: Cause, detail: impl Into<Option<&'a str>>) -> Self {
-        Self {
-            cause,
-            detail: detail.into().map(str::to_owned),
-            failure: None,
-            stale: false,
-            retry_after: None,
-        }
-    }
-
-    /// Something that another try might mend.
-    pub(super) fn there(cause: Cause, detail: Option<String>, failure: Failure) -> Self {
-        Self { cause, detail, failure: Some(failure), stale: false, retry_after: None }
-    }
-}
-
-/// When to give up, and what that is called.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Limit {
-    pub(super) at: Instant,
-    pub(super) cause: Cause,
-}
 
 /// Sends the request and waits for the final response head. Interim answers are passed on as they come. Returns the head's
 /// length; it stands at the front of the upstream's buffer.
@@ -68,7 +29,12 @@ pub(super) async fn send(
             if !is_interim(response.status()) {
                 return Ok(length);
             }
-            app.write_all(&upstream.buf.bytes()[..length]).await.map_err(|error| app_failed(&error))?;
+            tokio::select! {
+                written = app.write_all(&upstream.buf.bytes()[..length]) => {
+                    written.map_err(|error| app_failed(&error))?;
+                }
+                limit = passed(until) => return Err(Failed::late(limit)),
+            }
             record.bytes_to_app += length as u64;
             upstream.buf.consume(length);
         }
@@ -76,8 +42,8 @@ pub(super) async fn send(
         let (upstream_stream, upstream_buf) = upstream.parts();
         let mut app_read = app_stream.split().0;
         let (mut upstream_read, mut upstream_write) = upstream_stream.split();
+        // Not biased: a server that never stops talking must not keep the request, or the limit, from its turn.
         tokio::select! {
-            biased;
             read = upstream_buf.fill(&mut upstream_read) => match (read, broke.take()) {
                 (Ok(1..), _) => {}
                 (Ok(0), None) => return Err(upstream_closed(upstream_buf.is_empty())),
@@ -96,24 +62,8 @@ pub(super) async fn send(
                     return Err(Failed::here(Cause::BadRequest, bad.0));
                 }
             },
-            limit = passed(until) => {
-                return Err(match limit.cause {
-                    Cause::TryTimeout => Failed::there(limit.cause, None, Failure::TryTimeout),
-                    _ => Failed::here(limit.cause, None),
-                });
-            }
+            limit = passed(until) => return Err(Failed::late(limit)),
         }
-    }
-}
-
-/// Returns when the limit has passed; without one, never.
-pub(super) async fn passed(until: Option<Limit>) -> Limit {
-    match until {
-        Some(limit) => {
-            sleep_until(limit.at).await;
-            limit
-        }
-        None => pending().await,
     }
 }
 

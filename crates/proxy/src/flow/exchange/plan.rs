@@ -1,0 +1,100 @@
+//! What is decided about a request once its head is known.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use dragoman_config::{Config, Destination, Name, Policy, Request};
+use dragoman_net::OrigDst;
+use dragoman_telemetry::{Cause, ExchangeRecord};
+
+/// The policy of one exchange.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) destination: Arc<Destination>,
+    pub(crate) policy: Arc<Policy>,
+    pub(crate) original: OrigDst,
+    pub(crate) started: Instant,
+    pub(crate) has_idempotency_key: bool,
+    /// The method has the same effect twice as once, by policy, or by its definition where policy says nothing.
+    pub(crate) is_idempotent: bool,
+}
+
+/// When to give up, and what that is called.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limit {
+    pub(crate) at: tokio::time::Instant,
+    pub(crate) cause: Cause,
+}
+
+impl Plan {
+    /// The plan of `request` to `destination`; its route goes into the record.
+    pub(crate) fn new(
+        destination: Arc<Destination>,
+        original: OrigDst,
+        request: &Request<'_>,
+        record: &mut ExchangeRecord,
+    ) -> Self {
+        let route = destination.route(request);
+        record.destination = destination.index;
+        record.route = route.map(|route| Arc::clone(&route.name));
+        let policy = Arc::clone(route.map_or(&destination.policy, |route| &route.policy));
+        let retry = policy.retry.as_ref();
+        let key = retry.and_then(|retry| retry.idempotency_header.as_deref());
+        Self {
+            original,
+            started: Instant::now(),
+            has_idempotency_key: key.is_some_and(|key| (request.header)(key).is_some()),
+            is_idempotent: match retry {
+                Some(retry) => retry.methods.contains(request.method),
+                None => matches!(request.method, "GET" | "HEAD" | "OPTIONS"),
+            },
+            destination,
+            policy,
+        }
+    }
+
+    /// The end of the time for the whole exchange.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.policy.timeout.map(|timeout| self.started + timeout)
+    }
+
+    /// When the whole exchange must be over.
+    pub(crate) fn whole_limit(&self) -> Option<Limit> {
+        self.deadline().map(|at| Limit { at: at.into(), cause: Cause::Timeout })
+    }
+
+    /// When an attempt that begins now must have its response head.
+    pub(crate) fn try_limit(&self, now: Instant) -> Option<Limit> {
+        let whole = self.whole_limit();
+        let one =
+            self.policy.try_timeout.map(|time| Limit { at: (now + time).into(), cause: Cause::TryTimeout });
+        match (whole, one) {
+            (Some(whole), Some(one)) => Some(if one.at < whole.at { one } else { whole }),
+            (whole, one) => whole.or(one),
+        }
+    }
+
+    /// Whether a response with this status counts against the endpoint.
+    pub(crate) fn counts_as_failure(&self, status: u16) -> bool {
+        self.destination.breaker.as_ref().is_some_and(|breaker| breaker.statuses.contains(status))
+    }
+}
+
+/// Finds the destination of each exchange on a flow. Most flows are for one host: the last answer is kept.
+#[derive(Debug, Default)]
+pub(crate) struct Lookup(Option<(String, Arc<Destination>)>);
+
+impl Lookup {
+    /// The destination of a request for `host`, which is empty where the request names none.
+    pub(crate) fn find(&mut self, config: &Config, original: OrigDst, host: &str) -> Arc<Destination> {
+        if let Some((known, destination)) = &self.0
+            && known == host
+        {
+            return Arc::clone(destination);
+        }
+        let name = if host.is_empty() { Name::None } else { Name::Host(host) };
+        let destination = Arc::clone(config.lookup(original.0, name));
+        self.0 = Some((host.to_owned(), Arc::clone(&destination)));
+        destination
+    }
+}

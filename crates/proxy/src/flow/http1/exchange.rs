@@ -1,0 +1,245 @@
+//! One exchange: read the request head, decide, try, perhaps try again, and answer.
+
+use std::time::{Duration, Instant};
+
+use dragoman_config::Request;
+use dragoman_policy::Failure;
+use dragoman_telemetry::Cause;
+use dragoman_wire::http1::{BadHead, Body, Known};
+use tokio::io::Interest;
+use tokio::time::{sleep, timeout_at};
+
+use super::attempt::send;
+use super::connect::Upstream;
+use super::request::{HopByHop, write_head};
+use super::respond::Answer;
+use super::upload::Upload;
+use super::{Connection, End, Scratch};
+use crate::flow::exchange::plan::Plan;
+use crate::flow::exchange::tries::{Failed, Try, admit, decide, judge, retry_after};
+use crate::flow::relay::app_cause;
+use crate::upstream::state::Endpoint;
+
+/// What a request head says about its connection and its bytes.
+pub(super) struct Shape {
+    body: Body,
+    /// The app takes another exchange after this one.
+    pub(super) app_keeps_alive: bool,
+    /// The upstream connection may carry another exchange after this one.
+    pub(super) upstream_keeps_alive: bool,
+    pub(super) is_connect: bool,
+    /// An upgrade goes out with it.
+    pub(super) upgrades: bool,
+}
+
+impl Connection<'_> {
+    /// Serves one exchange. `Ok` means that the app may send another request.
+    pub(super) async fn exchange(&mut self) -> Result<(), End> {
+        let length = self.read_head().await?;
+        let mut outgoing = std::mem::take(&mut self.scratch.outgoing);
+        outgoing.clear();
+        let (plan, shape) = self.plan(&mut outgoing);
+        self.app.buf.consume(length);
+        self.scratch.record.bytes_from_app += length as u64;
+        let result = self.carry_out(&plan, &shape, &outgoing).await;
+        self.scratch.outgoing = outgoing;
+        self.scratch.record.finish();
+        result
+    }
+
+    /// Reads until the head is whole; what is wrong with it is answered here.
+    async fn read_head(&mut self) -> Result<usize, End> {
+        let mut until = None;
+        loop {
+            match self.scratch.request.parse(self.app.buf.bytes(), &self.limits) {
+                Ok(Some(length)) => return Ok(length),
+                Ok(None) => {}
+                Err(bad) => {
+                    let cause = match bad {
+                        BadHead::TooLarge | BadHead::TooManyHeaders => Cause::HeadTooLarge,
+                        BadHead::Syntax(_) | BadHead::Framing(_) => Cause::BadRequest,
+                    };
+                    return Err(self.refuse_head(cause, Some(bad.to_string())).await);
+                }
+            }
+            let until = *until.get_or_insert_with(|| {
+                tokio::time::Instant::now() + self.shared.config.proxy.request_head_timeout
+            });
+            match timeout_at(until, self.app.fill()).await {
+                Ok(Ok(1..)) => {}
+                Ok(Ok(0)) if self.app.buf.bytes().iter().all(|byte| b"\r\n".contains(byte)) => {
+                    return Err(End::Close);
+                }
+                Ok(Ok(0)) => return Err(self.lost_in_head(Cause::AppClosed, None)),
+                Ok(Err(error)) => return Err(self.lost_in_head(app_cause(&error), Some(error.to_string()))),
+                Err(_) => return Err(self.refuse_head(Cause::RequestTimeout, None).await),
+            }
+        }
+    }
+
+    /// Answers a request whose head could not be read, of which nothing went upstream.
+    async fn refuse_head(&mut self, cause: Cause, detail: Option<String>) -> End {
+        self.scratch.record.begin(self.flow.facts(), "", b"", "");
+        self.scratch.record.destination = self.flow.destination;
+        self.scratch.record.fail(cause, detail.clone());
+        self.answer(cause, detail.as_deref(), None, Answer::LAST).await;
+        self.scratch.record.finish();
+        End::Linger
+    }
+
+    fn lost_in_head(&mut self, cause: Cause, detail: Option<String>) -> End {
+        self.flow.fail(cause, detail);
+        if cause == Cause::AppClosed { End::Close } else { End::Reset }
+    }
+
+    /// Decides what is to be done with the request at the front of the app's buffer, and writes its head.
+    fn plan(&mut self, outgoing: &mut Vec<u8>) -> (Plan, Shape) {
+        let (head, bytes) = (&self.scratch.request, self.app.buf.bytes());
+        let record = &mut self.scratch.record;
+        let host = head.host(bytes).unwrap_or_default();
+        let method = head.method(bytes);
+        record.begin(self.flow.facts(), method, head.target(bytes), host);
+        let destination = self.lookup.find(&self.shared.config, self.original, host);
+        self.flow.destination = destination.index;
+        let header = |name: &str| head.find_name(bytes, name.as_bytes()).map(|field| field.value.of(bytes));
+        let request = Request { method, path: head.path(bytes), header: &header };
+        let plan = Plan::new(destination, self.original, &request, record);
+        let strip_close = plan.destination.pool.is_some();
+        let hop = HopByHop { strip_close, strip_h2c: !plan.destination.observe_only };
+        let id = write_head(outgoing, head, bytes, &plan.policy.headers, hop);
+        if let Some(id) = id {
+            record.request_id.push_str(&String::from_utf8_lossy(&outgoing[id]));
+        }
+        let shape = Shape {
+            body: head.body(),
+            app_keeps_alive: head.keeps_alive(),
+            upstream_keeps_alive: head.keeps_alive() || strip_close && head.connection().close,
+            is_connect: head.is_connect(),
+            upgrades: head.connection().upgrade && has_upgrade(outgoing),
+        };
+        self.pinned |= head.fields().iter().any(|field| {
+            matches!(field.known, Known::Authorization | Known::ProxyAuthorization)
+                && is_connection_auth(field.value.of(bytes))
+        });
+        (plan, shape)
+    }
+
+    /// Tries until there is an answer, or no further try is allowed.
+    async fn carry_out(&mut self, plan: &Plan, shape: &Shape, outgoing: &[u8]) -> Result<(), End> {
+        let replay = plan.policy.retry.as_ref().map_or(0, |retry| retry.replay_bytes);
+        let mut upload = match Upload::new(outgoing, shape.body, replay, &self.app.buf) {
+            Ok(upload) => upload,
+            Err(bad) => {
+                return self.give_up(plan, shape, None, Failed::here(Cause::BadRequest, bad.0)).await;
+            }
+        };
+        if plan.destination.deny {
+            let denied = Failed::here(Cause::Denied, None);
+            return self.give_up(plan, shape, Some(&mut upload), denied).await;
+        }
+        let mut fresh = false;
+        loop {
+            let dialled = self.early.address();
+            let (endpoint, pass) = match admit(self.shared, plan, dialled, &mut self.scratch.record) {
+                Ok(admitted) => admitted,
+                Err(failed) => return self.give_up(plan, shape, Some(&mut upload), failed).await,
+            };
+            let tried = self.attempt(plan, &endpoint, &mut upload, fresh).await;
+            let status = self.scratch.response.status();
+            let result = tried.as_ref().map(|_| status);
+            let pass = judge(plan, pass, result, &mut self.scratch.record);
+            let Some(wait) = self.decide(plan, &endpoint, &upload, tried.as_ref(), fresh) else {
+                return match tried {
+                    Ok((upstream, length)) => {
+                        self.respond(plan, shape, upstream, length, &mut upload, pass).await
+                    }
+                    Err(failed) => self.give_up(plan, shape, Some(&mut upload), failed).await,
+                };
+            };
+            match tried {
+                Ok((upstream, length)) => self.recycle(plan, shape, upstream, length, &upload),
+                // Once is enough: the next try is on a new connection, and so is every one after it.
+                Err(failed) => fresh |= failed.stale,
+            }
+            upload.rewind();
+            if let Err(failed) = self.back_off(wait).await {
+                return self.give_up(plan, shape, Some(&mut upload), failed).await;
+            }
+        }
+    }
+
+    /// Makes one try, on a connection that is at hand or a new one. The final response head, of so many bytes, then
+    /// stands in the connection's buffer.
+    async fn attempt(
+        &mut self,
+        plan: &Plan,
+        endpoint: &Endpoint,
+        upload: &mut Upload<'_>,
+        fresh: bool,
+    ) -> Result<(Upstream, usize), Failed> {
+        let mut upstream = self.connect(plan, endpoint.address, fresh).await?;
+        let limit = plan.try_limit(Instant::now());
+        let Scratch { response, record, .. } = &mut self.scratch;
+        match send(&mut self.app, &mut upstream.leg, upload, response, &self.limits, limit, record).await {
+            Ok(length) => Ok((upstream, length)),
+            Err(failed) => {
+                let stale =
+                    upstream.reused && failed.failure == Some(Failure::Reset) && upstream.leg.buf.is_empty();
+                Err(Failed { stale, ..failed })
+            }
+        }
+    }
+
+    /// Whether to try again, and after which wait.
+    fn decide(
+        &mut self,
+        plan: &Plan,
+        endpoint: &Endpoint,
+        upload: &Upload<'_>,
+        tried: Result<&(Upstream, usize), &Failed>,
+        after_stale: bool,
+    ) -> Option<Duration> {
+        let response = &self.scratch.response;
+        let (failure, word, stale, wait) = match tried {
+            Err(failed) => (failed.failure?, failed.cause.as_str(), failed.stale, None),
+            Ok((upstream, _)) => {
+                let field = response.find(Known::RetryAfter);
+                let wait = field.and_then(|field| retry_after(field.value.of(upstream.leg.buf.bytes())));
+                (Failure::Status(response.status()), "status", false, wait)
+            }
+        };
+        let tried = Try {
+            failure,
+            word,
+            method: upload.method(),
+            wrote: upload.wrote(),
+            replayable: upload.is_replayable(),
+            stale,
+            retry_after: wait,
+        };
+        decide(self.shared, plan, endpoint, &tried, u32::from(after_stale), &mut self.scratch.record)
+    }
+
+    /// Waits before the next try, unless the app goes away meanwhile.
+    async fn back_off(&mut self, wait: Duration) -> Result<(), Failed> {
+        tokio::select! {
+            () = sleep(wait) => Ok(()),
+            _ = self.app.stream().ready(Interest::ERROR) => Err(Failed::here(Cause::AppReset, None)),
+        }
+    }
+}
+
+/// Whether the head that goes out still asks for an upgrade.
+fn has_upgrade(outgoing: &[u8]) -> bool {
+    let name = b"upgrade:";
+    outgoing
+        .split(|&byte| byte == b'\n')
+        .any(|line| line.len() > name.len() && line[..name.len()].eq_ignore_ascii_case(name))
+}
+
+/// Whether these credentials, or this challenge, belong to the connection rather than to the request: who is logged
+/// in on it then is its other users' identity too (RFC 4559 §6, MS-NTHT).
+pub(super) fn is_connection_auth(value: &[u8]) -> bool {
+    let scheme = value.split(|&byte| byte == b' ' || byte == b',').next().unwrap_or_default();
+    scheme.eq_ignore_ascii_case(b"negotiate") || scheme.eq_ignore_ascii_case(b"ntlm")
+}
