@@ -66,8 +66,10 @@ pub enum Server {
 const LINE_MAX: usize = 64 * 1024;
 /// The longest method token, in bytes.
 pub(crate) const METHOD_MAX: usize = 64;
-/// CR and LF bytes that may precede the request line: two empty lines (RFC 9112 §2.2 asks for one).
-const LEADING_MAX: usize = 4;
+/// The longest word that is taken for a method here: what the parser refuses must still reach the parser.
+const WORD_MAX: usize = 1024;
+/// CR and LF bytes that may precede the request line. More than the parser takes, for the same reason.
+const LEADING_MAX: usize = 1024;
 /// The longest greeting line of SMTP (RFC 5321 §4.5.3.1.5), taken for FTP too, in bytes.
 const GREETING_MAX: usize = 512;
 /// The longest server version in a MySQL greeting, in bytes.
@@ -186,8 +188,8 @@ fn redis(bytes: &[u8]) -> Guess {
 fn http1(bytes: &[u8]) -> Guess {
     let leading = bytes.iter().take(LEADING_MAX).take_while(|&&b| b == b'\r' || b == b'\n').count();
     let line = &bytes[leading..];
-    let method = line.iter().take(METHOD_MAX + 1).take_while(|&&b| is_token_byte(b)).count();
-    if method > METHOD_MAX {
+    let method = line.iter().take(WORD_MAX + 1).take_while(|&&b| is_token_byte(b)).count();
+    if method > WORD_MAX {
         return Guess::No;
     }
     let Some(&separator) = line.get(method) else {

@@ -1,11 +1,12 @@
 //! The early dial: a connection to where the flow is most likely going, made while the app is still silent.
 //!
 //! It is what makes server-first protocols cost nothing, and it is bounded by four rules (DESIGN, "sniff by
-//! racing"): it goes only where policy by address allows and the breaker is closed; where a name could still
-//! change the answer the app's first bytes are given a moment; where a name could still deny, there is none; and
-//! what was learnt about an address only ever delays it.
+//! racing"): it goes only where policy by address allows and the breaker lets it; where a name could still change the
+//! answer the app's first bytes are given a moment, and a longer one where a name could still deny; what was learnt
+//! about an address only ever delays it; and a connection that the flow has no use for is closed and counted.
 
 use std::future::{Future, pending};
+use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use crate::leg::Leg;
 use crate::shared::Shared;
 use crate::upstream::dial::{DialFailed, dial};
 use crate::upstream::learnt::First;
+use crate::upstream::state::{Endpoint, Pass};
 
 /// How long the app's first bytes are waited for where a name could still change where the flow goes.
 const NAME_WAIT: Duration = Duration::from_millis(20);
@@ -27,15 +29,22 @@ const NAME_WAIT: Duration = Duration::from_millis(20);
 /// The same where the app is expected to speak first.
 const APP_FIRST_WAIT: Duration = Duration::from_millis(50);
 
+/// How long the app's first bytes are waited for where a name could still deny the flow. An app that is silent for so
+/// long waits for the server, and then no name will ever be known: without a dial it would wait for ever
+/// (docs/adr/0007).
+const DENY_WAIT: Duration = Duration::from_secs(1);
+
+/// The most bytes that are held of a server that speaks unasked; then it is read no further.
+const HELD_MAX: usize = 64 * 1024;
+
 /// When to dial before the protocol is known, if at all. Pure: all that it decides on is given.
-pub(crate) fn plan(
-    by_address: &ByAddress<'_>,
-    learnt: Option<First>,
-    breaker_closed: bool,
-) -> Option<Duration> {
+pub(crate) fn plan(by_address: &ByAddress<'_>, learnt: Option<First>) -> Option<Duration> {
     let destination = by_address.destination;
-    if destination.deny || by_address.name_may_deny || !breaker_closed {
+    if destination.deny {
         return None;
+    }
+    if by_address.name_may_deny {
+        return Some(DENY_WAIT);
     }
     Some(match (destination.protocol, learnt) {
         (Protocol::Opaque, _) | (_, Some(First::Server)) => Duration::ZERO,
@@ -51,49 +60,57 @@ type Dial = Pin<Box<dyn Future<Output = Result<Leg, DialFailed>> + Send>>;
 pub(crate) struct Early {
     shared: Arc<Shared>,
     destination: usize,
-    address: SocketAddr,
+    endpoint: Arc<Endpoint>,
     limit: Duration,
     state: State,
+    /// The breaker's leave for the dial, until somebody reports what came of it.
+    pass: Option<Pass>,
 }
 
 enum State {
     Never,
     Planned(Instant),
+    /// The breaker did not allow it.
+    Refused,
     Dialling(Dial),
     Connected(Leg),
+    /// The server ended its side, or the connection, before the app had said anything.
+    Ended(Leg, Option<io::Error>),
     Failed(DialFailed),
 }
 
 /// What the early dial has to say.
 #[derive(Debug)]
 pub(crate) enum News {
-    /// It failed; the stage that takes it learns why.
+    /// There is no connection, and there will be none.
     Failed,
     /// The server spoke: see [`Early::held`].
     Spoke,
-    /// The server ended its side, or the connection, without waiting for the app.
+    /// The server ended its side, or the connection.
     Ended,
+}
+
+/// What became of the early dial.
+pub(crate) enum Taken {
+    /// A connection that is open, as far as anybody knows.
+    Open(Leg),
+    /// One that the server has ended, with what it said before; by a reset, if there is an error.
+    Ended(Leg, Option<io::Error>),
+    Failed(DialFailed),
 }
 
 impl Early {
     /// The early dial of a flow to `original`, planned or not.
     pub(crate) fn new(shared: &Arc<Shared>, by_address: &ByAddress<'_>, original: OrigDst) -> Self {
         let destination = by_address.destination;
-        let endpoint = shared.pick(destination, original, None);
-        let learnt = shared.learnt.get(original.0);
-        let state = match plan(by_address, learnt, endpoint.is_closed(std::time::Instant::now())) {
-            Some(wait) => State::Planned(Instant::now() + wait),
-            None => {
-                shared.telemetry.process().early_dial(EarlyDial::Refused);
-                State::Never
-            }
-        };
+        let planned = plan(by_address, shared.learnt.get(original.0));
         Self {
             shared: Arc::clone(shared),
             destination: destination.index,
-            address: endpoint.address,
+            endpoint: shared.pick(destination, original, None),
             limit: destination.connect_timeout,
-            state,
+            state: planned.map_or(State::Never, |wait| State::Planned(Instant::now() + wait)),
+            pass: None,
         }
     }
 
@@ -101,25 +118,31 @@ impl Early {
     pub(crate) async fn news(&mut self) -> News {
         loop {
             match &mut self.state {
-                State::Never | State::Failed(_) => pending().await,
+                State::Never | State::Refused | State::Failed(_) | State::Ended(..) => pending().await,
                 State::Planned(at) => {
                     sleep_until(*at).await;
-                    self.start();
+                    if !self.start() {
+                        return News::Failed;
+                    }
                 }
                 State::Dialling(dial) => match dial.await {
                     Ok(leg) => self.state = State::Connected(leg),
                     Err(failed) => {
-                        self.shared.telemetry.process().early_dial(EarlyDial::Failed);
                         self.state = State::Failed(failed);
                         return News::Failed;
                     }
                 },
+                State::Connected(leg) if leg.buf.len() >= HELD_MAX => pending().await,
                 State::Connected(leg) => {
-                    return match leg.fill().await {
-                        Ok(1..) => News::Spoke,
-                        // An error is found again by whoever relays.
-                        Ok(0) | Err(_) => News::Ended,
+                    let error = match leg.fill().await {
+                        Ok(1..) => return News::Spoke,
+                        Ok(0) => None,
+                        Err(error) => Some(error),
                     };
+                    if let State::Connected(leg) = std::mem::replace(&mut self.state, State::Never) {
+                        self.state = State::Ended(leg, error);
+                    }
+                    return News::Ended;
                 }
             }
         }
@@ -128,51 +151,79 @@ impl Early {
     /// What the server said so far, unasked.
     pub(crate) fn held(&self) -> &[u8] {
         match &self.state {
-            State::Connected(leg) => leg.buf.bytes(),
+            State::Connected(leg) | State::Ended(leg, _) => leg.buf.bytes(),
             _ => &[],
         }
     }
 
     /// Where it goes, if there is one.
     pub(crate) fn address(&self) -> Option<SocketAddr> {
-        matches!(self.state, State::Dialling(_) | State::Connected(_) | State::Failed(_))
-            .then_some(self.address)
+        (!matches!(self.state, State::Never | State::Planned(_) | State::Refused))
+            .then_some(self.endpoint.address)
+    }
+
+    /// The breaker's leave that the dial to `endpoint` was made with: whoever takes the dial need not ask again.
+    pub(crate) fn pass(&mut self, endpoint: &Arc<Endpoint>) -> Option<Pass> {
+        Arc::ptr_eq(&self.endpoint, endpoint).then(|| self.pass.take()).flatten()
     }
 
     /// The connection to `address`: a dial that is under way is waited for. `None` where there is none; one to another
     /// address is closed.
-    pub(crate) async fn take(&mut self, address: SocketAddr) -> Option<Result<Leg, DialFailed>> {
-        if address != self.address {
+    pub(crate) async fn take(&mut self, address: SocketAddr) -> Option<Taken> {
+        if address != self.endpoint.address {
             self.discard();
             return None;
         }
-        let result = match std::mem::replace(&mut self.state, State::Never) {
-            State::Never | State::Planned(_) => return None,
-            State::Failed(failed) => return Some(Err(failed)),
-            State::Dialling(dial) => dial.await,
-            State::Connected(leg) => Ok(leg),
+        if let State::Dialling(dial) = &mut self.state {
+            self.state = match dial.await {
+                Ok(leg) => State::Connected(leg),
+                Err(failed) => State::Failed(failed),
+            };
+        }
+        let (taken, told) = match std::mem::replace(&mut self.state, State::Never) {
+            State::Never | State::Planned(_) | State::Refused | State::Dialling(_) => return None,
+            State::Connected(leg) => (Taken::Open(leg), EarlyDial::Used),
+            State::Ended(leg, error) => (Taken::Ended(leg, error), EarlyDial::Used),
+            State::Failed(failed) => (Taken::Failed(failed), EarlyDial::Failed),
         };
-        let told = if result.is_ok() { EarlyDial::Used } else { EarlyDial::Failed };
-        self.shared.telemetry.process().early_dial(told);
-        Some(result)
+        self.count(told);
+        Some(taken)
     }
 
     /// Ends an early dial that nobody needs.
     pub(crate) fn discard(&mut self) {
+        self.pass = None;
         match std::mem::replace(&mut self.state, State::Never) {
-            State::Never | State::Planned(_) | State::Failed(_) => return,
+            State::Never | State::Planned(_) | State::Refused => {}
+            State::Failed(_) => self.count(EarlyDial::Failed),
+            State::Dialling(_) => self.count(EarlyDial::Unused),
             // Nothing was sent: an orderly end, not a reset.
-            State::Connected(leg) => leg.close(),
-            State::Dialling(_) => {}
+            State::Connected(leg) | State::Ended(leg, _) => {
+                leg.close();
+                self.count(EarlyDial::Unused);
+            }
         }
-        self.shared.telemetry.process().early_dial(EarlyDial::Unused);
     }
 
-    fn start(&mut self) {
+    /// Begins the dial, if the breaker allows it.
+    fn start(&mut self) -> bool {
+        match self.endpoint.admit(std::time::Instant::now()) {
+            Ok(pass) => self.pass = Some(pass),
+            Err(_) => {
+                self.count(EarlyDial::Refused);
+                self.state = State::Refused;
+                return false;
+            }
+        }
         let (shared, destination, address, limit) =
-            (Arc::clone(&self.shared), self.destination, self.address, self.limit);
+            (Arc::clone(&self.shared), self.destination, self.endpoint.address, self.limit);
         self.state =
             State::Dialling(Box::pin(async move { dial(&shared, destination, address, limit).await }));
+        true
+    }
+
+    fn count(&self, result: EarlyDial) {
+        self.shared.telemetry.process().early_dial(result);
     }
 }
 

@@ -52,7 +52,9 @@ pub(crate) async fn serve(shared: Arc<Shared>, stream: TcpStream, record: &mut F
     };
     record.protocol = sniffed.protocol;
     match route(&redirected, &sniffed, record) {
-        Some(Routed::Http) => Box::pin(http1::serve(&shared, app, early, original, record)).await,
+        Some(Routed::Http) => {
+            Box::pin(http1::serve(&shared, app, early, original, sniffed.began, record)).await;
+        }
         Some(Routed::Opaque(destination)) => {
             opaque::serve(&shared, app, early, original, &destination, record).await;
         }

@@ -1,5 +1,6 @@
 //! A flow whose bytes are relayed as they are: connect, with retries while nothing has been sent, then relay.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,8 +10,8 @@ use dragoman_policy::{Attempt, Decision, Failure, RetryParams, Verdict};
 use dragoman_telemetry::{Cause, FlowRecord};
 use tokio::time::sleep;
 
-use super::early::Early;
-use super::relay::{Moved, relay};
+use super::early::{Early, Taken};
+use super::relay::{Moved, relay, upstream_cause};
 use crate::leg::Leg;
 use crate::shared::{Shared, with_random};
 use crate::upstream::dial::{DialFailed, dial};
@@ -26,13 +27,29 @@ pub(crate) async fn serve(
     record: &mut FlowRecord,
 ) {
     let upstream = match connect(shared, &mut early, original, destination, record).await {
-        Ok(upstream) => upstream,
+        Ok(Upstream::Open(leg)) => leg,
+        Ok(Upstream::Reset(leg, error)) => return pass_on_reset(app, leg, &error, record).await,
         Err(failed) => return record.fail(failed.cause, failed.detail),
     };
     early.discard();
     let moved = Moved { from_app: &mut record.bytes_from_app, to_app: &mut record.bytes_to_app };
     if let Err(broken) = relay(app, upstream, moved).await {
         record.fail(broken.cause, broken.detail);
+    }
+}
+
+enum Upstream {
+    Open(Leg),
+    /// Reset by the server while the app was silent, after what stands in the buffer.
+    Reset(Leg, io::Error),
+}
+
+/// The server has reset the connection before the relay began: the app gets what it said, and then the reset.
+async fn pass_on_reset(mut app: Leg, upstream: Leg, error: &io::Error, record: &mut FlowRecord) {
+    record.fail(upstream_cause(error), error.to_string());
+    if app.write_all(upstream.buf.bytes()).await.is_ok() {
+        record.bytes_to_app += upstream.buf.len() as u64;
+        app.reset().await;
     }
 }
 
@@ -43,30 +60,42 @@ async fn connect(
     original: OrigDst,
     destination: &Arc<Destination>,
     record: &mut FlowRecord,
-) -> Result<Leg, DialFailed> {
+) -> Result<Upstream, DialFailed> {
     let retry = destination.policy.retry.as_ref();
     loop {
         let endpoint = shared.pick(destination, original, early.address());
-        let pass = endpoint.admit(Instant::now()).map_err(|retry_in| DialFailed {
-            cause: Cause::BreakerOpen,
-            detail: format!("{}: next probe in {retry_in:.1?}", endpoint.address),
-        })?;
+        let pass = match early.pass(&endpoint) {
+            Some(pass) => pass,
+            None => endpoint.admit(Instant::now()).map_err(|retry_in| DialFailed {
+                cause: Cause::BreakerOpen,
+                detail: format!("{}: next probe in {retry_in:.1?}", endpoint.address),
+            })?,
+        };
         record.connect_attempts += 1;
         if let (1, Some(params)) = (record.connect_attempts, retry) {
             endpoint.deposit(params, Instant::now());
         }
         record.endpoint = Some(endpoint.address);
-        let result = match early.take(endpoint.address).await {
-            Some(result) => result,
-            None => dial(shared, destination.index, endpoint.address, destination.connect_timeout).await,
-        };
-        let failed = match result {
-            Ok(leg) => {
-                // A probe of an opaque endpoint ends here: what the bytes mean is not ours to judge.
-                pass.report(Verdict::Success);
-                return Ok(leg);
+        let taken = match early.take(endpoint.address).await {
+            Some(taken) => taken,
+            None => {
+                match dial(shared, destination.index, endpoint.address, destination.connect_timeout).await {
+                    Ok(leg) => Taken::Open(leg),
+                    Err(failed) => Taken::Failed(failed),
+                }
             }
-            Err(failed) => failed,
+        };
+        let failed = match taken {
+            Taken::Failed(failed) => failed,
+            // A probe of an opaque endpoint ends here: what the bytes mean is not ours to judge.
+            Taken::Open(leg) | Taken::Ended(leg, None) => {
+                pass.report(Verdict::Success);
+                return Ok(Upstream::Open(leg));
+            }
+            Taken::Ended(leg, Some(error)) => {
+                pass.report(Verdict::Success);
+                return Ok(Upstream::Reset(leg, error));
+            }
         };
         pass.report(verdict(failed.cause.outcome()));
         let Some(params) = retry else { return Err(failed) };

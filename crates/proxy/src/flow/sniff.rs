@@ -7,8 +7,9 @@
 //!
 //! Two limits keep a flow from hanging, and neither judges a silent app. Bytes that could still become an HTTP
 //! request with an unknown method, and nothing more, are relayed as opaque when the app has waited three seconds
-//! for an answer to them: a protocol with short words and no line ends must work. And what is unmistakable but
-//! never completed is given the same time as a request head.
+//! for an answer to them: a protocol with short words and no line ends must work. And what is unmistakable but never
+//! completed is given the same time as a request head; then an HTTP request gets its 408, and nothing gets past the
+//! policy that its rest would have met.
 
 use dragoman_config::{ByAddress, Protocol as Declared};
 use dragoman_telemetry::{Cause, Protocol};
@@ -37,6 +38,8 @@ pub(crate) struct Sniffed {
     pub(crate) protocol: Protocol,
     /// The server name of a TLS flow.
     pub(crate) sni: Option<String>,
+    /// When the app began to speak, if it has not ended its first message yet.
+    pub(crate) began: Option<Instant>,
 }
 
 /// Why a flow ends before its protocol is known.
@@ -55,12 +58,11 @@ pub(crate) async fn sniff(
 ) -> Result<Sniffed, Unsniffed> {
     let declared = to.by_address.destination.protocol;
     if declared == Declared::Opaque {
-        return Ok(Sniffed { protocol: Protocol::Opaque, sni: None });
+        return Ok(opaque());
     }
     let (sniffed, first) = race(shared, app, early, &to.by_address).await?;
-    if let Some(first) = first
-        && shared.learnt.get(to.original.0) != Some(first)
-    {
+    let Some(first) = first else { return Ok(sniffed) };
+    if shared.learnt.get(to.original.0) != Some(first) {
         shared.learnt.note(to.original.0, first);
     }
     if declared == Declared::Http && !matches!(sniffed.protocol, Protocol::Http1 | Protocol::Http2) {
@@ -72,7 +74,7 @@ pub(crate) async fn sniff(
     Ok(sniffed)
 }
 
-/// Who speaks first decides.
+/// Who speaks first decides; nobody did where the second part is `None`.
 async fn race(
     shared: &Shared,
     app: &mut Leg,
@@ -82,42 +84,37 @@ async fn race(
     let declared = by_address.destination.protocol;
     let hopeless = by_address.destination.deny && !by_address.name_may_decide;
     let mut give_up = hopeless.then(|| Instant::now() + FAILED_WAIT);
-    let mut app_began = None;
-    let mut app_ended = false;
+    let mut began = None;
     loop {
         tokio::select! {
             biased;
-            read = app.fill(), if !app_ended => match read {
+            read = app.fill() => match read {
                 Err(error) => return Err(Unsniffed { cause: app_cause(&error), detail: Some(error.to_string()) }),
-                Ok(0) => app_ended = true,
+                // A whole side has ended with nothing to recognise: relay that.
+                Ok(0) => return gave_up(app, began),
                 Ok(_) => match app_spoke(app.buf.bytes()) {
-                    Verdict::Known(sniffed) => return Ok((sniffed, Some(First::App))),
+                    Verdict::Known(sniffed) => return Ok((Sniffed { began, ..sniffed }, Some(First::App))),
                     Verdict::Open(likely) => {
                         let now = Instant::now();
-                        let head_limit = *app_began.get_or_insert(now) + shared.config.proxy.request_head_timeout;
-                        give_up = Some(if likely == Likely::Unknown && declared == Declared::Auto {
-                            head_limit.min(now + UNKNOWN_WAIT)
-                        } else {
-                            head_limit
-                        });
+                        let limit = *began.get_or_insert(now) + shared.config.proxy.request_head_timeout;
+                        let short = likely == Likely::Unknown && declared == Declared::Auto;
+                        give_up = Some(if short { limit.min(now + UNKNOWN_WAIT) } else { limit });
                     }
                 },
             },
             news = early.news() => match news {
                 News::Spoke => {
                     if let Some(protocol) = server_spoke(early.held()) {
-                        return Ok((Sniffed { protocol, sni: None }, Some(First::Server)));
+                        return Ok((Sniffed { protocol, ..opaque() }, Some(First::Server)));
                     }
                 }
-                News::Ended => return Ok((opaque(), None)),
-                News::Failed if app_began.is_none() => give_up = Some(Instant::now() + FAILED_WAIT),
-                News::Failed => {}
+                // An HTTP app does better with a new connection, if it speaks at once; where the destination is declared,
+                // it may take its time.
+                News::Failed if declared == Declared::Http => {}
+                News::Failed | News::Ended if began.is_none() => give_up = Some(Instant::now() + FAILED_WAIT),
+                News::Failed | News::Ended => {}
             },
-            () = sleep_until_some(give_up) => return Ok((gave_up(app.buf.bytes()), None)),
-        }
-        if app_ended {
-            // A whole side has ended with nothing to recognise: relay that.
-            return Ok((gave_up(app.buf.bytes()), None));
+            () = sleep_until_some(give_up) => return gave_up(app, began),
         }
     }
 }
@@ -128,7 +125,7 @@ enum Verdict {
 }
 
 fn app_spoke(bytes: &[u8]) -> Verdict {
-    let known = |protocol| Verdict::Known(Sniffed { protocol, sni: None });
+    let known = |protocol| Verdict::Known(Sniffed { protocol, ..opaque() });
     match client(bytes) {
         Client::Incomplete(likely) => Verdict::Open(likely),
         Client::Http1 => known(Protocol::Http1),
@@ -138,7 +135,9 @@ fn app_spoke(bytes: &[u8]) -> Verdict {
         Client::Opaque => known(Protocol::Opaque),
         Client::Tls => match client_hello(bytes) {
             Hello::Incomplete => Verdict::Open(Likely::Known),
-            Hello::Hello(hello) => Verdict::Known(Sniffed { protocol: Protocol::Tls, sni: hello.sni }),
+            Hello::Hello(hello) => {
+                Verdict::Known(Sniffed { protocol: Protocol::Tls, sni: hello.sni, began: None })
+            }
             Hello::Malformed(_) => known(Protocol::Tls),
         },
     }
@@ -156,16 +155,24 @@ fn server_spoke(bytes: &[u8]) -> Option<Protocol> {
     }
 }
 
-/// What to take bytes for that were never completed.
-fn gave_up(bytes: &[u8]) -> Sniffed {
+/// What becomes of a flow whose first message, begun at `began`, was never completed.
+fn gave_up(app: &Leg, began: Option<Instant>) -> Result<(Sniffed, Option<First>), Unsniffed> {
+    let bytes = app.buf.bytes();
     match client(bytes) {
-        Client::Tls => Sniffed { protocol: Protocol::Tls, sni: None },
-        _ => opaque(),
+        // The request that it must have been is answered, or ended, as any that is not completed.
+        Client::Incomplete(Likely::Known) if bytes[0].is_ascii_graphic() => {
+            Ok((Sniffed { protocol: Protocol::Http1, sni: None, began }, Some(First::App)))
+        }
+        Client::Tls | Client::Incomplete(Likely::Known) => Err(Unsniffed {
+            cause: Cause::RequestTimeout,
+            detail: Some("the first message never ended".into()),
+        }),
+        _ => Ok((opaque(), None)),
     }
 }
 
 fn opaque() -> Sniffed {
-    Sniffed { protocol: Protocol::Opaque, sni: None }
+    Sniffed { protocol: Protocol::Opaque, sni: None, began: None }
 }
 
 async fn sleep_until_some(at: Option<Instant>) {

@@ -65,11 +65,6 @@ impl Endpoint {
         }
     }
 
-    /// Whether the breaker stands closed: nothing speaks against dialling early.
-    pub(crate) fn is_closed(&self, now: Instant) -> bool {
-        self.breaker.as_ref().is_none_or(|breaker| lock(breaker).state(now) == State::Closed)
-    }
-
     /// Whether [`Self::admit`] would refuse now.
     pub(crate) fn is_open(&self, now: Instant) -> bool {
         self.breaker.as_ref().is_some_and(|breaker| lock(breaker).state(now) == State::Open)

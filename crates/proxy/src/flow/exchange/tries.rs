@@ -1,7 +1,6 @@
 //! Whether an endpoint may be tried, what a try says about it, and whether there is another one.
 
 use std::future::pending;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -10,6 +9,7 @@ use dragoman_telemetry::{Cause, ExchangeRecord, Outcome};
 use tokio::time::sleep_until;
 
 use super::plan::{Limit, Plan};
+use crate::flow::early::Early;
 use crate::shared::{Shared, with_random};
 use crate::upstream::dial::DialFailed;
 use crate::upstream::state::{Endpoint, Pass, verdict};
@@ -71,19 +71,22 @@ pub(crate) struct Try<'a> {
     pub(crate) retry_after: Option<Duration>,
 }
 
-/// The endpoint of the next try, and its breaker's leave. `dialled` is an endpoint that a connection stands to.
+/// The endpoint of the next try, and its breaker's leave.
 pub(crate) fn admit(
     shared: &Shared,
     plan: &Plan,
-    dialled: Option<SocketAddr>,
+    early: &mut Early,
     record: &mut ExchangeRecord,
 ) -> Result<(Arc<Endpoint>, Pass), Failed> {
-    let endpoint = shared.pick(&plan.destination, plan.original, dialled);
+    let endpoint = shared.pick(&plan.destination, plan.original, early.address());
     let now = Instant::now();
-    let pass = endpoint.admit(now).map_err(|retry_in| Failed {
-        retry_after: Some(retry_in),
-        ..Failed::here(Cause::BreakerOpen, &*endpoint.address.to_string())
-    })?;
+    let pass = match early.pass(&endpoint) {
+        Some(pass) => pass,
+        None => endpoint.admit(now).map_err(|retry_in| Failed {
+            retry_after: Some(retry_in),
+            ..Failed::here(Cause::BreakerOpen, &*endpoint.address.to_string())
+        })?,
+    };
     record.attempt(endpoint.address);
     if let (1, Some(retry)) = (record.attempts(), &plan.policy.retry) {
         endpoint.deposit(retry, now);

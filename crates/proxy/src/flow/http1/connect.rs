@@ -3,15 +3,18 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use dragoman_net::DialError;
 use dragoman_wire::http1::BodyReader;
+use tokio::time::timeout;
 
 use super::exchange::Shape;
 use super::upload::Upload;
 use super::{Connection, Kept};
+use crate::flow::early::Taken;
 use crate::flow::exchange::plan::Plan;
 use crate::flow::exchange::tries::{Failed, dial_failed, dial_limit};
 use crate::leg::Leg;
-use crate::upstream::dial::dial;
+use crate::upstream::dial::{DialFailed, dial};
 use crate::upstream::pool::PoolKey;
 
 /// A connection that an attempt goes out on.
@@ -38,12 +41,20 @@ impl Connection<'_> {
             self.early.discard();
             return Ok(Upstream { leg, endpoint, reused: true });
         }
-        match self.early.take(endpoint).await {
+        let (limit, whole) = dial_limit(plan);
+        match timeout(limit, self.early.take(endpoint)).await {
+            Ok(Some(Taken::Open(leg))) if leg.buf.is_empty() => {
+                return Ok(Upstream { leg, endpoint, reused: false });
+            }
             // What a server says unasked (an idle 408) is not the answer to this request.
-            Some(Ok(leg)) if !leg.buf.is_empty() => leg.close(),
-            Some(Ok(leg)) => return Ok(Upstream { leg, endpoint, reused: false }),
-            Some(Err(failed)) => return Err(Failed::not_connected(failed)),
-            None => {}
+            Ok(Some(Taken::Open(leg) | Taken::Ended(leg, _))) => leg.close(),
+            Ok(Some(Taken::Failed(failed))) => return Err(Failed::not_connected(failed)),
+            Ok(None) => {}
+            Err(_) => {
+                self.early.discard();
+                let error = DialError::Timeout(limit);
+                return Err(dial_failed(DialFailed::new(endpoint, &error), whole));
+            }
         }
         self.dial(plan, endpoint).await
     }

@@ -49,7 +49,8 @@ impl Connection<'_> {
 
     /// Reads until the head is whole; what is wrong with it is answered here.
     async fn read_head(&mut self) -> Result<usize, End> {
-        let mut until = None;
+        let began = self.began.take();
+        let mut until = began.map(|began| began + self.shared.config.proxy.request_head_timeout);
         loop {
             match self.scratch.request.parse(self.app.buf.bytes(), &self.limits) {
                 Ok(Some(length)) => return Ok(length),
@@ -139,8 +140,7 @@ impl Connection<'_> {
         }
         let mut fresh = false;
         loop {
-            let dialled = self.early.address();
-            let (endpoint, pass) = match admit(self.shared, plan, dialled, &mut self.scratch.record) {
+            let (endpoint, pass) = match admit(self.shared, plan, &mut self.early, &mut self.scratch.record) {
                 Ok(admitted) => admitted,
                 Err(failed) => return self.give_up(plan, shape, Some(&mut upload), failed).await,
             };
@@ -179,6 +179,9 @@ impl Connection<'_> {
     ) -> Result<(Upstream, usize), Failed> {
         let mut upstream = self.connect(plan, endpoint.address, fresh).await?;
         let limit = plan.try_limit(Instant::now());
+        if let Some(limit) = limit.filter(|limit| limit.at <= tokio::time::Instant::now()) {
+            return Err(Failed::late(limit));
+        }
         let Scratch { response, record, .. } = &mut self.scratch;
         match send(&mut self.app, &mut upstream.leg, upload, response, &self.limits, limit, record).await {
             Ok(length) => Ok((upstream, length)),

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use dragoman_net::OrigDst;
 use dragoman_telemetry::{ExchangeRecord, FlowRecord};
 use dragoman_wire::http1::{Limits, RequestHead, ResponseHead};
+use tokio::time::Instant;
 
 use super::early::Early;
 use super::exchange::plan::Lookup;
@@ -51,6 +52,8 @@ struct Connection<'a> {
     early: Early,
     kept: Option<Kept>,
     lookup: Lookup,
+    /// When the first request began, if it is not whole yet.
+    began: Option<Instant>,
     /// The app logged in on an upstream connection: connections of this flow are no longer shared.
     pinned: bool,
     limits: Limits,
@@ -72,6 +75,7 @@ pub(super) async fn serve(
     app: Leg,
     early: Early,
     original: OrigDst,
+    began: Option<Instant>,
     flow: &mut FlowRecord,
 ) {
     let proxy = &shared.config.proxy;
@@ -82,6 +86,7 @@ pub(super) async fn serve(
         early,
         kept: None,
         lookup: Lookup::default(),
+        began,
         pinned: false,
         limits: Limits { head_bytes: proxy.max_head_bytes, headers: proxy.max_headers },
         scratch: Scratch::new(shared),
