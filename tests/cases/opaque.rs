@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use dragoman_harness::net::{server, server_in_both_families};
 use dragoman_harness::{Dragoman, Net, Origin, Peer, wait};
+use nix::sys::signal::Signal;
 
 /// First bytes of no protocol.
 const OPAQUE: &[u8] = b"\x01\x02";
@@ -295,8 +296,11 @@ fn s5_a_flow_that_both_sides_reset_is_gone_at_once() {
     assert_eq!(client.read_exact(2).unwrap(), OPAQUE);
     // The server's kernel resets instead of acknowledging, so that these bytes stay unacknowledged for ever.
     rule(&net, "tcp dport 9000 meta length > 500 reject with tcp reset");
+    // Stopped meanwhile, so that it meets the bytes and the app's reset at the same time.
+    dragoman.signal(Signal::SIGSTOP);
     client.send([b'x'; 1000]).unwrap();
     client.reset().unwrap();
+    dragoman.signal(Signal::SIGCONT);
     let start = Instant::now();
     dragoman.settle();
     // Far below the half minute for which a reset may wait for an acknowledgement that can still come.
