@@ -66,7 +66,11 @@ fn an_answer_that_comes_late_is_not_given_to_the_next_request() {
     });
     let _dragoman = Dragoman::start(&net, "[defaults]\npool = {}\n");
     let get = |path: &str| {
-        net.app.connect(server(80)).exchange(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n")).unwrap().text()
+        net.app
+            .connect(server(80))
+            .exchange(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"))
+            .unwrap()
+            .text()
     };
     assert_eq!(get("/twice"), "/twice");
     wait::pause(Duration::from_millis(300));
@@ -97,7 +101,10 @@ fn deadlines_hold_against_a_flood_of_interim_answers() {
             }
             let begun = Instant::now();
             while begun.elapsed() < Duration::from_secs(3) && client.more().is_ok() {}
-            assert!(begun.elapsed() < Duration::from_secs(3), "{policy}, reads: {reads}: still interim answers");
+            assert!(
+                begun.elapsed() < Duration::from_secs(3),
+                "{policy}, reads: {reads}: still interim answers"
+            );
         }
     }
 }
@@ -156,7 +163,9 @@ fn h5_an_upload_goes_on_beside_an_endless_response() {
     wait::pause(Duration::from_millis(300));
     let mut upload = client.try_clone().unwrap();
     let sending = std::thread::spawn(move || io::Write::write_all(&mut upload, &vec![b'u'; LENGTH]));
-    wait::until("the body is at the server", Duration::from_secs(4), || origin.connection(0).bytes.len() > LENGTH);
+    wait::until("the body is at the server", Duration::from_secs(4), || {
+        origin.connection(0).bytes.len() > LENGTH
+    });
     sending.join().unwrap().unwrap();
     client.shutdown(std::net::Shutdown::Both).unwrap();
     sink.join().unwrap();

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use dragoman_harness::net::{server, server_in_both_families};
 use dragoman_harness::{Dragoman, Net, Origin, Peer, wait};
+use nix::sys::signal::Signal;
 
 /// First bytes of no protocol.
 const OPAQUE: &[u8] = b"\x01\x02";
@@ -283,7 +284,7 @@ fn s5_ended_flows_leave_no_descriptor() {
 }
 
 #[test]
-fn s5_a_flow_that_both_sides_reset_is_gone_at_once() {
+fn s5_flows_that_both_sides_reset_are_gone_at_once() {
     let net = Net::new();
     let dragoman = Dragoman::start(&net, "");
     let _origin = Origin::tcp(&net.servers, server(9000), |mut peer| {
@@ -291,12 +292,20 @@ fn s5_a_flow_that_both_sides_reset_is_gone_at_once() {
         peer.send(bytes)?;
         peer.read_to_end().map(drop)
     });
-    let mut client = open(&net, server(9000));
-    assert_eq!(client.read_exact(2).unwrap(), OPAQUE);
     // The server's kernel resets instead of acknowledging, so that these bytes stay unacknowledged for ever.
     rule(&net, "tcp dport 9000 meta length > 500 reject with tcp reset");
-    client.send([b'x'; 1000]).unwrap();
-    client.reset().unwrap();
+    // Several, since which of the two resets is met first is for the kernel to choose.
+    let mut clients: Vec<Peer> = (0..10).map(|_| open(&net, server(9000))).collect();
+    for client in &mut clients {
+        assert_eq!(client.read_exact(2).unwrap(), OPAQUE);
+    }
+    // Stopped meanwhile, so that it meets the bytes and the app's reset at the same time.
+    dragoman.signal(Signal::SIGSTOP);
+    for mut client in clients {
+        client.send([b'x'; 1000]).unwrap();
+        client.reset().unwrap();
+    }
+    dragoman.signal(Signal::SIGCONT);
     let start = Instant::now();
     dragoman.settle();
     // Far below the half minute for which a reset may wait for an acknowledgement that can still come.
