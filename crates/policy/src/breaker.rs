@@ -235,6 +235,11 @@ impl Breaker {
         }
     }
 
+    /// Whether [`Self::admit`] would admit now.
+    pub fn would_admit(&self, now: Instant) -> bool {
+        self.refusal(now).is_none()
+    }
+
     /// What it was made with.
     pub fn params(&self) -> &BreakerParams {
         &self.params

@@ -6,8 +6,9 @@
 use std::io;
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
+use tokio::net::tcp::ReadHalf;
 use tokio::time::timeout;
 
 use crate::buffer::Buffer;
@@ -110,5 +111,14 @@ impl Drop for Leg {
         if let Some(stream) = &self.stream {
             dragoman_net::reset_on_close(stream);
         }
+    }
+}
+
+/// Returns when the connection is broken: a reset, or given up by the kernel. Half of a connection that has ended, or that is not
+/// to be read for now, is watched by this.
+pub(crate) async fn broken(half: &ReadHalf<'_>) -> io::Error {
+    match half.ready(Interest::ERROR).await {
+        Ok(_) => half.as_ref().take_error().ok().flatten().unwrap_or(io::ErrorKind::ConnectionReset.into()),
+        Err(error) => error,
     }
 }

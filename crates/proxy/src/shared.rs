@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use dragoman_config::{Config, Destination};
 use dragoman_net::OrigDst;
@@ -13,9 +13,10 @@ use dragoman_policy::SplitMix64;
 use dragoman_telemetry::Telemetry;
 use tokio::sync::Notify;
 
+use crate::flow::early::Early;
 use crate::upstream::learnt::Learnt;
 use crate::upstream::pool::Pool;
-use crate::upstream::state::{Endpoint, Endpoints};
+use crate::upstream::state::{Endpoint, Endpoints, Pass};
 
 pub(crate) struct Shared {
     /// One immutable snapshot of policy.
@@ -48,25 +49,68 @@ impl Shared {
         &self.own_ports
     }
 
-    /// The endpoint for the next attempt: the original destination, or the next of the destination's own whose
-    /// breaker is not open. Where all are open the next one is returned, and its breaker refuses. `dialled` is an
-    /// endpoint that a connection was made to already: it is preferred if it serves the destination.
-    pub(crate) fn pick(
+    /// The endpoint that is next in turn, without taking the turn: the original destination, or one of the
+    /// destination's own.
+    pub(crate) fn next_endpoint(&self, destination: &Destination, original: OrigDst) -> Arc<Endpoint> {
+        self.endpoints
+            .get(destination, Self::in_turn(destination, original, self.turn.load(Ordering::Relaxed)))
+    }
+
+    /// Whether any endpoint of the destination may be tried now.
+    pub(crate) fn would_admit(&self, destination: &Destination, original: OrigDst, now: Instant) -> bool {
+        (0..destination.endpoints.len().max(1))
+            .map(|turn| Self::in_turn(destination, original, turn))
+            .any(|address| self.endpoints.get(destination, address).would_admit(now))
+    }
+
+    /// The endpoint for the next attempt, and its breaker's leave: the first that may be tried, of the early dial's, then
+    /// all in turn, and last the one that the attempt before this one failed on.
+    ///
+    /// # Errors
+    /// All breakers refuse: the shortest time until one lets a probe pass, and its endpoint.
+    pub(crate) fn admit(
         &self,
         destination: &Destination,
         original: OrigDst,
-        dialled: Option<SocketAddr>,
-    ) -> Arc<Endpoint> {
-        let own = &destination.endpoints;
-        if own.is_empty() {
-            return self.endpoints.get(destination, original.0);
-        }
-        if let Some(address) = dialled.filter(|address| own.contains(address)) {
-            return self.endpoints.get(destination, address);
-        }
+        early: &mut Early,
+        failed: Option<SocketAddr>,
+    ) -> Result<(Arc<Endpoint>, Pass), (SocketAddr, Duration)> {
         let (turn, now) = (self.turn.fetch_add(1, Ordering::Relaxed), Instant::now());
-        let in_turn = |step: usize| self.endpoints.get(destination, own[turn.wrapping_add(step) % own.len()]);
-        (0..own.len()).map(in_turn).find(|endpoint| !endpoint.is_open(now)).unwrap_or_else(|| in_turn(0))
+        let count = destination.endpoints.len().max(1);
+        let dialled = early.address().filter(|address| serves(destination, original, *address));
+        let others = (0..count)
+            .map(|step| Self::in_turn(destination, original, turn.wrapping_add(step)))
+            .filter(|address| Some(*address) != failed);
+        let last = failed.filter(|address| serves(destination, original, *address));
+        let mut soonest: Option<(SocketAddr, Duration)> = None;
+        for address in dialled.into_iter().chain(others).chain(last) {
+            let endpoint = self.endpoints.get(destination, address);
+            if let Some(pass) = early.pass(&endpoint) {
+                return Ok((endpoint, pass));
+            }
+            match endpoint.admit(now) {
+                Ok(pass) => return Ok((endpoint, pass)),
+                Err(wait) if soonest.is_none_or(|(_, other)| wait < other) => soonest = Some((address, wait)),
+                Err(_) => {}
+            }
+        }
+        Err(soonest.unwrap_or((original.0, Duration::ZERO)))
+    }
+
+    fn in_turn(destination: &Destination, original: OrigDst, turn: usize) -> SocketAddr {
+        match destination.endpoints.as_slice() {
+            [] => original.0,
+            own => own[turn % own.len()],
+        }
+    }
+}
+
+/// Whether `address` is an endpoint of `destination`, for a flow that was going to `original`.
+fn serves(destination: &Destination, original: OrigDst, address: SocketAddr) -> bool {
+    if destination.endpoints.is_empty() {
+        address == original.0
+    } else {
+        destination.endpoints.contains(&address)
     }
 }
 

@@ -143,6 +143,7 @@ fn open_refuses_and_says_for_how_long() {
     assert_eq!(breaker.admit(now), refused(seconds(30)));
     assert_eq!(breaker.admit(now + seconds(10)), refused(seconds(20)));
     let last = now + seconds(30) - Duration::from_nanos(1);
+    assert!(!breaker.would_admit(last) && breaker.would_admit(now + seconds(30)));
     assert_eq!(breaker.admit(last), refused(Duration::from_nanos(1)));
     assert_eq!(breaker.state(last), State::Open);
     assert_eq!(breaker.state(now + seconds(30)), State::HalfOpen);
@@ -153,6 +154,7 @@ fn half_open_admits_one_probe_at_a_time() {
     let (mut breaker, _, now) = probing(start());
     assert_eq!(breaker.state(now), State::HalfOpen);
     for _ in 0..1_000 {
+        assert!(!breaker.would_admit(now + seconds(1)));
         assert_eq!(breaker.admit(now + seconds(1)), refused(seconds(4)));
     }
 }

@@ -107,7 +107,7 @@ impl Early {
         Self {
             shared: Arc::clone(shared),
             destination: destination.index,
-            endpoint: shared.pick(destination, original, None),
+            endpoint: shared.next_endpoint(destination, original),
             limit: destination.connect_timeout,
             state: planned.map_or(State::Never, |wait| State::Planned(Instant::now() + wait)),
             pass: None,

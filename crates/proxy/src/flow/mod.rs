@@ -2,7 +2,7 @@
 //!
 //! Each stage returns a plain value that the next one takes, so the compiler keeps the order.
 
-mod early;
+pub(crate) mod early;
 mod exchange;
 mod http1;
 mod opaque;

@@ -62,15 +62,13 @@ async fn connect(
     record: &mut FlowRecord,
 ) -> Result<Upstream, DialFailed> {
     let retry = destination.policy.retry.as_ref();
+    let mut failed_on = None;
     loop {
-        let endpoint = shared.pick(destination, original, early.address());
-        let pass = match early.pass(&endpoint) {
-            Some(pass) => pass,
-            None => endpoint.admit(Instant::now()).map_err(|retry_in| DialFailed {
-                cause: Cause::BreakerOpen,
-                detail: format!("{}: next probe in {retry_in:.1?}", endpoint.address),
-            })?,
-        };
+        let admitted = shared.admit(destination, original, early, failed_on);
+        let (endpoint, pass) = admitted.map_err(|(address, retry_in)| DialFailed {
+            cause: Cause::BreakerOpen,
+            detail: format!("{address}: next probe in {retry_in:.1?}"),
+        })?;
         record.connect_attempts += 1;
         if let (1, Some(params)) = (record.connect_attempts, retry) {
             endpoint.deposit(params, Instant::now());
@@ -99,6 +97,11 @@ async fn connect(
         };
         pass.report(verdict(failed.cause.outcome()));
         let Some(params) = retry else { return Err(failed) };
+        failed_on = Some(endpoint.address);
+        if !shared.would_admit(destination, original, Instant::now()) {
+            record.refuse_retry("breaker_open");
+            return Err(failed);
+        }
         match again(&endpoint, params, record.connect_attempts) {
             Decision::Retry { wait, .. } => {
                 record.retried(failed.cause.as_str());

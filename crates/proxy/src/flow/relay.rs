@@ -3,14 +3,20 @@
 //! Each direction ends by itself, so a half-close stays a half-close for as long as the other direction lives. A
 //! reset on one leg becomes a reset on the other, after the bytes that came before it.
 
+use std::future::pending;
 use std::io;
+use std::time::Duration;
 
 use dragoman_telemetry::Cause;
 use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::time::timeout;
 
 use crate::buffer::Buffer;
-use crate::leg::Leg;
+use crate::leg::{Leg, broken};
+
+/// How long the last words of a broken leg may take to reach the other side.
+const LAST_WORDS: Duration = Duration::from_secs(30);
 
 /// Bytes relayed, counted while they move, so that a flow that is cut short has them too.
 #[derive(Debug)]
@@ -37,12 +43,12 @@ pub(crate) async fn relay(mut app: Leg, mut upstream: Leg, moved: Moved<'_>) -> 
             upstream.close();
             Ok(())
         }
-        Err(Torn { side: Side::App, error }) => {
+        Err(Torn { side: Side::App, error, .. }) => {
             drop(app);
             upstream.reset().await;
             Err(Broken { cause: app_cause(&error), detail: error.to_string() })
         }
-        Err(Torn { side: Side::Upstream, error }) => {
+        Err(Torn { side: Side::Upstream, error, .. }) => {
             drop(upstream);
             app.reset().await;
             Err(Broken { cause: upstream_cause(&error), detail: error.to_string() })
@@ -70,36 +76,58 @@ enum Side {
 struct Torn {
     side: Side,
     error: io::Error,
+    /// It was a write that found it.
+    writing: bool,
 }
 
 async fn exchange_bytes(app: &mut Leg, upstream: &mut Leg, moved: Moved<'_>) -> Result<(), Torn> {
+    let Moved { from_app, to_app } = moved;
+    let torn = match pump_both(app, upstream, from_app, to_app).await {
+        Ok(()) => return Ok(()),
+        Err(torn) => torn,
+    };
+    // A write found the leg broken: what it said before that may still wait to be read. No end is passed on after it, since
+    // the kernel tells of a reset once, and what reads like an orderly end now is none.
+    if torn.writing {
+        let (from, to, moved) = match torn.side {
+            Side::App => (app, upstream, from_app),
+            Side::Upstream => (upstream, app, to_app),
+        };
+        let _ = timeout(LAST_WORDS, deliver(from, to, moved)).await;
+    }
+    Err(torn)
+}
+
+/// Both directions until both senders have ended, or a leg broke.
+async fn pump_both(
+    app: &mut Leg,
+    upstream: &mut Leg,
+    from_app: &mut u64,
+    to_app: &mut u64,
+) -> Result<(), Torn> {
     let (app_stream, app_buf) = app.parts();
     let (upstream_stream, upstream_buf) = upstream.parts();
     let (app_read, app_write) = app_stream.split();
     let (upstream_read, upstream_write) = upstream_stream.split();
-    let up = pump(app_read, app_buf, upstream_write, moved.from_app);
-    let down = pump(upstream_read, upstream_buf, app_write, moved.to_app);
+    let up = pump(app_read, app_buf, upstream_write, from_app);
+    let down = pump(upstream_read, upstream_buf, app_write, to_app);
     tokio::pin!(up, down);
-    let (mut up_done, mut down_done) = (false, false);
-    while !(up_done && down_done) {
+    // The read half of a sender that has ended, kept to notice its reset while the other side is silent.
+    let (mut app_ended, mut upstream_ended) = (None, None);
+    while app_ended.is_none() || upstream_ended.is_none() {
         tokio::select! {
-            result = &mut up, if !up_done => match result {
-                Ok(()) => up_done = true,
-                Err(Stopped::Read(error)) => return Err(Torn { side: Side::App, error }),
-                Err(Stopped::Write(error)) => {
-                    // The upstream is gone for writing; what it said before may still wait to be read.
-                    if !down_done { let _ = down.await; }
-                    return Err(Torn { side: Side::Upstream, error });
-                }
+            result = &mut up, if app_ended.is_none() => match result {
+                Ok(half) => app_ended = Some(half),
+                Err(stopped) => return Err(stopped.of(Side::App, Side::Upstream)),
             },
-            result = &mut down, if !down_done => match result {
-                Ok(()) => down_done = true,
-                Err(Stopped::Read(error)) => return Err(Torn { side: Side::Upstream, error }),
-                Err(Stopped::Write(error)) => {
-                    if !up_done { let _ = up.await; }
-                    return Err(Torn { side: Side::App, error });
-                }
+            result = &mut down, if upstream_ended.is_none() => match result {
+                Ok(half) => upstream_ended = Some(half),
+                Err(stopped) => return Err(stopped.of(Side::Upstream, Side::App)),
             },
+            error = broken_half(app_ended.as_ref()) => return Err(Torn { side: Side::App, error, writing: false }),
+            error = broken_half(upstream_ended.as_ref()) => {
+                return Err(Torn { side: Side::Upstream, error, writing: false });
+            }
         }
     }
     Ok(())
@@ -111,13 +139,22 @@ enum Stopped {
     Write(io::Error),
 }
 
+impl Stopped {
+    fn of(self, sender: Side, receiver: Side) -> Torn {
+        match self {
+            Self::Read(error) => Torn { side: sender, error, writing: false },
+            Self::Write(error) => Torn { side: receiver, error, writing: true },
+        }
+    }
+}
+
 /// One direction: writes what waits, then reads, until the sender ends; then passes that end on.
-async fn pump(
-    mut from: ReadHalf<'_>,
+async fn pump<'a>(
+    mut from: ReadHalf<'a>,
     buf: &mut Buffer,
     mut to: WriteHalf<'_>,
     moved: &mut u64,
-) -> Result<(), Stopped> {
+) -> Result<ReadHalf<'a>, Stopped> {
     loop {
         while !buf.is_empty() {
             let count = to.write(buf.bytes()).await.map_err(Stopped::Write)?;
@@ -130,13 +167,33 @@ async fn pump(
     }
     // The receiver may have ended the connection altogether: then there is nobody left to tell.
     let _ = to.shutdown().await;
-    Ok(())
+    Ok(from)
+}
+
+async fn broken_half(half: Option<&ReadHalf<'_>>) -> io::Error {
+    match half {
+        Some(half) => broken(half).await,
+        None => pending().await,
+    }
+}
+
+/// The last words of a leg that is broken, and no end after them.
+async fn deliver(from: &mut Leg, to: &mut Leg, moved: &mut u64) {
+    loop {
+        if to.write_all(from.buf.bytes()).await.is_err() {
+            return;
+        }
+        *moved += from.buf.len() as u64;
+        from.buf.consume(from.buf.len());
+        if !matches!(from.fill().await, Ok(1..)) {
+            return;
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     use socket2::SockRef;
     use tokio::io::AsyncReadExt;

@@ -11,8 +11,7 @@ use std::time::{Duration, Instant};
 
 use dragoman_config::Destination;
 use dragoman_policy::{
-    Admission, Attempt, Breaker, Budget, Decision, Random, RetryParams, State, Ticket, Transition, Verdict,
-    decide,
+    Admission, Attempt, Breaker, Budget, Decision, Random, RetryParams, Ticket, Transition, Verdict, decide,
 };
 use dragoman_telemetry::{Outcome, Telemetry};
 
@@ -65,9 +64,9 @@ impl Endpoint {
         }
     }
 
-    /// Whether [`Self::admit`] would refuse now.
-    pub(crate) fn is_open(&self, now: Instant) -> bool {
-        self.breaker.as_ref().is_some_and(|breaker| lock(breaker).state(now) == State::Open)
+    /// Whether [`Self::admit`] would give leave now.
+    pub(crate) fn would_admit(&self, now: Instant) -> bool {
+        self.breaker.as_ref().is_none_or(|breaker| lock(breaker).would_admit(now))
     }
 
     /// A new exchange or flow pays into the retry budget.
@@ -106,6 +105,17 @@ impl Endpoint {
 }
 
 impl Pass {
+    /// A good response head is all that a probe is to find out: a stream may go on for hours. What follows is an ordinary
+    /// try, with a pass of its own.
+    pub(crate) fn after_good_head(self) -> Option<Self> {
+        if !self.ticket.is_some_and(|ticket| ticket.is_probe()) {
+            return Some(self);
+        }
+        let endpoint = Arc::clone(&self.endpoint);
+        self.report(Verdict::Success);
+        endpoint.admit(Instant::now()).ok()
+    }
+
     /// Says how the try went. Only what the remote side did may be a failure.
     pub(crate) fn report(mut self, verdict: Verdict) {
         if let Some(ticket) = self.ticket.take() {

@@ -58,16 +58,21 @@ impl Plan {
         self.policy.timeout.map(|timeout| self.started + timeout)
     }
 
+    /// Whether the request may be sent twice, however far the first one came.
+    pub(crate) fn is_repeatable(&self) -> bool {
+        self.is_idempotent || self.has_idempotency_key
+    }
+
     /// When the whole exchange must be over.
     pub(crate) fn whole_limit(&self) -> Option<Limit> {
         self.deadline().map(|at| Limit { at: at.into(), cause: Cause::Timeout })
     }
 
-    /// When an attempt that begins now must have its response head.
-    pub(crate) fn try_limit(&self, now: Instant) -> Option<Limit> {
+    /// When an attempt must have its response head, if `since` is when its request was last waited for.
+    pub(crate) fn try_limit(&self, since: Instant) -> Option<Limit> {
         let whole = self.whole_limit();
-        let one =
-            self.policy.try_timeout.map(|time| Limit { at: (now + time).into(), cause: Cause::TryTimeout });
+        let time = self.policy.try_timeout;
+        let one = time.map(|time| Limit { at: (since + time).into(), cause: Cause::TryTimeout });
         match (whole, one) {
             (Some(whole), Some(one)) => Some(if one.at < whole.at { one } else { whole }),
             (whole, one) => whole.or(one),

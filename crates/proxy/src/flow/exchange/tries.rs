@@ -1,10 +1,11 @@
 //! Whether an endpoint may be tried, what a try says about it, and whether there is another one.
 
 use std::future::pending;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use dragoman_policy::{Attempt, Decision, Failure, Proof, parse_retry_after};
+use dragoman_policy::{Attempt, Decision, Failure, Proof, Verdict, parse_retry_after};
 use dragoman_telemetry::{Cause, ExchangeRecord, Outcome};
 use tokio::time::sleep_until;
 
@@ -14,7 +15,7 @@ use crate::shared::{Shared, with_random};
 use crate::upstream::dial::DialFailed;
 use crate::upstream::state::{Endpoint, Pass, verdict};
 
-/// Why a try gave no final response head.
+/// Why a try gave no final response head, or no whole response.
 #[derive(Debug)]
 pub(crate) struct Failed {
     pub(crate) cause: Cause,
@@ -23,6 +24,10 @@ pub(crate) struct Failed {
     pub(crate) failure: Option<Failure>,
     /// The connection was one of our pool, and ended before it said anything.
     pub(crate) stale: bool,
+    /// A limit struck while the app was waited for: that says nothing about the endpoint.
+    pub(crate) slow_app: bool,
+    /// The app has got a part of an answer: another one would melt into it.
+    pub(crate) torn: bool,
     /// When it is worth asking again, where that is known.
     pub(crate) retry_after: Option<Duration>,
 }
@@ -30,18 +35,13 @@ pub(crate) struct Failed {
 impl Failed {
     /// Something that no other try would mend.
     pub(crate) fn here<'a>(cause: Cause, detail: impl Into<Option<&'a str>>) -> Self {
-        Self {
-            cause,
-            detail: detail.into().map(str::to_owned),
-            failure: None,
-            stale: false,
-            retry_after: None,
-        }
+        let detail = detail.into().map(str::to_owned);
+        Self { cause, detail, failure: None, stale: false, slow_app: false, torn: false, retry_after: None }
     }
 
     /// Something that another try might mend.
     pub(crate) fn there(cause: Cause, detail: Option<String>, failure: Failure) -> Self {
-        Self { cause, detail, failure: Some(failure), stale: false, retry_after: None }
+        Self { detail, failure: Some(failure), ..Self::here(cause, None) }
     }
 
     /// A limit that has passed before a response head came.
@@ -55,6 +55,12 @@ impl Failed {
     /// No connection could be made.
     pub(crate) fn not_connected(failed: DialFailed) -> Self {
         Self::there(failed.cause, Some(failed.detail), Failure::Connect)
+    }
+
+    /// What it says about the endpoint.
+    fn outcome(&self) -> Outcome {
+        // A pooled connection that went stale, or an app that was slow: the endpoint did nothing wrong.
+        if self.stale || self.slow_app { Outcome::Local } else { self.cause.outcome() }
     }
 }
 
@@ -71,25 +77,22 @@ pub(crate) struct Try<'a> {
     pub(crate) retry_after: Option<Duration>,
 }
 
-/// The endpoint of the next try, and its breaker's leave.
+/// The endpoint of the next try, and its breaker's leave. The try before it failed on `failed`.
 pub(crate) fn admit(
     shared: &Shared,
     plan: &Plan,
     early: &mut Early,
+    failed: Option<SocketAddr>,
     record: &mut ExchangeRecord,
 ) -> Result<(Arc<Endpoint>, Pass), Failed> {
-    let endpoint = shared.pick(&plan.destination, plan.original, early.address());
-    let now = Instant::now();
-    let pass = match early.pass(&endpoint) {
-        Some(pass) => pass,
-        None => endpoint.admit(now).map_err(|retry_in| Failed {
-            retry_after: Some(retry_in),
-            ..Failed::here(Cause::BreakerOpen, &*endpoint.address.to_string())
-        })?,
-    };
+    let admitted = shared.admit(&plan.destination, plan.original, early, failed);
+    let (endpoint, pass) = admitted.map_err(|(address, retry_in)| Failed {
+        retry_after: Some(retry_in),
+        ..Failed::here(Cause::BreakerOpen, &*address.to_string())
+    })?;
     record.attempt(endpoint.address);
     if let (1, Some(retry)) = (record.attempts(), &plan.policy.retry) {
-        endpoint.deposit(retry, now);
+        endpoint.deposit(retry, Instant::now());
     }
     Ok((endpoint, pass))
 }
@@ -102,22 +105,34 @@ pub(crate) fn judge(
     tried: Result<u16, &Failed>,
     record: &mut ExchangeRecord,
 ) -> Option<Pass> {
-    let outcome = match tried {
-        // Our own pooled connection went stale: the endpoint did nothing wrong.
-        Err(failed) if failed.stale => Outcome::Local,
-        Err(failed) => failed.cause.outcome(),
-        Ok(status) if plan.counts_as_failure(status) => Outcome::Failure,
-        Ok(429 | 503) => Outcome::Overload,
-        Ok(_) => return Some(pass),
-    };
-    record.attempt_ended(outcome);
-    pass.report(verdict(outcome));
-    None
+    match tried {
+        Err(failed) => {
+            record.attempt_ended(failed.outcome());
+            pass.report(verdict(failed.outcome()));
+            None
+        }
+        Ok(status) if plan.counts_as_failure(status) => {
+            record.attempt_ended(Outcome::Failure);
+            pass.report(Verdict::Failure);
+            None
+        }
+        // What policy does not count is counted in the metrics all the same.
+        Ok(500..) => {
+            record.attempt_ended(Outcome::Failure);
+            pass.after_good_head()
+        }
+        Ok(429) => {
+            record.attempt_ended(Outcome::Overload);
+            pass.report(Verdict::Neutral);
+            None
+        }
+        Ok(_) => pass.after_good_head(),
+    }
 }
 
 /// Tells breaker and metrics how a response ended, where its head said nothing against the endpoint.
 pub(crate) fn conclude(pass: Option<Pass>, failed: Option<&Failed>, record: &mut ExchangeRecord) {
-    let outcome = failed.map_or(Outcome::Success, |failed| failed.cause.outcome());
+    let outcome = failed.map_or(Outcome::Success, Failed::outcome);
     record.attempt_ended(outcome);
     if let Some(pass) = pass {
         pass.report(verdict(outcome));
@@ -133,9 +148,9 @@ pub(crate) fn decide(
     free: u32,
     record: &mut ExchangeRecord,
 ) -> Option<Duration> {
-    if tried.stale && plan.is_idempotent && tried.replayable {
+    if let Some(proof) = proof_of_stale(plan, tried) {
         // Not a retry of policy: the pool is ours, and without it this connection would have been a new one.
-        record.retried("stale_connection", Proof::Idempotent.as_str());
+        record.retried("stale_connection", proof.as_str());
         return Some(Duration::ZERO);
     }
     let retry = plan.policy.retry.as_ref()?;
@@ -146,7 +161,7 @@ pub(crate) fn decide(
         return None;
     }
     let now = Instant::now();
-    if shared.pick(&plan.destination, plan.original, None).is_open(now) {
+    if !shared.would_admit(&plan.destination, plan.original, now) {
         record.refuse_retry("breaker_open");
         return None;
     }
@@ -170,6 +185,17 @@ pub(crate) fn decide(
             record.refuse_retry(refusal.as_str());
             None
         }
+    }
+}
+
+/// Why a request may be sent again after a connection of ours went stale under it.
+fn proof_of_stale(plan: &Plan, tried: &Try<'_>) -> Option<Proof> {
+    match () {
+        () if !tried.stale || !tried.replayable => None,
+        () if !tried.wrote => Some(Proof::NothingSent),
+        () if plan.is_idempotent => Some(Proof::Idempotent),
+        () if plan.has_idempotency_key => Some(Proof::IdempotencyKey),
+        () => None,
     }
 }
 

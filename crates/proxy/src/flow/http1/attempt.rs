@@ -1,68 +1,97 @@
 //! One try of an exchange on one connection: the request goes out while the answer is waited for.
 
+use std::time::Instant;
+
 use dragoman_policy::Failure;
 use dragoman_telemetry::{Cause, ExchangeRecord};
 use dragoman_wire::http1::{BadHead, Limits, ResponseHead};
 
 use super::upload::{Step, Upload};
-use crate::flow::exchange::plan::Limit;
+use crate::flow::exchange::plan::{Limit, Plan};
 use crate::flow::exchange::tries::{Failed, passed};
 use crate::flow::relay::{app_cause, upstream_cause};
 use crate::leg::Leg;
 
-/// Sends the request and waits for the final response head. Interim answers are passed on as they come. Returns the head's
-/// length; it stands at the front of the upstream's buffer.
-pub(super) async fn send(
-    app: &mut Leg,
-    upstream: &mut Leg,
-    upload: &mut Upload<'_>,
-    response: &mut ResponseHead,
-    limits: &Limits,
-    until: Option<Limit>,
-    record: &mut ExchangeRecord,
-) -> Result<usize, Failed> {
-    let mut broke = None;
-    loop {
-        while let Some(length) =
-            response.parse(upstream.buf.bytes(), limits).map_err(|bad| bad_response(&bad))?
-        {
-            if !is_interim(response.status()) {
+/// What one try needs beside its connections.
+pub(super) struct Sending<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) response: &'a mut ResponseHead,
+    pub(super) limits: &'a Limits,
+    pub(super) record: &'a mut ExchangeRecord,
+    /// The server has said something.
+    pub(super) heard: bool,
+}
+
+impl Sending<'_> {
+    /// Sends the request and waits for the final response head. Interim answers are passed on as they come. Returns the
+    /// head's length; it stands at the front of the upstream's buffer.
+    pub(super) async fn send(
+        &mut self,
+        app: &mut Leg,
+        upstream: &mut Leg,
+        upload: &mut Upload<'_>,
+    ) -> Result<usize, Failed> {
+        let mut limit = self.plan.try_limit(Instant::now());
+        let mut broke = None;
+        loop {
+            if let Some(length) = self.read_head(app, upstream, limit).await? {
                 return Ok(length);
             }
+            let (app_stream, app_buf) = app.parts();
+            let (upstream_stream, upstream_buf) = upstream.parts();
+            let mut app_read = app_stream.split().0;
+            let (mut upstream_read, mut upstream_write) = upstream_stream.split();
+            // Not biased: a server that never stops talking must not keep the request, or the limit, from its turn.
             tokio::select! {
-                written = app.write_all(&upstream.buf.bytes()[..length]) => {
-                    written.map_err(|error| app_failed(&error))?;
-                }
-                limit = passed(until) => return Err(Failed::late(limit)),
+                read = upstream_buf.fill(&mut upstream_read) => match (read, broke.take()) {
+                    (Ok(1..), error) => (self.heard, broke) = (true, error),
+                    (Ok(0), None) => return Err(upstream_closed(upstream_buf.is_empty())),
+                    // The write said more than this end does.
+                    (Ok(0), Some(error)) | (Err(error), _) => return Err(upstream_failed(&error)),
+                },
+                step = upload.step(&mut app_read, app_buf, &mut upstream_write) => match step {
+                    Step::Wrote(fresh) => self.record.bytes_from_app += fresh as u64,
+                    // The time of a try is the server's: it begins anew when the app had to be waited for.
+                    Step::Read => limit = self.plan.try_limit(Instant::now()),
+                    // As without us: the server learns that its client says no more.
+                    Step::AppEnded if upload.is_done() => shut_down(upstream).await,
+                    Step::AppEnded => return Err(Failed::here(Cause::AppClosed, None)),
+                    Step::AppBroke(error) => return Err(app_failed(&error)),
+                    Step::UpstreamBroke(error) => broke = Some(error),
+                    Step::Bad(bad) => return Err(Failed::here(Cause::BadRequest, bad.0)),
+                },
+                late = passed(limit) => match late.cause {
+                    Cause::TryTimeout if upload.waits_for_app() => limit = self.plan.whole_limit(),
+                    _ => return Err(Failed { slow_app: upload.waits_for_app(), ..Failed::late(late) }),
+                },
             }
-            record.bytes_to_app += length as u64;
-            upstream.buf.consume(length);
         }
-        let (app_stream, app_buf) = app.parts();
-        let (upstream_stream, upstream_buf) = upstream.parts();
-        let mut app_read = app_stream.split().0;
-        let (mut upstream_read, mut upstream_write) = upstream_stream.split();
-        // Not biased: a server that never stops talking must not keep the request, or the limit, from its turn.
-        tokio::select! {
-            read = upstream_buf.fill(&mut upstream_read) => match (read, broke.take()) {
-                (Ok(1..), _) => {}
-                (Ok(0), None) => return Err(upstream_closed(upstream_buf.is_empty())),
-                // The write said more than this end does.
-                (Ok(0), Some(error)) | (Err(error), _) => return Err(upstream_failed(&error)),
-            },
-            step = upload.step(&mut app_read, app_buf, &mut upstream_write) => match step {
-                Step::Wrote(fresh) => record.bytes_from_app += fresh as u64,
-                Step::Read => {}
-                // As without us: the server learns that its client says no more.
-                Step::AppEnded if upload.is_done() => shut_down(upstream).await,
-                Step::AppEnded => return Err(Failed::here(Cause::AppClosed, None)),
-                Step::AppBroke(error) => return Err(app_failed(&error)),
-                Step::UpstreamBroke(error) => broke = Some(error),
-                Step::Bad(bad) => {
-                    return Err(Failed::here(Cause::BadRequest, bad.0));
+    }
+
+    /// Reads the final head, if it has come. Interim heads before it are passed on.
+    async fn read_head(
+        &mut self,
+        app: &mut Leg,
+        upstream: &mut Leg,
+        limit: Option<Limit>,
+    ) -> Result<Option<usize>, Failed> {
+        loop {
+            let bytes = upstream.buf.bytes();
+            let Some(length) = self.response.parse(bytes, self.limits).map_err(|bad| bad_response(&bad))?
+            else {
+                return Ok(None);
+            };
+            if !is_interim(self.response.status()) {
+                return Ok(Some(length));
+            }
+            tokio::select! {
+                written = app.write_all(&bytes[..length]) => written.map_err(|error| app_failed(&error))?,
+                late = passed(limit) => {
+                    return Err(Failed { torn: true, slow_app: true, ..Failed::here(late.cause, None) });
                 }
-            },
-            limit = passed(until) => return Err(Failed::late(limit)),
+            }
+            self.record.bytes_to_app += length as u64;
+            upstream.buf.consume(length);
         }
     }
 }

@@ -79,8 +79,7 @@ impl Connection<'_> {
     }
 
     fn take_pooled(&self, plan: &Plan, endpoint: SocketAddr) -> Option<Leg> {
-        let repeatable = plan.is_idempotent || plan.has_idempotency_key;
-        let stream = self.shared.pool.take(&key(plan, endpoint), repeatable, Instant::now())?;
+        let stream = self.shared.pool.take(&key(plan, endpoint), plan.is_repeatable(), Instant::now())?;
         self.shared.telemetry.destination(plan.destination.index).connection_reused();
         Some(Leg::new(stream))
     }

@@ -28,6 +28,7 @@ pub(super) struct Download<'a> {
 enum Progress {
     Wrote(usize),
     Read,
+    Ended,
     AppBroke(io::Error),
     UpstreamBroke(io::Error),
     Torn,
@@ -63,6 +64,11 @@ impl<'a> Download<'a> {
         (self.reader.is_done() || self.ended) && self.ready == 0 && self.head.is_empty()
     }
 
+    /// Whether it is the app that the response waits for.
+    fn waits_for_app(&self) -> bool {
+        !self.head.is_empty() || self.ready > 0
+    }
+
     /// Whether the end was told by framing, so that the connection can carry another exchange.
     pub(super) fn ended_by_framing(&self) -> bool {
         self.reader.is_done()
@@ -80,10 +86,7 @@ impl<'a> Download<'a> {
             };
         }
         match buf.fill(from).await {
-            Ok(0) if self.reader.may_end_at_close() => {
-                self.ended = true;
-                Progress::Read
-            }
+            Ok(0) if self.reader.may_end_at_close() => Progress::Ended,
             Ok(0) => Progress::Torn,
             Ok(_) => match self.reader.advance(buf.bytes()) {
                 Ok(count) => {
@@ -116,6 +119,7 @@ pub(super) async fn forward(
     until: Option<Limit>,
     record: &mut ExchangeRecord,
 ) -> Result<(), Failed> {
+    let mut broke = None;
     while !download.is_done() {
         let (app_stream, app_buf) = app.parts();
         let (upstream_stream, upstream_buf) = upstream.parts();
@@ -126,6 +130,11 @@ pub(super) async fn forward(
             progress = download.step(&mut upstream_read, upstream_buf, &mut app_write) => match progress {
                 Progress::Wrote(count) => record.bytes_to_app += count as u64,
                 Progress::Read => {}
+                // A body that only the connection's end can end is whole only after an orderly end.
+                Progress::Ended => match broke.take() {
+                    Some(error) => return Err(upstream_failed(&error)),
+                    None => download.ended = true,
+                },
                 Progress::AppBroke(error) => return Err(app_failed(&error)),
                 Progress::UpstreamBroke(error) => return Err(upstream_failed(&error)),
                 Progress::Torn => return Err(Failed::here(Cause::UpstreamClosed, "closed in the response body")),
@@ -133,13 +142,17 @@ pub(super) async fn forward(
             },
             step = upload.step(&mut app_read, app_buf, &mut upstream_write) => match step {
                 Step::Wrote(fresh) => record.bytes_from_app += fresh as u64,
-                // The answer is here: an upload that breaks now, or breaks the rules, just ends.
-                Step::Read | Step::UpstreamBroke(_) => {}
+                Step::Read => {}
+                // The answer is here: an upload that breaks now just ends.
+                Step::UpstreamBroke(error) => broke = Some(error),
                 Step::AppEnded => shut_down(upstream).await,
                 Step::AppBroke(error) => return Err(app_failed(&error)),
                 Step::Bad(bad) => return Err(Failed::here(Cause::BadRequest, bad.0)),
             },
-            limit = passed(until) => return Err(Failed::here(limit.cause, "in the response body")),
+            limit = passed(until) => {
+                let failed = Failed::here(limit.cause, "in the response body");
+                return Err(Failed { slow_app: download.waits_for_app(), ..failed });
+            }
         }
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! One exchange: read the request head, decide, try, perhaps try again, and answer.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dragoman_config::Request;
 use dragoman_policy::Failure;
@@ -9,7 +9,7 @@ use dragoman_wire::http1::{BadHead, Body, Known};
 use tokio::io::Interest;
 use tokio::time::{sleep, timeout_at};
 
-use super::attempt::send;
+use super::attempt::Sending;
 use super::connect::Upstream;
 use super::request::{HopByHop, write_head};
 use super::respond::Answer;
@@ -138,9 +138,10 @@ impl Connection<'_> {
             let denied = Failed::here(Cause::Denied, None);
             return self.give_up(plan, shape, Some(&mut upload), denied).await;
         }
-        let mut fresh = false;
+        let (mut fresh, mut failed_on) = (false, None);
         loop {
-            let (endpoint, pass) = match admit(self.shared, plan, &mut self.early, &mut self.scratch.record) {
+            let record = &mut self.scratch.record;
+            let (endpoint, pass) = match admit(self.shared, plan, &mut self.early, failed_on, record) {
                 Ok(admitted) => admitted,
                 Err(failed) => return self.give_up(plan, shape, Some(&mut upload), failed).await,
             };
@@ -161,6 +162,7 @@ impl Connection<'_> {
                 // Once is enough: the next try is on a new connection, and so is every one after it.
                 Err(failed) => fresh |= failed.stale,
             }
+            failed_on = Some(endpoint.address);
             upload.rewind();
             if let Err(failed) = self.back_off(wait).await {
                 return self.give_up(plan, shape, Some(&mut upload), failed).await;
@@ -178,16 +180,15 @@ impl Connection<'_> {
         fresh: bool,
     ) -> Result<(Upstream, usize), Failed> {
         let mut upstream = self.connect(plan, endpoint.address, fresh).await?;
-        let limit = plan.try_limit(Instant::now());
-        if let Some(limit) = limit.filter(|limit| limit.at <= tokio::time::Instant::now()) {
+        if let Some(limit) = plan.whole_limit().filter(|limit| limit.at <= tokio::time::Instant::now()) {
             return Err(Failed::late(limit));
         }
         let Scratch { response, record, .. } = &mut self.scratch;
-        match send(&mut self.app, &mut upstream.leg, upload, response, &self.limits, limit, record).await {
+        let mut sending = Sending { plan, response, limits: &self.limits, record, heard: false };
+        match sending.send(&mut self.app, &mut upstream.leg, upload).await {
             Ok(length) => Ok((upstream, length)),
             Err(failed) => {
-                let stale =
-                    upstream.reused && failed.failure == Some(Failure::Reset) && upstream.leg.buf.is_empty();
+                let stale = upstream.reused && failed.failure == Some(Failure::Reset) && !sending.heard;
                 Err(Failed { stale, ..failed })
             }
         }

@@ -115,8 +115,11 @@ impl Connection<'_> {
         upload: Option<&mut Upload<'_>>,
         failed: Failed,
     ) -> Result<(), End> {
-        let Failed { cause, detail, retry_after, .. } = failed;
+        let Failed { cause, detail, retry_after, torn, .. } = failed;
         self.scratch.record.fail(cause, detail.clone());
+        if torn {
+            return Err(End::Reset);
+        }
         if plan.destination.observe_only && cause.outcome() == Outcome::Failure {
             return Err(if cause == Cause::UpstreamClosed { End::Close } else { End::Reset });
         }

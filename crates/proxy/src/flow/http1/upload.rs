@@ -3,7 +3,6 @@
 //! Everything that was sent is kept while it fits, so that the same bytes can be sent again. Past the limit the
 //! body streams and the exchange can no longer be repeated.
 
-use std::future::pending;
 use std::io::{self, IoSlice};
 
 use dragoman_wire::http1::{BadBody, Body, BodyReader};
@@ -11,6 +10,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use crate::buffer::Buffer;
+use crate::leg::broken;
 
 /// A request on its way.
 #[derive(Debug)]
@@ -107,6 +107,11 @@ impl<'a> Upload<'a> {
         self.reader.is_done() && !self.has_pending()
     }
 
+    /// Whether it is the app that the request waits for.
+    pub(super) fn waits_for_app(&self) -> bool {
+        !self.reader.is_done() && !self.has_pending() && !self.broken
+    }
+
     /// Whether the upstream refused to take more.
     pub(super) fn is_broken(&self) -> bool {
         self.broken
@@ -131,7 +136,7 @@ impl<'a> Upload<'a> {
         let done = self.is_done();
         // A broken upload is not read on: its answer decides. Pipelined requests wait in the socket.
         if self.app_ended || self.broken || done && !buf.is_empty() {
-            return pending().await;
+            return Step::AppBroke(broken(from).await);
         }
         match buf.fill(from).await {
             Ok(0) => {
