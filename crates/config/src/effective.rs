@@ -8,7 +8,8 @@ use crate::{
 };
 
 /// Keys that mean something for HTTP alone.
-const HTTP_ONLY: [&str; 19] = [
+const HTTP_ONLY: [&str; 20] = [
+    "upstream_protocol",
     "pool",
     "timeout",
     "try_timeout",
@@ -31,7 +32,8 @@ const HTTP_ONLY: [&str; 19] = [
 ];
 
 /// Keys that mean something for traffic that is let through.
-const ALLOWED_ONLY: [&str; 11] = [
+const ALLOWED_ONLY: [&str; 12] = [
+    "upstream_protocol",
     "endpoints",
     "connect_timeout",
     "breaker",

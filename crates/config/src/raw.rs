@@ -17,8 +17,8 @@ use crate::{
         name::NamePattern,
         net::{Endpoint, Port, Ports},
         path::PathPattern,
-        quantity::{Attempts, Count, Deadline, HOUR, KIB, MIB, MINUTE, Ratio, SECOND, Size, Time},
-        word::{Access, FilePath, Format, Level, Protocol},
+        quantity::{Attempts, Count, DAY, Deadline, GIB, HOUR, KIB, MIB, MINUTE, Ratio, SECOND, Size, Time},
+        word::{Access, FilePath, Format, Level, Protocol, UpstreamProtocol},
     },
 };
 
@@ -53,10 +53,17 @@ table! {
         drain: Time<0, HOUR> = Time::of(25 * SECOND);
         /// From the first byte of a request head to its end.
         request_head_timeout: Time<1, { 10 * MINUTE }> = Time::of(30 * SECOND);
+        /// The longest silence of the app inside a request body.
+        request_body_timeout: Deadline;
         /// The most bytes of a request or response head.
         max_head_bytes: Size<KIB, MIB> = Size(64 * 1024);
         /// The most headers of a request or response.
         max_headers: Count<16, 256> = Count(256);
+        /// The most HTTP/2 streams at once on one connection of the app.
+        max_h2_streams: Count<1, 100_000> = Count(256);
+        /// The most bytes that all exchanges together keep of request bodies to send them again; beyond it, bodies
+        /// are passed on and not retried.
+        replay_bytes: Size<0, { 64 * GIB }> = Size(16 * 1024 * 1024);
     }
 }
 
@@ -103,6 +110,8 @@ table! {
     Connection {
         /// What is spoken: `auto` finds out, `http` refuses everything else, `opaque` relays bytes unseen.
         protocol: Protocol = Protocol::Auto;
+        /// What HTTP endpoints are spoken to in: `auto` is what the app speaks, the others translate.
+        upstream_protocol: UpstreamProtocol = UpstreamProtocol::Auto;
         /// Where to connect instead of the original destination, each in turn.
         endpoints: NonEmpty<Endpoint>;
         /// Refuse the traffic.
@@ -206,12 +215,18 @@ table! {
 }
 
 table! {
-    /// Idle upstream connections that are kept for the next exchange.
+    /// Upstream connections that are kept for the next exchange.
     Pool {
         /// The most idle connections kept per endpoint.
         max_idle: Count<1, 10_000> = Count(64);
         /// How long a connection may be idle before it is closed.
         idle: Time<SECOND, HOUR> = Time::of(MINUTE);
+        /// How long after it was made a connection takes new exchanges.
+        max_age: Time<SECOND, DAY>;
+        /// The most connections per endpoint, in use and idle; beyond it, exchanges wait for one.
+        max_size: Count<1, 100_000>;
+        /// How many idle connections are kept ready per endpoint in use.
+        min_warm: Count<0, 1000> = Count(0);
     }
 }
 
