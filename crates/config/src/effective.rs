@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// Keys that mean something for HTTP alone.
-const HTTP_ONLY: [&str; 20] = [
+const HTTP_ONLY: [&str; 23] = [
     "upstream_protocol",
     "pool",
     "timeout",
@@ -16,6 +16,9 @@ const HTTP_ONLY: [&str; 20] = [
     "request_id",
     "trace",
     "headers",
+    "response_headers",
+    "response_time",
+    "server_timing",
     "route",
     "breaker.statuses",
     "breaker.grpc_statuses",
@@ -32,7 +35,7 @@ const HTTP_ONLY: [&str; 20] = [
 ];
 
 /// Keys that mean something for traffic that is let through.
-const ALLOWED_ONLY: [&str; 12] = [
+const ALLOWED_ONLY: [&str; 15] = [
     "upstream_protocol",
     "endpoints",
     "connect_timeout",
@@ -44,6 +47,9 @@ const ALLOWED_ONLY: [&str; 12] = [
     "request_id",
     "trace",
     "headers",
+    "response_headers",
+    "response_time",
+    "server_timing",
     "route",
 ];
 

@@ -131,6 +131,8 @@ pub struct Policy {
     pub retry: Option<RetryParams>,
     /// Changes to the headers of the request.
     pub headers: HeaderRules,
+    /// Changes to the headers of the response.
+    pub response: ResponseRules,
 }
 
 /// Changes to the headers of a request. No name is in both lists.
@@ -144,6 +146,19 @@ pub struct HeaderRules {
     pub set: Vec<(String, String)>,
     /// Headers to remove; compare them without regard to case.
     pub remove: Vec<String>,
+}
+
+/// Changes to the headers of a final response that came from an endpoint. No name is in both lists.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ResponseRules {
+    /// Headers to set, in the case in which they were written.
+    pub set: Vec<(String, String)>,
+    /// Headers to remove; compare them without regard to case.
+    pub remove: Vec<String>,
+    /// Set `x-response-time`.
+    pub time: bool,
+    /// Add `server-timing`.
+    pub server_timing: bool,
 }
 
 /// A rule inside a destination.

@@ -13,9 +13,10 @@ use crate::{
     value::{
         collection::{List, Named, NonEmpty, Switch},
         grpc::GrpcFailure,
-        http::{ChangeableHeader, HeaderName, MatchHeaders, Method, SetHeaders, Status, UnprocessedStatus},
+        http::{ChangeableHeader, HeaderName, Method, Status, UnprocessedStatus},
         name::NamePattern,
         net::{Endpoint, Port, Ports},
+        pairs::{MatchHeaders, SetHeaders},
         path::PathPattern,
         quantity::{Attempts, Count, DAY, Deadline, GIB, HOUR, KIB, MIB, MINUTE, Ratio, SECOND, Size, Time},
         word::{Access, FilePath, Format, Level, Protocol, UpstreamProtocol},
@@ -140,6 +141,12 @@ table! {
         trace: bool = false;
         /// Headers of the request to set and to remove.
         headers: Headers = Headers::default();
+        /// Headers of the response to set and to remove.
+        response_headers: Headers = Headers::default();
+        /// Set `x-response-time` in the response: milliseconds from the end of the request head to the response head.
+        response_time: bool = false;
+        /// Add `server-timing` to the response: how the time until its head was spent.
+        server_timing: bool = false;
     }
 }
 
@@ -231,7 +238,7 @@ table! {
 }
 
 table! {
-    /// Changes to the headers of a request.
+    /// Changes to the headers of a message.
     Headers {
         /// Headers to set, in place of those of the same name.
         set: SetHeaders = SetHeaders::none();

@@ -175,7 +175,7 @@ fn matches(raw: &raw::Match) -> DestinationMatch {
 fn route_matcher(raw: &raw::RouteMatch) -> RouteMatcher {
     let methods = raw.methods().map(|list| list.0.values().map(|method| method.0.clone()).collect());
     let headers = raw.match_headers().map(|pairs| pairs.0).unwrap_or_default();
-    let header = |pair: crate::value::http::Pair| {
+    let header = |pair: crate::value::pairs::Pair| {
         (pair.name.to_ascii_lowercase(), (pair.value != "*").then_some(pair.value))
     };
     RouteMatcher {

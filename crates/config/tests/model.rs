@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use dragoman_config::{Config, Destination, Level, Name, PoolParams, Protocol, UpstreamProtocol};
+use dragoman_config::{
+    Config, Destination, Level, Name, PoolParams, Protocol, ResponseRules, UpstreamProtocol,
+};
 use dragoman_policy::{BreakerParams, GrpcStatus, GrpcStatusSet, RetryParams};
 
 fn parse(text: &str) -> Config {
@@ -97,6 +99,8 @@ fn observing_only_ends_where_policy_begins() {
         ("[defaults]\nrequest_id = true", false),
         ("[defaults]\nconnect_timeout = \"1s\"", false),
         ("[defaults]\nheaders.remove = [\"x-a\"]", false),
+        ("[defaults]\nresponse_headers.remove = [\"x-a\"]", false),
+        ("[defaults]\nserver_timing = true", false),
         ("[defaults]\nprotocol = \"opaque\"", false),
         ("[defaults]\nupstream_protocol = \"http2\"", false),
         ("[destination.everything]\n", false),
@@ -114,12 +118,16 @@ timeout = "9s"
 retry = { attempts = 5, base = "1s", budget = { ratio = 0.5 } }
 breaker = { failures = 9 }
 headers = { set = { x-a = "default", x-b = "default" }, remove = ["x-r"] }
+response_headers = { set = { x-a = "default", x-b = "default" }, remove = ["x-r"] }
+response_time = true
 
 [destination.own]
 hosts = ["own"]
 retry = { attempts = 2, budget = { window = "5s" } }
 breaker = false
 headers = { set = { X-A = "own" } }
+response_headers = { remove = [] }
+server_timing = true
 
 [destination.own.route.r]
 path = "/r"
@@ -141,6 +149,13 @@ hosts = ["plain"]
     assert!(own.breaker.is_none());
     assert_eq!(own.policy.headers.set, [("X-A".into(), "own".into()), ("x-b".into(), "default".into())]);
     assert_eq!(own.policy.headers.remove, ["x-r"]);
+    let response = ResponseRules {
+        set: vec![("x-a".into(), "default".into()), ("x-b".into(), "default".into())],
+        remove: vec![],
+        time: true,
+        server_timing: true,
+    };
+    assert_eq!(own.policy.response, response);
     let route = |name| own.routes.iter().find(|route| &*route.name == name).expect("a route");
     let inner = route("r").policy.retry.as_ref().expect("on");
     assert_eq!((inner.attempts, inner.budget.min_per_second, inner.budget.ratio), (2, 1, 0.5));
@@ -237,6 +252,9 @@ retry = { statuses = ["5xx", 429], unprocessed_statuses = [503], grpc_statuses =
 breaker = { statuses = [503], grpc_statuses = [] }
 pool = { max_idle = 1, idle = "1s", max_age = "24h", max_size = 7, min_warm = 1 }
 upstream_protocol = "http2"
+response_headers = { set = { Server = "x" }, remove = ["x-powered-by"] }
+response_time = true
+server_timing = true
 headers = { set = { x-team = "\"a\\b\"", "x.y" = "" }, remove = ["x-Debug"] }
 request_id = true
 [destination.all]

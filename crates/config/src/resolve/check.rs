@@ -10,13 +10,13 @@ use super::{matches, route_matcher};
 use crate::{
     effective::Effective,
     errors::{Place, Problem},
-    raw::{Connection, Exchange, Pool, Retry, Root, Route},
+    raw::{Connection, Exchange, Headers, Pool, Retry, Root, Route},
     read::{Located, Value},
     route::RouteMatcher,
     table::Table,
     value::{
         collection::{Entry, Switch},
-        http::Pair,
+        pairs::Pair,
         quantity::Deadline,
         word::Protocol,
     },
@@ -154,7 +154,8 @@ fn exchange(root: &Root, own: &Exchange, exchange: &Exchange, problems: &mut Vec
     if let Some(Switch::On(settings)) = exchange.retry.as_ref().map(|retry| &retry.value) {
         retry(root, settings, problems);
     }
-    headers(exchange, problems);
+    headers(&exchange.headers(), problems);
+    headers(&exchange.response_headers(), problems);
 }
 
 fn retry(root: &Root, retry: &Retry, problems: &mut Vec<Problem>) {
@@ -190,8 +191,7 @@ fn retry(root: &Root, retry: &Retry, problems: &mut Vec<Problem>) {
     }
 }
 
-fn headers(exchange: &Exchange, problems: &mut Vec<Problem>) {
-    let headers = exchange.headers();
+fn headers(headers: &Headers, problems: &mut Vec<Problem>) {
     let set = headers.set();
     for removed in &headers.remove().0 {
         let Some(Pair { place, .. }) = set.find(&removed.value.0) else { continue };
@@ -199,7 +199,7 @@ fn headers(exchange: &Exchange, problems: &mut Vec<Problem>) {
             Problem::new(removed.place, format!("the header `{}` is both set and removed", removed.value.0))
                 .label("removed here")
                 .also(*place, "set here")
-                .help("`set` already replaces what the app sent"),
+                .help("`set` already replaces what was sent"),
         );
     }
 }
