@@ -8,13 +8,17 @@ use crate::{
 };
 
 /// Keys that mean something for HTTP alone.
-const HTTP_ONLY: [&str; 19] = [
+const HTTP_ONLY: [&str; 23] = [
+    "upstream_protocol",
     "pool",
     "timeout",
     "try_timeout",
     "request_id",
     "trace",
     "headers",
+    "response_headers",
+    "response_time",
+    "server_timing",
     "route",
     "breaker.statuses",
     "breaker.grpc_statuses",
@@ -31,7 +35,8 @@ const HTTP_ONLY: [&str; 19] = [
 ];
 
 /// Keys that mean something for traffic that is let through.
-const ALLOWED_ONLY: [&str; 11] = [
+const ALLOWED_ONLY: [&str; 15] = [
+    "upstream_protocol",
     "endpoints",
     "connect_timeout",
     "breaker",
@@ -42,6 +47,9 @@ const ALLOWED_ONLY: [&str; 11] = [
     "request_id",
     "trace",
     "headers",
+    "response_headers",
+    "response_time",
+    "server_timing",
     "route",
 ];
 

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use dragoman_policy::{BreakerParams, GrpcStatusSet, RetryParams, StatusSet};
 
-pub use crate::value::word::{Access, Format, Level, Protocol};
+pub use crate::value::word::{Access, Format, Level, Protocol, UpstreamProtocol};
 use crate::{route::RouteMatcher, select::DestinationMatch};
 
 /// The listener of captured connections, and the limits of the process.
@@ -22,10 +22,16 @@ pub struct Proxy {
     pub drain: Duration,
     /// From the first byte of a request head to its end.
     pub request_head_timeout: Duration,
+    /// The longest silence of the app inside a request body; `None` is any, otherwise never zero.
+    pub request_body_timeout: Option<Duration>,
     /// The most bytes of a request or response head.
     pub max_head_bytes: usize,
     /// The most headers of a request or response.
     pub max_headers: usize,
+    /// The most HTTP/2 streams at once on one connection of the app; at least 1.
+    pub max_h2_streams: usize,
+    /// The most bytes of request bodies that all exchanges together keep to send them again.
+    pub replay_bytes: usize,
 }
 
 /// The read-only surface for probes and scrapes.
@@ -59,6 +65,8 @@ pub struct Destination {
     pub name: Arc<str>,
     /// What is spoken.
     pub protocol: Protocol,
+    /// What HTTP endpoints are spoken to in.
+    pub upstream_protocol: UpstreamProtocol,
     /// Whether the traffic is refused.
     pub deny: bool,
     /// Where to connect, each in turn; empty is the original destination.
@@ -104,6 +112,12 @@ pub struct PoolParams {
     pub max_idle: usize,
     /// How long a connection may be idle before it is closed.
     pub idle: Duration,
+    /// How long after it was made a connection takes new exchanges; `None` is for ever, otherwise never zero.
+    pub max_age: Option<Duration>,
+    /// The most connections per endpoint, in use and idle; `None` is any number, otherwise at least 1.
+    pub max_size: Option<usize>,
+    /// How many idle connections are kept ready per endpoint in use; at most `max_idle` and `max_size`.
+    pub min_warm: usize,
 }
 
 /// What is done for an exchange.
@@ -117,6 +131,8 @@ pub struct Policy {
     pub retry: Option<RetryParams>,
     /// Changes to the headers of the request.
     pub headers: HeaderRules,
+    /// Changes to the headers of the response.
+    pub response: ResponseRules,
 }
 
 /// Changes to the headers of a request. No name is in both lists.
@@ -130,6 +146,19 @@ pub struct HeaderRules {
     pub set: Vec<(String, String)>,
     /// Headers to remove; compare them without regard to case.
     pub remove: Vec<String>,
+}
+
+/// Changes to the headers of a final response that came from an endpoint. No name is in both lists.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ResponseRules {
+    /// Headers to set, in the case in which they were written.
+    pub set: Vec<(String, String)>,
+    /// Headers to remove; compare them without regard to case.
+    pub remove: Vec<String>,
+    /// Set `x-response-time`.
+    pub time: bool,
+    /// Add `server-timing`.
+    pub server_timing: bool,
 }
 
 /// A rule inside a destination.

@@ -13,12 +13,13 @@ use crate::{
     value::{
         collection::{List, Named, NonEmpty, Switch},
         grpc::GrpcFailure,
-        http::{ChangeableHeader, HeaderName, MatchHeaders, Method, SetHeaders, Status, UnprocessedStatus},
+        http::{ChangeableHeader, HeaderName, Method, Status, UnprocessedStatus},
         name::NamePattern,
         net::{Endpoint, Port, Ports},
+        pairs::{MatchHeaders, SetHeaders},
         path::PathPattern,
-        quantity::{Attempts, Count, Deadline, HOUR, KIB, MIB, MINUTE, Ratio, SECOND, Size, Time},
-        word::{Access, FilePath, Format, Level, Protocol},
+        quantity::{Attempts, Count, DAY, Deadline, GIB, HOUR, KIB, MIB, MINUTE, Ratio, SECOND, Size, Time},
+        word::{Access, FilePath, Format, Level, Protocol, UpstreamProtocol},
     },
 };
 
@@ -53,10 +54,17 @@ table! {
         drain: Time<0, HOUR> = Time::of(25 * SECOND);
         /// From the first byte of a request head to its end.
         request_head_timeout: Time<1, { 10 * MINUTE }> = Time::of(30 * SECOND);
+        /// The longest silence of the app inside a request body.
+        request_body_timeout: Deadline;
         /// The most bytes of a request or response head.
         max_head_bytes: Size<KIB, MIB> = Size(64 * 1024);
         /// The most headers of a request or response.
         max_headers: Count<16, 256> = Count(256);
+        /// The most HTTP/2 streams at once on one connection of the app.
+        max_h2_streams: Count<1, 100_000> = Count(256);
+        /// The most bytes that all exchanges together keep of request bodies to send them again; beyond it, bodies
+        /// are passed on and not retried.
+        replay_bytes: Size<0, { 64 * GIB }> = Size(16 * 1024 * 1024);
     }
 }
 
@@ -103,6 +111,8 @@ table! {
     Connection {
         /// What is spoken: `auto` finds out, `http` refuses everything else, `opaque` relays bytes unseen.
         protocol: Protocol = Protocol::Auto;
+        /// What HTTP endpoints are spoken to in: `auto` is what the app speaks, the others translate.
+        upstream_protocol: UpstreamProtocol = UpstreamProtocol::Auto;
         /// Where to connect instead of the original destination, each in turn.
         endpoints: NonEmpty<Endpoint>;
         /// Refuse the traffic.
@@ -131,6 +141,12 @@ table! {
         trace: bool = false;
         /// Headers of the request to set and to remove.
         headers: Headers = Headers::default();
+        /// Headers of the response to set and to remove.
+        response_headers: Headers = Headers::default();
+        /// Set `x-response-time` in the response: milliseconds from the end of the request head to the response head.
+        response_time: bool = false;
+        /// Add `server-timing` to the response: how the time until its head was spent.
+        server_timing: bool = false;
     }
 }
 
@@ -206,17 +222,23 @@ table! {
 }
 
 table! {
-    /// Idle upstream connections that are kept for the next exchange.
+    /// Upstream connections that are kept for the next exchange.
     Pool {
         /// The most idle connections kept per endpoint.
         max_idle: Count<1, 10_000> = Count(64);
         /// How long a connection may be idle before it is closed.
         idle: Time<SECOND, HOUR> = Time::of(MINUTE);
+        /// How long after it was made a connection takes new exchanges.
+        max_age: Time<SECOND, DAY>;
+        /// The most connections per endpoint, in use and idle; beyond it, exchanges wait for one.
+        max_size: Count<1, 100_000>;
+        /// How many idle connections are kept ready per endpoint in use.
+        min_warm: Count<0, 1000> = Count(0);
     }
 }
 
 table! {
-    /// Changes to the headers of a request.
+    /// Changes to the headers of a message.
     Headers {
         /// Headers to set, in place of those of the same name.
         set: SetHeaders = SetHeaders::none();

@@ -10,7 +10,7 @@ use dragoman_policy::BreakerParams;
 use crate::{
     effective::Effective,
     errors::Problem,
-    model::{Admin, BreakerPolicy, Destination, Log, PoolParams, Protocol, Proxy, Route},
+    model::{Admin, BreakerPolicy, Destination, Log, PoolParams, Protocol, Proxy, Route, UpstreamProtocol},
     raw::{self, Connection, Root},
     route::RouteMatcher,
     select::{DestinationMatch, Index},
@@ -52,8 +52,11 @@ fn proxy(root: &Root) -> Proxy {
         max_flows: count(proxy.max_flows().0),
         drain: proxy.drain().0,
         request_head_timeout: proxy.request_head_timeout().0,
+        request_body_timeout: proxy.request_body_timeout().map(|deadline| deadline.0),
         max_head_bytes: proxy.max_head_bytes().0,
         max_headers: count(proxy.max_headers().0),
+        max_h2_streams: count(proxy.max_h2_streams().0),
+        replay_bytes: proxy.replay_bytes().0,
     }
 }
 
@@ -105,6 +108,7 @@ fn destination(index: usize, effective: &Effective<'_>) -> Destination {
         index,
         name: effective.entry.name.as_str().into(),
         protocol: connection.protocol(),
+        upstream_protocol: connection.upstream_protocol(),
         deny: connection.deny(),
         endpoints: endpoints(connection),
         connect_timeout: connection.connect_timeout().0,
@@ -147,7 +151,13 @@ fn breaker_policy(breaker: &raw::Breaker) -> BreakerPolicy {
 }
 
 fn pool_params(pool: &raw::Pool) -> PoolParams {
-    PoolParams { max_idle: count(pool.max_idle().0), idle: pool.idle().0 }
+    PoolParams {
+        max_idle: count(pool.max_idle().0),
+        idle: pool.idle().0,
+        max_age: pool.max_age().map(|age| age.0),
+        max_size: pool.max_size().map(|size| count(size.0)),
+        min_warm: count(pool.min_warm().0),
+    }
 }
 
 fn matches(raw: &raw::Match) -> DestinationMatch {
@@ -165,7 +175,7 @@ fn matches(raw: &raw::Match) -> DestinationMatch {
 fn route_matcher(raw: &raw::RouteMatch) -> RouteMatcher {
     let methods = raw.methods().map(|list| list.0.values().map(|method| method.0.clone()).collect());
     let headers = raw.match_headers().map(|pairs| pairs.0).unwrap_or_default();
-    let header = |pair: crate::value::http::Pair| {
+    let header = |pair: crate::value::pairs::Pair| {
         (pair.name.to_ascii_lowercase(), (pair.value != "*").then_some(pair.value))
     };
     RouteMatcher {
@@ -179,6 +189,7 @@ fn route_matcher(raw: &raw::RouteMatch) -> RouteMatcher {
 fn changes_nothing(destination: &Destination) -> bool {
     let connect_timeout: Duration = Connection::default().connect_timeout().0;
     destination.protocol == Protocol::Auto
+        && destination.upstream_protocol == UpstreamProtocol::Auto
         && !destination.deny
         && destination.endpoints.is_empty()
         && destination.connect_timeout == connect_timeout

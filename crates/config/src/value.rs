@@ -5,6 +5,7 @@ pub(crate) mod grpc;
 pub(crate) mod http;
 pub(crate) mod name;
 pub(crate) mod net;
+pub(crate) mod pairs;
 pub(crate) mod path;
 pub(crate) mod quantity;
 pub(crate) mod word;

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use dragoman_config::{Config, Destination, Level, Name, Protocol};
+use dragoman_config::{
+    Config, Destination, Level, Name, PoolParams, Protocol, ResponseRules, UpstreamProtocol,
+};
 use dragoman_policy::{BreakerParams, GrpcStatus, GrpcStatusSet, RetryParams};
 
 fn parse(text: &str) -> Config {
@@ -33,6 +35,9 @@ fn an_empty_file_changes_nothing() {
         let listen: Vec<_> = config.proxy.listen.iter().map(ToString::to_string).collect();
         assert_eq!(listen, ["127.0.0.1:15001", "[::1]:15001"]);
         assert_eq!(config.proxy.request_head_timeout, Duration::from_secs(30));
+        assert_eq!(config.proxy.request_body_timeout, None);
+        assert_eq!((config.proxy.max_h2_streams, config.proxy.replay_bytes), (256, 16 << 20));
+        assert_eq!(default.upstream_protocol, UpstreamProtocol::Auto);
         assert_eq!(config.admin.listen.len(), 1);
         assert_eq!(config.log.access_file, None);
     }
@@ -49,6 +54,26 @@ fn the_defaults_of_retry_and_breaker_are_those_of_the_algorithms() {
     let failures = [GrpcStatus::Unavailable, GrpcStatus::Unknown, GrpcStatus::Internal, GrpcStatus::DataLoss];
     assert_eq!(breaker.grpc_statuses, GrpcStatusSet::of(&failures));
     assert!(!default.observe_only);
+}
+
+#[test]
+fn a_pool_is_bounded_as_stated() {
+    let config = parse(
+        "[defaults]\npool = { max_age = \"1h\", min_warm = 2 }\n[destination.a]\nhosts = [\"a\"]\n\
+         pool = { max_size = 3 }\nupstream_protocol = \"http1\"\n",
+    );
+    let inherited = PoolParams {
+        max_idle: 64,
+        idle: Duration::from_secs(60),
+        max_age: Some(Duration::from_secs(3600)),
+        max_size: None,
+        min_warm: 2,
+    };
+    assert_eq!(config.destinations()[0].pool, Some(inherited));
+    let a = named(&config, "a");
+    assert_eq!(a.pool, Some(PoolParams { max_size: Some(3), ..inherited }));
+    assert_eq!(a.upstream_protocol, UpstreamProtocol::Http1);
+    assert_eq!(parse("[defaults]\npool = {}\n").destinations()[0].pool.map(|it| it.max_age), Some(None));
 }
 
 #[test]
@@ -74,7 +99,10 @@ fn observing_only_ends_where_policy_begins() {
         ("[defaults]\nrequest_id = true", false),
         ("[defaults]\nconnect_timeout = \"1s\"", false),
         ("[defaults]\nheaders.remove = [\"x-a\"]", false),
+        ("[defaults]\nresponse_headers.remove = [\"x-a\"]", false),
+        ("[defaults]\nserver_timing = true", false),
         ("[defaults]\nprotocol = \"opaque\"", false),
+        ("[defaults]\nupstream_protocol = \"http2\"", false),
         ("[destination.everything]\n", false),
     ] {
         assert_eq!(parse(text).destinations()[0].observe_only, observe_only, "{text}");
@@ -90,12 +118,16 @@ timeout = "9s"
 retry = { attempts = 5, base = "1s", budget = { ratio = 0.5 } }
 breaker = { failures = 9 }
 headers = { set = { x-a = "default", x-b = "default" }, remove = ["x-r"] }
+response_headers = { set = { x-a = "default", x-b = "default" }, remove = ["x-r"] }
+response_time = true
 
 [destination.own]
 hosts = ["own"]
 retry = { attempts = 2, budget = { window = "5s" } }
 breaker = false
 headers = { set = { X-A = "own" } }
+response_headers = { remove = [] }
+server_timing = true
 
 [destination.own.route.r]
 path = "/r"
@@ -117,6 +149,13 @@ hosts = ["plain"]
     assert!(own.breaker.is_none());
     assert_eq!(own.policy.headers.set, [("X-A".into(), "own".into()), ("x-b".into(), "default".into())]);
     assert_eq!(own.policy.headers.remove, ["x-r"]);
+    let response = ResponseRules {
+        set: vec![("x-a".into(), "default".into()), ("x-b".into(), "default".into())],
+        remove: vec![],
+        time: true,
+        server_timing: true,
+    };
+    assert_eq!(own.policy.response, response);
     let route = |name| own.routes.iter().find(|route| &*route.name == name).expect("a route");
     let inner = route("r").policy.retry.as_ref().expect("on");
     assert_eq!((inner.attempts, inner.budget.min_per_second, inner.budget.ratio), (2, 1, 0.5));
@@ -197,6 +236,9 @@ drain = "0s"
 request_head_timeout = "1m30s"
 max_head_bytes = 2048
 max_headers = 32
+request_body_timeout = "10s"
+max_h2_streams = 1
+replay_bytes = "1GiB"
 [admin]
 listen = []
 [log]
@@ -208,7 +250,11 @@ access_file = "/var/log/a \"b\"\\c.log"
 [defaults]
 retry = { statuses = ["5xx", 429], unprocessed_statuses = [503], grpc_statuses = ["unavailable"], refused = false, methods = [], idempotency_header = "Idempotency-Key" }
 breaker = { statuses = [503], grpc_statuses = [] }
-pool = { max_idle = 1, idle = "1s" }
+pool = { max_idle = 1, idle = "1s", max_age = "24h", max_size = 7, min_warm = 1 }
+upstream_protocol = "http2"
+response_headers = { set = { Server = "x" }, remove = ["x-powered-by"] }
+response_time = true
+server_timing = true
 headers = { set = { x-team = "\"a\\b\"", "x.y" = "" }, remove = ["x-Debug"] }
 request_id = true
 [destination.all]

@@ -10,13 +10,13 @@ use super::{matches, route_matcher};
 use crate::{
     effective::Effective,
     errors::{Place, Problem},
-    raw::{Connection, Exchange, Retry, Root, Route},
+    raw::{Connection, Exchange, Headers, Pool, Retry, Root, Route},
     read::{Located, Value},
     route::RouteMatcher,
     table::Table,
     value::{
         collection::{Entry, Switch},
-        http::Pair,
+        pairs::Pair,
         quantity::Deadline,
         word::Protocol,
     },
@@ -44,15 +44,15 @@ pub(super) fn process(root: &Root, problems: &mut Vec<Problem>) {
 /// What `[defaults]` says about itself.
 pub(super) fn defaults(root: &Root, problems: &mut Vec<Problem>) {
     let defaults = root.defaults();
-    exchange(&defaults.exchange, &defaults.exchange, problems);
-    endpoints(root, &defaults.connection, problems);
+    exchange(root, &defaults.exchange, &defaults.exchange, problems);
+    connection(root, &defaults.connection, problems);
 }
 
 /// What one destination, with all that it inherits, says about itself.
 pub(super) fn destination(root: &Root, effective: &Effective<'_>, problems: &mut Vec<Problem>) {
     let name = &effective.entry.name;
-    exchange(&effective.entry.table.exchange, &effective.table.exchange, problems);
-    endpoints(root, &effective.table.connection, problems);
+    exchange(root, &effective.entry.table.exchange, &effective.table.exchange, problems);
+    connection(root, &effective.table.connection, problems);
     without_effect(effective, problems);
     if let (Some(sni), Protocol::Http) = (&effective.table.matches.sni, effective.table.connection.protocol())
     {
@@ -63,7 +63,7 @@ pub(super) fn destination(root: &Root, effective: &Effective<'_>, problems: &mut
     }
     let own_routes = effective.entry.table.routes.route().0;
     for (own, route) in own_routes.iter().zip(&effective.routes) {
-        exchange(&own.table.exchange, &route.table.exchange, problems);
+        exchange(root, &own.table.exchange, &route.table.exchange, problems);
     }
     reachable_routes(name, &effective.routes, problems);
 }
@@ -139,7 +139,7 @@ fn without_effect(effective: &Effective<'_>, problems: &mut Vec<Problem>) {
     }
 }
 
-fn exchange(own: &Exchange, exchange: &Exchange, problems: &mut Vec<Problem>) {
+fn exchange(root: &Root, own: &Exchange, exchange: &Exchange, problems: &mut Vec<Problem>) {
     // An inherited `try_timeout` may be longer: the shorter `timeout` is the more specific one, and wins.
     if let (Some(one), Some(all)) = (&own.try_timeout, &exchange.timeout)
         && one.value.0 > all.value.0
@@ -152,26 +152,34 @@ fn exchange(own: &Exchange, exchange: &Exchange, problems: &mut Vec<Problem>) {
         );
     }
     if let Some(Switch::On(settings)) = exchange.retry.as_ref().map(|retry| &retry.value) {
-        retry(settings, problems);
+        retry(root, settings, problems);
     }
-    headers(exchange, problems);
+    headers(&exchange.headers(), problems);
+    headers(&exchange.response_headers(), problems);
 }
 
-fn retry(retry: &Retry, problems: &mut Vec<Problem>) {
+fn retry(root: &Root, retry: &Retry, problems: &mut Vec<Problem>) {
     if retry.base().0 > retry.cap().0 {
         let message =
             format!("`base` ({}) is longer than `cap` ({})", retry.base().toml(), retry.cap().toml());
-        let (base, cap) = (place(retry.base.as_ref()), place(retry.cap.as_ref()));
-        let places = (base.or(cap), cap.filter(|_| base.is_some()));
-        if let (Some(here), other) = places {
-            let problem = Problem::new(here, message)
-                .label("every wait would be cut to the cap")
-                .help("make `base` the smaller one");
-            problems.push(match other {
-                Some(other) => problem.also(other, "the cap"),
-                None => problem,
-            });
-        }
+        let problem = between(message, place(retry.base.as_ref()), place(retry.cap.as_ref()), "the cap");
+        problems.extend(problem.map(|problem| {
+            problem.label("every wait would be cut to the cap").help("make `base` the smaller one")
+        }));
+    }
+    let all = root.proxy();
+    // The default of one exchange may be more than all have: `proxy.replay_bytes = 0` turns replay off.
+    if let Some(one) = &retry.replay_bytes
+        && one.value.0 > all.replay_bytes().0
+    {
+        let message = format!(
+            "`replay_bytes` of one exchange ({}) is more than `proxy.replay_bytes` ({})",
+            one.value.toml(),
+            all.replay_bytes().toml()
+        );
+        let problem =
+            between(message, Some(one.place), place(all.replay_bytes.as_ref()), "all exchanges together");
+        problems.extend(problem.map(|problem| problem.help("make `proxy.replay_bytes` the larger one")));
     }
     let Some(budget) = &retry.budget else { return };
     if budget.value.ratio().0 == 0.0 && budget.value.min_per_second().0 == 0 {
@@ -183,8 +191,7 @@ fn retry(retry: &Retry, problems: &mut Vec<Problem>) {
     }
 }
 
-fn headers(exchange: &Exchange, problems: &mut Vec<Problem>) {
-    let headers = exchange.headers();
+fn headers(headers: &Headers, problems: &mut Vec<Problem>) {
     let set = headers.set();
     for removed in &headers.remove().0 {
         let Some(Pair { place, .. }) = set.find(&removed.value.0) else { continue };
@@ -192,8 +199,29 @@ fn headers(exchange: &Exchange, problems: &mut Vec<Problem>) {
             Problem::new(removed.place, format!("the header `{}` is both set and removed", removed.value.0))
                 .label("removed here")
                 .also(*place, "set here")
-                .help("`set` already replaces what the app sent"),
+                .help("`set` already replaces what was sent"),
         );
+    }
+}
+
+fn connection(root: &Root, connection: &Connection, problems: &mut Vec<Problem>) {
+    endpoints(root, connection, problems);
+    if let Some(Switch::On(settings)) = connection.pool.as_ref().map(|pool| &pool.value) {
+        pool(settings, problems);
+    }
+}
+
+fn pool(pool: &Pool, problems: &mut Vec<Problem>) {
+    let warm = pool.min_warm().0;
+    let limits = [
+        ("max_idle", Some(pool.max_idle().0), place(pool.max_idle.as_ref())),
+        ("max_size", pool.max_size().map(|size| size.0), place(pool.max_size.as_ref())),
+    ];
+    for (name, limit, place_of_limit) in limits {
+        let Some(limit) = limit.filter(|limit| warm > *limit) else { continue };
+        let message = format!("`min_warm` ({warm}) is more than `{name}` ({limit})");
+        let problem = between(message, place(pool.min_warm.as_ref()), place_of_limit, "the limit");
+        problems.extend(problem.map(|problem| problem.help(format!("make `{name}` the larger one"))));
     }
 }
 
@@ -216,6 +244,14 @@ fn takes(own: SocketAddr, other: SocketAddr) -> bool {
         && (own.ip() == other.ip()
             || own.ip().is_unspecified() && (own.is_ipv6() || other.is_ipv4()) && other.ip().is_loopback()
             || other.ip().is_unspecified() && (other.is_ipv6() || own.is_ipv4()))
+}
+
+/// Two values that contradict each other, told at the first if it is stated. Defaults agree with each other.
+fn between(message: String, first: Option<Place>, second: Option<Place>, label: &str) -> Option<Problem> {
+    match (first, second) {
+        (Some(here), Some(other)) => Some(Problem::new(here, message).also(other, label)),
+        (here, other) => here.or(other).map(|here| Problem::new(here, message)),
+    }
 }
 
 fn place<T>(located: Option<&Located<T>>) -> Option<Place> {

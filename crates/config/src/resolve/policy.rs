@@ -3,8 +3,8 @@
 use dragoman_policy::{Backoff, BudgetParams, GrpcStatusSet, RetryParams, StatusSet};
 
 use crate::{
-    model::{HeaderRules, Policy},
-    raw::{Exchange, Retry},
+    model::{HeaderRules, Policy, ResponseRules},
+    raw::{Exchange, Headers, Retry},
     value::{collection::List, grpc::GrpcFailure, http::Status},
 };
 
@@ -14,6 +14,7 @@ pub(super) fn policy(exchange: &Exchange) -> Policy {
         try_timeout: exchange.try_timeout().map(|deadline| deadline.0),
         retry: exchange.retry().on().map(|retry| retry_params(&retry)),
         headers: header_rules(exchange),
+        response: response_rules(exchange),
     }
 }
 
@@ -50,11 +51,17 @@ fn retry_params(retry: &Retry) -> RetryParams {
 }
 
 fn header_rules(exchange: &Exchange) -> HeaderRules {
-    let headers = exchange.headers();
-    HeaderRules {
-        request_id: exchange.request_id(),
-        trace: exchange.trace(),
-        set: headers.set().0.into_iter().map(|pair| (pair.name, pair.value)).collect(),
-        remove: headers.remove().values().map(|name| name.0.clone()).collect(),
-    }
+    let (set, remove) = changes(&exchange.headers());
+    HeaderRules { request_id: exchange.request_id(), trace: exchange.trace(), set, remove }
+}
+
+fn response_rules(exchange: &Exchange) -> ResponseRules {
+    let (set, remove) = changes(&exchange.response_headers());
+    ResponseRules { set, remove, time: exchange.response_time(), server_timing: exchange.server_timing() }
+}
+
+/// The headers to set and those to remove.
+fn changes(headers: &Headers) -> (Vec<(String, String)>, Vec<String>) {
+    let set = headers.set().0.into_iter().map(|pair| (pair.name, pair.value)).collect();
+    (set, headers.remove().values().map(|name| name.0.clone()).collect())
 }

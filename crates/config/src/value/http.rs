@@ -1,12 +1,8 @@
 //! Statuses, methods and headers.
 
-use toml::de::DeValue;
-
 use crate::{
-    errors::{Place, Problem},
-    print::Page,
-    read::{Fault, Item, Node, Reader, Value, entries},
-    value::{collection::segment, quote},
+    read::{Fault, Item, Node, Reader, Value},
+    value::quote,
 };
 
 /// A status by which a server says that it failed, or a whole class of them.
@@ -171,7 +167,7 @@ impl PartialEq for ChangeableHeader {
 
 impl Value for ChangeableHeader {
     fn describe() -> String {
-        "the name of a request header that policy may change".into()
+        "the name of a header that policy may change".into()
     }
 
     fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
@@ -188,128 +184,18 @@ impl Value for ChangeableHeader {
 
 impl Item for ChangeableHeader {
     fn plural() -> String {
-        "names of request headers".into()
+        "names of headers".into()
     }
 }
 
-/// Headers and what they are: `{ "x-team" = "a" }`. Names differ in more than case.
-#[derive(Clone, Debug)]
-pub(crate) struct Pairs<const CHANGE: bool>(pub(crate) Vec<Pair>);
-
-/// One header of [`Pairs`].
-#[derive(Clone, Debug)]
-pub(crate) struct Pair {
-    pub(crate) name: String,
-    pub(crate) value: String,
-    /// Where the value is written.
-    pub(crate) place: Place,
-}
-
-/// Headers that a request gets.
-pub(crate) type SetHeaders = Pairs<true>;
-/// Headers that a request must have; "*" is any value.
-pub(crate) type MatchHeaders = Pairs<false>;
-
-impl<const CHANGE: bool> Pairs<CHANGE> {
-    pub(crate) fn none() -> Self {
-        Self(Vec::new())
-    }
-
-    pub(crate) fn find(&self, name: &str) -> Option<&Pair> {
-        self.0.iter().find(|pair| pair.name.eq_ignore_ascii_case(name))
-    }
-}
-
-impl<const CHANGE: bool> Value for Pairs<CHANGE> {
-    fn describe() -> String {
-        match CHANGE {
-            true => "a table of headers, as { \"x-team\" = \"a\" }".into(),
-            false => "a table of headers, as { \"x-tenant\" = \"gold\" }, where \"*\" is any value".into(),
-        }
-    }
-
-    fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
-        let DeValue::Table(table) = node.value else {
-            reader.mismatch::<Self>(node, Fault::new(node.found()));
-            return None;
-        };
-        let mut pairs = Self::none();
-        for (name, place, node) in entries(table, node.place.source) {
-            let check = if CHANGE { check_changeable } else { check_name };
-            if let Err(reason) = check(name) {
-                let message = format!("the header `{name}` cannot stand here");
-                reader.report(Problem::new(place, message).label(reason));
-                continue;
-            }
-            if pairs.find(name).is_some() {
-                let message = format!("the header `{name}` is there twice");
-                reader.report(Problem::new(place, message).label("again, in another case"));
-                continue;
-            }
-            let value = reader.within(name, |reader| HeaderValue::read(&node, reader));
-            let pair = value.map(|value| Pair { name: name.to_owned(), value: value.0, place: node.place });
-            pairs.0.extend(pair);
-        }
-        Some(pairs)
-    }
-
-    fn toml(&self) -> String {
-        let pairs: Vec<_> =
-            self.0.iter().map(|pair| format!("{} = {}", segment(&pair.name), quote(&pair.value))).collect();
-        if pairs.is_empty() { "{}".into() } else { format!("{{ {} }}", pairs.join(", ")) }
-    }
-
-    fn inherit(&mut self, base: &Self) {
-        let missing: Vec<_> = base.0.iter().filter(|pair| self.find(&pair.name).is_none()).cloned().collect();
-        self.0.extend(missing);
-    }
-
-    fn write(&self, key: &str, origin: &str, page: &mut Page<'_>) {
-        if self.0.is_empty() {
-            return page.line(key, "{}", origin);
-        }
-        page.below(key, |page| {
-            for pair in &self.0 {
-                let origin = page.origin(pair.place);
-                page.line(&segment(&pair.name), &quote(&pair.value), &origin);
-            }
-        });
-    }
-}
-
-/// What a header says: printable ASCII, as it will be on the wire.
-#[derive(Clone, Debug)]
-struct HeaderValue(String);
-
-impl Value for HeaderValue {
-    fn describe() -> String {
-        "the value of a header: printable ASCII, without spaces at its ends".into()
-    }
-
-    fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
-        reader.text(node, |text| {
-            if text.trim() != text {
-                Err(Fault::new("a space at an end would be lost on the wire"))
-            } else if let Some(c) = text.chars().find(|c| !matches!(c, ' '..='~')) {
-                Err(Fault::new(format!("contains {c:?}")))
-            } else {
-                Ok(Self(text.to_owned()))
-            }
-        })
-    }
-
-    fn toml(&self) -> String {
-        quote(&self.0)
-    }
-}
-
-fn check_name(name: &str) -> Result<(), &'static str> {
+/// Whether this is the name of a header, or why not.
+pub(super) fn check_name(name: &str) -> Result<(), &'static str> {
     if is_token(name) { Ok(()) } else { Err("not the name of a header") }
 }
 
 /// Headers that frame the message or belong to the connection: changing them would change what the
-/// request is, not what it says (RFC 9110, 7.6.1; RFC 9112, 6).
-fn check_changeable(name: &str) -> Result<(), &'static str> {
+/// message is, not what it says (RFC 9110, 7.6.1; RFC 9112, 6).
+pub(super) fn check_changeable(name: &str) -> Result<(), &'static str> {
     check_name(name)?;
     match name.to_ascii_lowercase().as_str() {
         "host" => Err("it says where the request goes, which policy cannot change"),
@@ -317,7 +203,7 @@ fn check_changeable(name: &str) -> Result<(), &'static str> {
             Err("it frames the body, which policy cannot change")
         }
         "connection" | "keep-alive" | "proxy-connection" | "te" | "upgrade" => {
-            Err("it belongs to one connection, not to the request")
+            Err("it belongs to one connection, not to the message")
         }
         "expect" => Err("it is part of how the body is sent"),
         _ => Ok(()),

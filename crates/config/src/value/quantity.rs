@@ -12,15 +12,19 @@ pub(crate) const SECOND: u64 = 1000;
 pub(crate) const MINUTE: u64 = 60 * SECOND;
 /// In milliseconds.
 pub(crate) const HOUR: u64 = 60 * MINUTE;
+/// In milliseconds.
+pub(crate) const DAY: u64 = 24 * HOUR;
 /// In bytes, for the ranges of [`Size`].
 pub(crate) const KIB: u64 = 1024;
 /// In bytes.
 pub(crate) const MIB: u64 = 1024 * KIB;
+/// In bytes.
+pub(crate) const GIB: u64 = 1024 * MIB;
 
 /// The units of time, largest first, in milliseconds.
 const TIME_UNITS: [(&str, u64); 4] = [("h", HOUR), ("m", MINUTE), ("s", SECOND), ("ms", 1)];
 /// The units of size, largest first, in bytes.
-const SIZE_UNITS: [(&str, u64); 4] = [("GiB", 1024 * MIB), ("MiB", MIB), ("KiB", KIB), ("B", 1)];
+const SIZE_UNITS: [(&str, u64); 4] = [("GiB", GIB), ("MiB", MIB), ("KiB", KIB), ("B", 1)];
 
 /// An integer from `MIN` to `MAX`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -163,7 +167,7 @@ impl<const MIN: u64, const MAX: u64> Value for Time<MIN, MAX> {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Deadline(pub(crate) Duration);
 
-type DeadlineTime = Time<1, { 24 * HOUR }>;
+type DeadlineTime = Time<1, DAY>;
 
 impl Value for Deadline {
     fn describe() -> String {
