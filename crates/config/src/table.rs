@@ -140,7 +140,7 @@ macro_rules! table {
     };
 }
 
-/// Declares a [`Table`] that has the keys of several others, so that what [defaults], a destination and
+/// Declares a [`Table`] that has the keys of several others, so that what `[defaults]`, a destination and
 /// a route share is described once.
 macro_rules! joined_table {
     ($(#[doc = $about:literal])+ $name:ident { $($(#[doc = $doc:literal])+ $part:ident: $kind:ty;)+ }) => {

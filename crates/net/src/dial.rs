@@ -8,6 +8,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
@@ -75,12 +76,12 @@ impl From<io::Error> for DialError {
 pub async fn dial(address: SocketAddr, limit: Duration) -> Result<TcpStream, DialError> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.set_nodelay(true)?;
-    let stream = match timeout(limit, socket.connect(address)).await {
-        Ok(result) => result.map_err(|error| timed_out(error, limit))?,
-        Err(_) => return Err(DialError::Timeout(limit)),
-    };
-    keep_alive(&stream)?;
-    Ok(stream)
+    // Before the connection is made: afterwards a server may have reset it already.
+    keep_alive(&socket)?;
+    match timeout(limit, socket.connect(address)).await {
+        Ok(result) => result.map_err(|error| timed_out(error, limit)),
+        Err(_) => Err(DialError::Timeout(limit)),
+    }
 }
 
 /// ETIMEDOUT of the kernel (its SYN retries ran out first) is a timeout like ours.
@@ -92,8 +93,8 @@ fn timed_out(error: io::Error, limit: Duration) -> DialError {
 ///
 /// # Errors
 /// What `setsockopt` says.
-pub fn keep_alive(stream: &TcpStream) -> io::Result<()> {
-    let socket = SockRef::from(stream);
+pub fn keep_alive(socket: &impl AsFd) -> io::Result<()> {
+    let socket = SockRef::from(socket);
     socket.set_tcp_keepalive(
         &TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL),
     )?;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 use tokio::net::tcp::ReadHalf;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::buffer::Buffer;
 
@@ -17,8 +17,8 @@ use crate::buffer::Buffer;
 const DELIVERY: Duration = Duration::from_secs(30);
 
 /// A connection that is closed while its sender may still send is read and thrown away for a while: a close with unread bytes
-/// is a reset, which destroys our last words on their way (RFC 9112 §9.6). The wait ends when for so long nothing was read
-/// and nothing was acknowledged.
+/// is a reset, which destroys our last words on their way (RFC 9112 §9.6). The wait ends when for so long nothing more of
+/// them was acknowledged, or all of it.
 const LINGER_STEP: Duration = Duration::from_secs(2);
 
 /// The end of that wait, whatever happens.
@@ -76,18 +76,20 @@ impl Leg {
     }
 
     async fn drain(&mut self) {
-        let mut undelivered = usize::MAX;
+        let mut until = Instant::now() + LINGER_STEP;
+        let mut undelivered = dragoman_net::undelivered_bytes(self.stream());
         loop {
             self.buf.consume(self.buf.len());
-            match timeout(LINGER_STEP, self.fill()).await {
-                Ok(Ok(1..)) => {}
-                Ok(_) => return,
-                Err(_) => {
+            match timeout_at(until, self.fill()).await {
+                Ok(Ok(1..)) if Instant::now() < until => {}
+                Ok(Ok(0) | Err(_)) => return,
+                _ => {
                     let left = dragoman_net::undelivered_bytes(self.stream());
-                    if left >= undelivered || left == 0 {
+                    if left == 0 || left >= undelivered {
                         return;
                     }
                     undelivered = left;
+                    until += LINGER_STEP;
                 }
             }
         }

@@ -68,7 +68,7 @@ const LINE_MAX: usize = 64 * 1024;
 pub(crate) const METHOD_MAX: usize = 64;
 /// The longest word that is taken for a method here: what the parser refuses must still reach the parser.
 const WORD_MAX: usize = 1024;
-/// CR and LF bytes that may precede the request line. More than the parser takes, for the same reason.
+/// White space that may precede the request line. More than the parser takes, for the same reason.
 const LEADING_MAX: usize = 1024;
 /// The longest greeting line of SMTP (RFC 5321 §4.5.3.1.5), taken for FTP too, in bytes.
 const GREETING_MAX: usize = 512;
@@ -186,7 +186,7 @@ fn redis(bytes: &[u8]) -> Guess {
 
 /// A first line of at least two words that begins with a method and ends with an HTTP version.
 fn http1(bytes: &[u8]) -> Guess {
-    let leading = bytes.iter().take(LEADING_MAX).take_while(|&&b| b == b'\r' || b == b'\n').count();
+    let leading = bytes.iter().take(LEADING_MAX).take_while(|b| b" \t\r\n".contains(b)).count();
     let line = &bytes[leading..];
     let method = line.iter().take(WORD_MAX + 1).take_while(|&&b| is_token_byte(b)).count();
     if method > WORD_MAX {

@@ -244,4 +244,46 @@ mod tests {
         assert_eq!(result.unwrap_err().cause, Cause::AppLost);
         assert!(to_app > 0);
     }
+
+    /// Writes until the other side takes no more. Unlike a write that fails, this leaves the socket's error for the read.
+    async fn fill(stream: &TcpStream) {
+        let mut quiet = 0;
+        while quiet < 20 {
+            match stream.try_write(&[0; 65536]) {
+                Ok(_) => quiet = 0,
+                Err(_) => quiet += 1,
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn s4_a_reset_met_by_a_write_is_a_reset_for_the_other_side() {
+        for side in [Side::App, Side::Upstream] {
+            let (app, app_end, upstream, server_end) = legs().await;
+            let (mut broken_end, mut other_end) = match side {
+                Side::App => (app_end, server_end),
+                Side::Upstream => (server_end, app_end),
+            };
+            let (mut from_app, mut to_app) = (0, 0);
+            let moved = Moved { from_app: &mut from_app, to_app: &mut to_app };
+            let ends = async {
+                broken_end.write_all(b"half an order").await.unwrap();
+                // The relay waits to write to the side that does not read, which then resets.
+                fill(&other_end).await;
+                dragoman_net::reset_on_close(&broken_end);
+                drop(broken_end);
+                let mut got = Vec::new();
+                let end = other_end.read_to_end(&mut got).await;
+                (got, end)
+            };
+            let (result, (got, end)) = tokio::join!(relay(app, upstream, moved), ends);
+            assert!(result.is_err());
+            assert_eq!(got, b"half an order", "{side:?}");
+            assert!(
+                end.is_err_and(|error| dragoman_net::is_reset(&error)),
+                "{side:?}: a torn stream looks whole"
+            );
+        }
+    }
 }

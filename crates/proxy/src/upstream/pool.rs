@@ -117,13 +117,8 @@ mod tests {
     use tokio::io::AsyncWriteExt;
     use tokio::net::TcpListener;
 
-    const PARAMS: PoolParams = PoolParams {
-        max_idle: 2,
-        idle: Duration::from_secs(60),
-        max_age: None,
-        max_size: None,
-        min_warm: 0,
-    };
+    const PARAMS: PoolParams =
+        PoolParams { max_idle: 2, idle: Duration::from_secs(60), max_age: None, max_size: None, min_warm: 0 };
 
     async fn pair() -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

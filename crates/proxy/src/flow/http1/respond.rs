@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dragoman_telemetry::{Cause, Effect, Outcome};
+use dragoman_telemetry::{Cause, Effect};
 use dragoman_wire::http1::{Known, ResponseHead};
 
 use super::connect::Upstream;
@@ -120,8 +120,10 @@ impl Connection<'_> {
         if torn {
             return Err(End::Reset);
         }
-        if plan.destination.observe_only && cause.outcome() == Outcome::Failure {
-            return Err(if cause == Cause::UpstreamClosed { End::Close } else { End::Reset });
+        if plan.destination.observe_only
+            && let Some(end) = as_without_us(cause)
+        {
+            return Err(end);
         }
         match cause.on_exchange() {
             Some(Effect::Status(_)) => {}
@@ -160,4 +162,19 @@ fn asks_for_connection_auth(response: &ResponseHead, bytes: &[u8]) -> bool {
         matches!(field.known, Known::WwwAuthenticate | Known::ProxyAuthenticate)
             && is_connection_auth(field.value.of(bytes))
     })
+}
+
+/// How the app would have met this failure without dragoman, where the connection alone tells of it.
+fn as_without_us(cause: Cause) -> Option<End> {
+    match cause {
+        Cause::UpstreamClosed => Some(End::Close),
+        Cause::UpstreamReset
+        | Cause::UpstreamLost
+        | Cause::ConnectRefused
+        | Cause::ConnectTimeout
+        | Cause::ConnectUnreachable
+        | Cause::ConnectReset
+        | Cause::ConnectFailed => Some(End::Reset),
+        _ => None,
+    }
 }
