@@ -210,7 +210,10 @@ fn s4_a_reset_before_the_first_word_is_a_reset() {
         let end = client.read_to_reset();
         assert!(matches!(end, Ok((_, true))), "round {round}: {end:?}");
     }
-    assert_eq!(dragoman.settle().sum("dragoman_flows_total", &[("cause", "upstream_reset")]), 10);
+    // The reset may come before connect() has returned.
+    let metrics = dragoman.settle();
+    let count = |cause| metrics.sum("dragoman_flows_total", &[("cause", cause)]);
+    assert_eq!(count("upstream_reset") + count("connect_reset"), 10);
 }
 
 /// An HTTP app that speaks a moment after it connected keeps its retries when the first connection is reset.
