@@ -13,7 +13,7 @@ export DRAGOMAN_BIN_DIR := $(target)/debug
 # They wait more than they compute, so that there may be more of them than cores.
 export RUST_TEST_THREADS ?= 4
 
-.PHONY: help build demo test check bench static
+.PHONY: help build demo test check fuzz bench static
 
 help: ## list these commands
 	@sed -n 's/^\([a-z]*\): ## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -41,6 +41,9 @@ check: ## format, lints, dependencies, docs, and that each cause has a test
 		$(CARGO) doc --workspace --no-deps --document-private-items
 	scripts/check-causes
 	scripts/check-promises
+
+fuzz: ## run each fuzz target for a minute; FUZZ_SECONDS=600 for ten
+	@fuzz/runner.py
 
 bench: ## measure the release build beside no proxy (root); BENCH=path/to/bench.py
 	@test -f $(BENCH) || { echo "bench: no $(BENCH); say where it is: make bench BENCH=path/to/bench.py" >&2; exit 1; }

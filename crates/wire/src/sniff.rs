@@ -136,7 +136,8 @@ fn http2(bytes: &[u8]) -> Guess {
     by_position(bytes, PREFACE.len(), |i, byte| byte == PREFACE[i])
 }
 
-/// A record header (RFC 8446 §5.1) and the type of the handshake message inside.
+/// A record header (RFC 8446 §5.1) and the type of the handshake message inside. Servers ignore the minor
+/// version, so it is ignored here too: opaque, a hello with an odd one would slip past policy by SNI.
 fn tls(bytes: &[u8]) -> Guess {
     if let [_, _, _, high, low, ..] = *bytes
         && !(1..=crate::client_hello::RECORD_MAX).contains(&usize::from(u16::from_be_bytes([high, low])))
@@ -146,7 +147,6 @@ fn tls(bytes: &[u8]) -> Guess {
     by_position(bytes, 6, |i, byte| match i {
         0 => byte == 22,
         1 => byte == 3,
-        2 => byte <= 4,
         5 => byte == 1,
         _ => true,
     })

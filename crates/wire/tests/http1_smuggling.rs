@@ -15,6 +15,7 @@ const BOTH: Refused = Framing("both Content-Length and Transfer-Encoding");
 const CODING: Refused = Framing("a Transfer-Encoding other than chunked");
 const TWO_CODINGS: Refused = Framing("two Transfer-Encoding fields");
 const NOT_A_NUMBER: Refused = Framing("a Content-Length that is not a number");
+const TOO_LONG: Refused = Framing("a Content-Length beyond 63 bits");
 const TWO_LENGTHS: Refused = Framing("two different values of Content-Length");
 const BARE_LF: Refused = Syntax("a line that ends in a bare LF");
 const FOLDED: Refused = Syntax("a field line that begins with white space (obs-fold)");
@@ -99,7 +100,10 @@ const FIELDS: &[(&str, Refused)] = &[
     ("Content-Length: 1_0\r\n", NOT_A_NUMBER),
     ("Content-Length: \u{0665}\r\n", NOT_A_NUMBER),
     ("Content-Length: \r\n", NOT_A_NUMBER),
-    ("Content-Length: 18446744073709551616\r\n", Framing("a Content-Length beyond 64 bits")),
+    // A reader with a signed length takes these for a negative one.
+    ("Content-Length: 9223372036854775808\r\n", TOO_LONG),
+    ("Content-Length: 18446744073709551615\r\n", TOO_LONG),
+    ("Content-Length: 18446744073709551616\r\n", TOO_LONG),
     ("Content-Length: 5\x0b\r\n", CONTROL),
     ("Content-Length : 5\r\n", COLON),
     ("Content-Length\0: 5\r\n", NAME),

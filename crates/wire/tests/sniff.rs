@@ -50,7 +50,7 @@ const TABLE: &[(&[u8], Client)] = &[
     (b"VERSION-CONTROL /", KNOWN), (b"P", KNOWN), (b"PR", KNOWN), (b"PRO", KNOWN), (b"PRI", KNOWN),
     (b"g", UNKNOWN), (b"GETT", UNKNOWN), (b"GETT /", UNKNOWN), (b"\r", UNKNOWN), (b"\r\n\r\n", UNKNOWN),
     (b"PURGE /x HTTP/1.1\r\n", Client::Http1), (b"~! x HTTP/1.1\r\n", Client::Http1),
-    (b"\r\n\r\nGET / HTTP/1.1\r\n", Client::Http1), (b"\r\n\r\n\r\n", UNKNOWN),
+    (b"\r\n\r\n\r\nGET / HTTP/1.1\r\n", Client::Http1), (b"\r\n\r\n\r\n", UNKNOWN),
     // The strict parser is to refuse these: as opaque bytes they would pass all HTTP policy.
     (b"GET / HTTP/1.1\n", Client::Http1), (b"\nGET / HTTP/1.1\n", Client::Http1),
     (b"GET / http/1.1\r\n", Client::Http1), (b"GET / HTTP/1.1 \t\r\n", Client::Http1),
@@ -63,13 +63,13 @@ const TABLE: &[(&[u8], Client)] = &[
     (b"SSH-2.0-x\r\n", Client::Opaque), (b"CONNECT\naccept-version:1.2\n", Client::Opaque),
     (b"OPTIONS rtsp://x RTSP/1.0\r\n", Client::Opaque), (b"INVITE sip:a SIP/2.0\r\n", Client::Opaque),
     (b"PUB subject 5\r\nhello\r\n", Client::Opaque), (b"HTTP/1.1 200 OK\r\n", Client::Opaque),
-    (b" GET / HTTP/1.1\r\n", Client::Opaque), (b"G(T / HTTP/1.1\r\n", Client::Opaque),
+    (b" GET / HTTP/1.1\r\n", Client::Http1), (b"G(T / HTTP/1.1\r\n", Client::Opaque),
     (b"foo \0 HTTP/1.1\r\n", Client::Opaque), (b"NICK a\r\nUSER b HTTP/1.1\r\n", Client::Opaque),
     // HTTP/2.
     (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r", KNOWN), (b"PRI * HTTP/2.0\r\n", KNOWN),
-    // TLS: versions 3.0 to 3.4, a plausible length, a ClientHello.
+    // TLS: major version 3 (servers ignore the minor one), a plausible length, a ClientHello.
     (b"\x16", KNOWN), (b"\x16\x03\x01\x02\x00", KNOWN), (b"\x16\x03\x04\x41\x00\x01", Client::Tls),
-    (b"\x16\x03\x05", Client::Opaque), (b"\x16\x02", Client::Opaque), (b"\x17\x03\x03", Client::Opaque),
+    (b"\x16\x03\xff", KNOWN), (b"\x16\x03\x05\x02\x00\x01", Client::Tls), (b"\x16\x02", Client::Opaque), (b"\x17\x03\x03", Client::Opaque),
     (b"\x16\x03\x01\x00\x00", Client::Opaque), (b"\x16\x03\x01\x41\x01", Client::Opaque),
     (b"\x16\x03\x01\x02\x00\x02", Client::Opaque), (b"\x80\x2e\x01\x03\x01", Client::Opaque),
     // PostgreSQL: 3.0, 3.2, SSLRequest, GSSENCRequest, cancel; not a Kafka or a MongoDB length.
@@ -129,6 +129,8 @@ fn an_endless_first_line_is_bounded() {
     assert_eq!(client(&line("XGET /", 65_536)), Client::Opaque);
     assert_eq!(client(&line("", 1024)), UNKNOWN);
     assert_eq!(client(&line("", 1025)), Client::Opaque);
+    assert_eq!(client(&[b'\n'; 1024]), UNKNOWN);
+    assert_eq!(client(&[b'\n'; 1025]), Client::Opaque);
 }
 
 const CAPTURED_SERVERS: &[(&str, Server, &[u8])] = &[

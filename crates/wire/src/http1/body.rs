@@ -5,7 +5,7 @@
 //! same reason. Data is skipped over, whatever its size; only the lines around it are read byte by byte.
 
 use super::fields::Known;
-use super::framing::Body;
+use super::framing::{Body, LENGTH_MAX};
 use crate::syntax::{is_token_byte, is_value_byte};
 use std::fmt;
 
@@ -74,7 +74,7 @@ impl BodyReader {
     }
 }
 
-/// The most hexadecimal digits of a chunk size: 64 bits.
+/// The most hexadecimal digits of a chunk size, with the zeros before it.
 const SIZE_DIGITS_MAX: u32 = 16;
 /// The longest chunk-size line, in bytes: extensions are of no use to anybody, but may be there.
 const SIZE_LINE_MAX: u32 = 4 * 1024;
@@ -177,7 +177,7 @@ impl Chunked {
         }
         self.line += 1;
         self.left = self.left << 4 | u64::from(digit);
-        Ok(State::Size)
+        if self.left > LENGTH_MAX { Err("a chunk size beyond 63 bits") } else { Ok(State::Size) }
     }
 
     fn extend(&mut self, state: State) -> Result<State, &'static str> {

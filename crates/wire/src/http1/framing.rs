@@ -106,6 +106,10 @@ impl Connection {
     }
 }
 
+/// The largest length in bytes: many readers keep it in a signed integer of 64 bits, and to them more is
+/// negative.
+pub(super) const LENGTH_MAX: u64 = i64::MAX as u64;
+
 /// Digits and nothing else: `str::parse` would take a sign.
 fn decimal(digits: &[u8]) -> Result<u64, BadHead> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
@@ -114,5 +118,6 @@ fn decimal(digits: &[u8]) -> Result<u64, BadHead> {
     digits
         .iter()
         .try_fold(0_u64, |sum, digit| sum.checked_mul(10)?.checked_add(u64::from(digit - b'0')))
-        .ok_or(BadHead::Framing("a Content-Length beyond 64 bits"))
+        .filter(|&length| length <= LENGTH_MAX)
+        .ok_or(BadHead::Framing("a Content-Length beyond 63 bits"))
 }
