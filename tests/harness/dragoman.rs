@@ -115,7 +115,9 @@ impl<'n> Dragoman<'n> {
 
     /// Waits until no flow is open, so that each has been counted and logged.
     pub fn settle(&self) -> Metrics {
-        self.metrics_where("no flow is open", |metrics| metrics.sum("dragoman_flows_open", &[]) == 0)
+        self.metrics_where("no flow is open", |metrics| metrics.sum("dragoman_flows_open", &[]) == 0);
+        // A scrape reads its counters before its gauges: that one may have missed the last flow's.
+        self.metrics()
     }
 
     /// The whole lines of the access log so far.

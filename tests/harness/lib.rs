@@ -8,11 +8,13 @@
 
 pub mod binaries;
 pub mod dragoman;
+pub mod http2;
 pub mod metrics;
 pub mod net;
 pub mod origin;
 pub mod peer;
 pub mod process;
+pub mod programs;
 pub mod scratch;
 pub mod servers;
 pub mod wait;

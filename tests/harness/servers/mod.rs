@@ -14,7 +14,7 @@ use std::time::Duration;
 
 pub use database::{mariadb, postgres, postgres_with_tls, redis};
 pub use shell::{SshServer, git_daemon, ssh};
-pub use web::nginx;
+pub use web::{nghttpd, nginx};
 
 use crate::net::Namespace;
 use crate::process::{self, Process};

@@ -36,3 +36,15 @@ http {{
     command.arg("-p").arg(scratch.path()).arg("-c").arg(file);
     Server::start(namespace, "nginx", &mut command, PORT, scratch)
 }
+
+/// nghttpd on port 80: HTTP/2 without TLS, with the files of `<directory>/www`. It echoes nothing; its log
+/// is each frame that it sees.
+pub fn nghttpd(namespace: &Namespace) -> Server {
+    const PORT: u16 = 80;
+    let scratch = Scratch::new("nghttpd");
+    let www = scratch.path().join("www");
+    fs::create_dir(&www).expect("the scratch directory takes folders");
+    let mut command = namespace.command("nghttpd");
+    command.args(["--no-tls", "--verbose", "--htdocs"]).arg(www).arg(PORT.to_string());
+    Server::start(namespace, "nghttpd", &mut command, PORT, scratch)
+}

@@ -1,0 +1,452 @@
+//! Policy on the streams of one connection: each is an exchange of its own, with its own attempts, proofs,
+//! records and refusals. What counts is what the server counted.
+
+use std::io::ErrorKind;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use dragoman_harness::http2::way::POLICY;
+use dragoman_harness::http2::{End, Event, Frame, Http2Origin, Response, Wire, code, request, setting};
+use dragoman_harness::net::server;
+use dragoman_harness::{Dragoman, Net, Origin, wait};
+use nix::sys::signal::Signal;
+
+fn connect(net: &Net) -> Wire {
+    Wire::client(net.app.connect(server(80)), &[]).unwrap()
+}
+
+/// One request on a connection of its own.
+fn once(net: &Net, method: &str, body: &[u8]) -> Response {
+    let mut client = connect(net);
+    client.fields(1, &request(method, "/"), body.is_empty()).unwrap();
+    if !body.is_empty() {
+        client.data(1, body, true).unwrap();
+    }
+    client.response(1).unwrap()
+}
+
+fn cause(response: &Response) -> (u16, Option<&str>) {
+    (response.status(), response.field("x-dragoman-cause"))
+}
+
+#[test]
+fn a_get_that_is_answered_503_is_repeated_and_its_neighbours_are_not() {
+    const STREAMS: u32 = 30;
+    let net = Net::new();
+    let origin = Http2Origin::start(&net.servers, server(80), |wire, request, n| match n % 3 {
+        0 => wire.respond(request.stream, "503", b"busy"),
+        _ => wire.respond(request.stream, "200", b"fine"),
+    });
+    let policy = "[defaults]\npool = {}\nretry = { attempts = 8, base = '1ms', budget = { ratio = 10.0 } }\n";
+    let dragoman = Dragoman::start(&net, policy);
+    let mut client = connect(&net);
+    (0..STREAMS).for_each(|n| client.get(2 * n + 1, &format!("/{n}")).unwrap());
+    for n in 0..STREAMS {
+        let response = client.response(2 * n + 1).unwrap();
+        assert_eq!((response.status(), &response.body[..]), (200, &b"fine"[..]));
+    }
+    drop(client);
+    let attempts = origin.requests().len() as u64;
+    let metrics = dragoman.settle();
+    assert!(attempts > u64::from(STREAMS), "the server was not flaky");
+    assert_eq!(metrics.sum("dragoman_attempts_total", &[]), attempts);
+    assert_eq!(metrics.sum("dragoman_retries_total", &[]), attempts - u64::from(STREAMS));
+    assert_eq!(
+        metrics.sum("dragoman_exchanges_total", &[("code", "200"), ("cause", "-")]),
+        u64::from(STREAMS)
+    );
+    let records = dragoman.records_where(STREAMS as usize, |record| record["kind"] == "exchange");
+    let logged: u64 = records.iter().map(|record| record["attempts"].as_u64().unwrap()).sum();
+    assert_eq!((records.len(), logged), (STREAMS as usize, attempts));
+}
+
+#[test]
+fn h6_a_post_on_a_refused_stream_is_repeated_whole() {
+    let net = Net::new();
+    let origin = Http2Origin::start(&net.servers, server(80), |wire, request, n| match n {
+        0 => wire.send(&Frame::reset(request.stream, code::REFUSED_STREAM)),
+        _ => wire.respond(request.stream, "200", &request.body),
+    });
+    let dragoman = Dragoman::start(&net, POLICY);
+    assert_eq!(once(&net, "POST", b"the whole body").body, b"the whole body");
+    let requests = origin.requests();
+    assert_eq!(requests.len(), 2);
+    assert_eq!(requests[0].fields, requests[1].fields, "but for its stream the same request");
+    let metrics = dragoman.settle();
+    assert_eq!(metrics.sum("dragoman_retries_total", &[]), 1);
+}
+
+#[test]
+fn h6_a_post_above_a_goaway_is_repeated_on_another_connection() {
+    let net = Net::new();
+    let first = AtomicBool::new(true);
+    let origin = Http2Origin::start(&net.servers, server(80), move |wire, request, _| {
+        if first.swap(false, Ordering::Relaxed) {
+            // Stream 1 and all others are above 0: none of them was looked at.
+            wire.send(&Frame::go_away(0, code::NO_ERROR))?;
+            return Err(ErrorKind::Other.into());
+        }
+        wire.respond(request.stream, "200", b"done")
+    });
+    let dragoman = Dragoman::start(&net, POLICY);
+    assert_eq!(once(&net, "POST", b"once").body, b"done");
+    let requests = origin.requests();
+    assert_eq!(requests.len(), 2);
+    assert!(requests[0].peer != requests[1].peer, "the connection was going away");
+    assert_eq!(dragoman.settle().sum("dragoman_retries_total", &[]), 1);
+}
+
+#[test]
+fn h6_under_load_a_server_of_short_life_loses_no_call() {
+    // max_connection_age: after every 25 requests of a connection the server says GOAWAY twice, first as a
+    // warning and then with the last stream, serves what is below it and closes.
+    const CLIENTS: u32 = 4;
+    const CALLS: u32 = 250;
+    let net = Net::new();
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&count);
+    let _origin = Origin::tcp(&net.servers, server(80), move |peer| {
+        let mut wire = Wire::server(peer, &[])?;
+        let mut last = 0;
+        for call in 0.. {
+            let stream = match wire.take(|event| match event {
+                Event::Fields { stream, .. } => Some(*stream),
+                _ => None,
+            }) {
+                Ok(stream) => stream,
+                Err(_) => return Ok(()),
+            };
+            if call < 25 {
+                counted.fetch_add(1, Ordering::Relaxed);
+                wire.respond(stream, "200", b"fine")?;
+                last = stream;
+            }
+            if call == 24 {
+                wire.send(&Frame::go_away((1 << 31) - 1, code::NO_ERROR))?;
+                wire.send(&Frame::go_away(last, code::NO_ERROR))?;
+                // What still comes is above the last stream and is not looked at.
+                wire.peer().stream().shutdown(std::net::Shutdown::Write)?;
+            }
+        }
+        Ok(())
+    });
+    let policy =
+        "[defaults]\npool = {}\nretry = { attempts = 10, base = '1ms', budget = { ratio = 10.0 } }\n";
+    let dragoman = Dragoman::start(&net, policy);
+    std::thread::scope(|scope| {
+        for _ in 0..CLIENTS {
+            scope.spawn(|| {
+                let mut client = connect(&net);
+                for n in 0..CALLS {
+                    client.fields(2 * n + 1, &request("POST", "/call"), true).unwrap();
+                    let response = client.response(2 * n + 1).unwrap();
+                    assert_eq!(response.status(), 200, "call {n}: {response:?}");
+                }
+            });
+        }
+    });
+    assert_eq!(count.load(Ordering::Relaxed) as u32, CLIENTS * CALLS, "each call was served exactly once");
+    let metrics = dragoman.settle();
+    assert_eq!(metrics.sum("dragoman_exchanges_total", &[("code", "200")]), u64::from(CLIENTS * CALLS));
+}
+
+#[test]
+fn h8_a_post_that_the_server_began_is_never_repeated() {
+    let net = Net::new();
+    let origin = Http2Origin::start(&net.servers, server(80), |wire, request, n| match n {
+        0 => wire.send(&Frame::reset(request.stream, code::INTERNAL_ERROR)),
+        1 => wire.send(&Frame::reset(request.stream, code::CANCEL)),
+        2 => wire.respond(request.stream, "503", b""),
+        // At or below the last stream: it may have been served.
+        3 => wire.send(&Frame::go_away(request.stream, code::NO_ERROR)).and(Err(ErrorKind::Other.into())),
+        4 => Err(ErrorKind::Other.into()),
+        _ => wire.respond(request.stream, "200", b""),
+    });
+    let dragoman = Dragoman::start(&net, POLICY);
+    assert_eq!(once(&net, "POST", b"x").end, End::Reset(code::INTERNAL_ERROR));
+    assert_eq!(once(&net, "POST", b"x").end, End::Reset(code::CANCEL));
+    assert_eq!(once(&net, "POST", b"x").status(), 503);
+    for _ in 3..5 {
+        let response = once(&net, "POST", b"x");
+        assert!(response.status() == 502 || response.end != End::Whole, "{response:?}");
+    }
+    assert_eq!(once(&net, "POST", b"x").status(), 200);
+    assert_eq!(origin.requests().len(), 6, "each POST once");
+    assert_eq!(dragoman.settle().sum("dragoman_retries_total", &[]), 0);
+}
+
+#[test]
+fn h8_nothing_is_repeated_after_a_head_was_passed_on() {
+    let net = Net::new();
+    let origin = Http2Origin::start(&net.servers, server(80), |wire, request, _| {
+        wire.fields(request.stream, &[(":status", "200")], false)?;
+        wire.send(&Frame::reset(request.stream, code::REFUSED_STREAM))
+    });
+    let _dragoman = Dragoman::start(&net, POLICY);
+    let response = once(&net, "GET", b"");
+    assert_eq!((response.status(), response.end), (200, End::Reset(code::REFUSED_STREAM)));
+    assert_eq!(origin.requests().len(), 1);
+}
+
+#[test]
+fn h9_a_body_beyond_the_replay_buffer_is_sent_once() {
+    let net = Net::new();
+    let origin = Http2Origin::start(&net.servers, server(80), |wire, request, _| {
+        wire.send(&Frame::reset(request.stream, code::REFUSED_STREAM))
+    });
+    let policy = "[defaults]\npool = {}\nretry = { base = '1ms', replay_bytes = '16KiB' }\n";
+    let dragoman = Dragoman::start(&net, policy);
+    for (length, attempts) in [(16 * 1024, 3), (16 * 1024 + 1, 1)] {
+        let before = origin.requests().len();
+        let response = once(&net, "POST", &vec![1; length]);
+        assert_eq!(response.end, End::Reset(code::REFUSED_STREAM), "{length}: the server's word is kept");
+        assert_eq!(origin.requests().len() - before, attempts, "{length}");
+    }
+    assert!(origin.requests().iter().all(|request| request.body.len() >= 16 * 1024), "a body was cut");
+    assert_eq!(
+        dragoman.settle().sum("dragoman_retry_refusals_total", &[("reason", "body_not_replayable")]),
+        1
+    );
+}
+
+#[test]
+fn h11_the_breaker_opens_for_streams_and_refuses_without_asking() {
+    let net = Net::new();
+    let origin = Http2Origin::start(&net.servers, server(80), |wire, request, _| {
+        wire.respond(request.stream, "500", b"")
+    });
+    let policy = "[defaults]\npool = {}\nbreaker = { failures = 5, open = '1h' }\n";
+    let dragoman = Dragoman::start(&net, policy);
+    let mut client = connect(&net);
+    let answers: Vec<_> = (0..10)
+        .map(|n| {
+            client.get(2 * n + 1, "/").unwrap();
+            let response = client.response(2 * n + 1).unwrap();
+            (response.status(), response.field("x-dragoman-cause").map(str::to_owned))
+        })
+        .collect();
+    assert!(answers[..5].iter().all(|answer| *answer == (500, None)), "{answers:?}");
+    let refused = (503, Some("breaker_open".to_owned()));
+    assert!(answers[5..].iter().all(|answer| *answer == refused), "{answers:?}");
+    assert_eq!(origin.requests().len(), 5);
+    drop(client);
+    let metrics = dragoman.settle();
+    assert_eq!(metrics.sum("dragoman_exchanges_total", &[("cause", "breaker_open")]), 5);
+    assert_eq!(metrics.sum("dragoman_breakers_open", &[]), 1);
+}
+
+#[test]
+fn the_servers_limit_of_streams_is_kept_and_nobody_is_refused() {
+    const LIMIT: u32 = 5;
+    const STREAMS: u32 = 40;
+    let net = Net::new();
+    let origin = Origin::tcp(&net.servers, server(80), |peer| {
+        // Answers only once as many as it allows are open; one more would be its client's mistake.
+        let mut wire = Wire::server(peer, &[(setting::MAX_CONCURRENT_STREAMS, LIMIT)])?;
+        wire.take(|event| (*event == Event::SettingsAck).then_some(()))?;
+        let mut open = Vec::new();
+        loop {
+            let Event::Fields { stream, .. } = wire.event()? else { continue };
+            open.push(stream);
+            if open.len() == LIMIT as usize {
+                wire.round_trip()?;
+                for stream in open.drain(..) {
+                    wire.respond(stream, "200", b"")?;
+                }
+            }
+        }
+    });
+    let dragoman = Dragoman::start(&net, POLICY);
+    let mut client = connect(&net);
+    (0..STREAMS).for_each(|n| client.get(2 * n + 1, "/").unwrap());
+    for n in 0..STREAMS {
+        assert_eq!(client.response(2 * n + 1).unwrap().status(), 200, "stream {n}");
+    }
+    drop(client);
+    dragoman.settle();
+    assert!(origin.seen().len() <= (STREAMS / LIMIT) as usize, "{} connections", origin.seen().len());
+}
+
+#[test]
+fn clients_share_a_connection_where_policy_has_a_pool() {
+    for (policy, connections) in [(POLICY, 1), ("[defaults]\nrequest_id = true\n", 5)] {
+        let net = Net::new();
+        let origin = Http2Origin::start(&net.servers, server(80), |wire, request, _| {
+            wire.respond(request.stream, "200", b"")
+        });
+        let dragoman = Dragoman::start(&net, policy);
+        for _ in 0..5 {
+            assert_eq!(once(&net, "GET", b"").status(), 200);
+            dragoman.settle();
+        }
+        let mut peers: Vec<_> = origin.requests().iter().map(|request| request.peer).collect();
+        peers.dedup();
+        assert_eq!(peers.len(), connections, "{policy}");
+    }
+}
+
+#[test]
+fn cause_connect_refused_is_503_on_the_stream() {
+    let net = Net::new();
+    let dragoman = Dragoman::start(&net, POLICY);
+    let mut client = connect(&net);
+    client.post(1, "/", b"x").unwrap();
+    assert_eq!(cause(&client.response(1).unwrap()), (503, Some("connect_refused")));
+    client.round_trip().unwrap();
+    drop(client);
+    assert_eq!(dragoman.settle().sum("dragoman_exchanges_total", &[("cause", "connect_refused")]), 1);
+}
+
+#[test]
+fn cause_try_timeout_is_504_and_the_server_is_told_to_stop() {
+    let net = Net::new();
+    let resets = Arc::<Mutex<Vec<u32>>>::default();
+    let kept = Arc::clone(&resets);
+    let _origin = Origin::tcp(&net.servers, server(80), move |peer| {
+        let mut wire = Wire::server(peer, &[])?;
+        loop {
+            if let Event::Reset { code, .. } = wire.event()? {
+                kept.lock().unwrap().push(code);
+            }
+        }
+    });
+    let dragoman = Dragoman::start(&net, "[defaults]\ntry_timeout = '200ms'\npool = {}\n");
+    let mut client = connect(&net);
+    client.get(1, "/").unwrap();
+    assert_eq!(cause(&client.response(1).unwrap()), (504, Some("try_timeout")));
+    wait::until("the server is told", wait::SOON, || *resets.lock().unwrap() == [code::CANCEL]);
+    drop(client);
+    dragoman.settle();
+}
+
+#[test]
+fn denied_hosts_are_refused_stream_by_stream() {
+    let net = Net::new();
+    let origin = Http2Origin::start(&net.servers, server(80), |wire, request, _| {
+        wire.respond(request.stream, "200", b"")
+    });
+    let _dragoman = Dragoman::start(&net, "[destination.no]\nhosts = ['*.no.test']\ndeny = true\n");
+    let mut client = connect(&net);
+    for (stream, authority, expected) in [
+        (1, "yes.test", (200, None)),
+        (3, "very.NO.test:80", (403, Some("denied"))),
+        (5, "yes.test", (200, None)),
+    ] {
+        let head = [(":method", "GET"), (":scheme", "http"), (":authority", authority), (":path", "/")];
+        client.fields(stream, &head, true).unwrap();
+        assert_eq!(cause(&client.response(stream).unwrap()), expected, "{authority}");
+    }
+    assert_eq!(origin.requests().len(), 2);
+}
+
+#[test]
+fn routes_and_headers_apply_to_each_stream() {
+    let net = Net::new();
+    let origin = Http2Origin::start(&net.servers, server(80), |wire, request, _| {
+        wire.respond(request.stream, "200", b"")
+    });
+    let policy = "[destination.a]\nhosts = ['a.test']\ntrace = true\nrequest_id = true\n\
+        headers = { set = { 'x-team' = 'blue' }, remove = ['x-secret'] }\n\
+        [destination.a.route.charges]\npath = '/charges/*'\nheaders = { set = { 'x-route' = 'charges' } }\n";
+    let _dragoman = Dragoman::start(&net, policy);
+    let mut client = connect(&net);
+    let more = [("x-secret", "s"), ("x-request-id", "mine")];
+    client.fields(1, &[&request("GET", "/charges/1")[..], &more].concat(), true).unwrap();
+    client.get(3, "/other").unwrap();
+    for stream in [1, 3] {
+        assert_eq!(client.response(stream).unwrap().status(), 200);
+    }
+    let requests = origin.requests();
+    let charges = requests.iter().find(|request| request.path() == "/charges/1").unwrap();
+    let other = requests.iter().find(|request| request.path() == "/other").unwrap();
+    assert_eq!((charges.field("x-route"), other.field("x-route")), (Some("charges"), None));
+    for request in [charges, other] {
+        assert_eq!((request.field("x-team"), request.field("x-secret")), (Some("blue"), None));
+        assert!(request.field("traceparent").is_some_and(|value| value.starts_with("00-")), "{request:?}");
+    }
+    assert_eq!(charges.field("x-request-id"), Some("mine"));
+    assert!(other.field("x-request-id").is_some_and(|id| id.len() >= 16));
+}
+
+#[test]
+fn l3_a_proxy_that_is_told_to_end_says_goaway_and_serves_what_is_open() {
+    let net = Net::new();
+    let _origin = Http2Origin::start(&net.servers, server(80), |wire, request, n| match n {
+        // The first answer comes with the second request: after the proxy has begun to drain.
+        0 => Ok(()),
+        _ => {
+            wire.respond(request.stream - 2, "200", b"late").and(wire.respond(request.stream, "200", b"last"))
+        }
+    });
+    let mut dragoman = Dragoman::start(&net, POLICY);
+    let mut client = connect(&net);
+    client.get(1, "/").unwrap();
+    client.round_trip().unwrap();
+    dragoman.signal(Signal::SIGTERM);
+    let last = client.take(|event| match event {
+        Event::GoAway { last, code: code::NO_ERROR } => Some(*last),
+        _ => None,
+    });
+    assert!(
+        last.unwrap() >= 3,
+        "a stream that is on its way must not be lost: the first GOAWAY is a warning"
+    );
+    client.get(3, "/").unwrap();
+    assert_eq!(client.response(1).unwrap().body, b"late");
+    assert_eq!(client.response(3).unwrap().body, b"last");
+    assert_eq!(client.ended_with().unwrap().unwrap_or(code::NO_ERROR), code::NO_ERROR);
+    assert!(dragoman.wait(Duration::from_secs(10)).success());
+}
+
+#[test]
+fn each_stream_is_counted_once_whatever_became_of_it() {
+    let net = Net::new();
+    let origin = Http2Origin::start(&net.servers, server(80), |wire, request, _| match request.path() {
+        "/reset" => wire.send(&Frame::reset(request.stream, code::INTERNAL_ERROR)),
+        "/500" => wire.respond(request.stream, "500", b""),
+        "/torn" => {
+            wire.fields(request.stream, &[(":status", "200")], false)?;
+            wire.send(&Frame::reset(request.stream, code::INTERNAL_ERROR))
+        }
+        "/silent" => Ok(()),
+        _ => wire.respond(request.stream, "200", b"ok"),
+    });
+    let dragoman = Dragoman::start(&net, "[defaults]\npool = {}\n");
+    let paths = ["/ok", "/500", "/reset", "/torn", "/silent"];
+    let mut client = connect(&net);
+    for (n, path) in (0..).zip(paths) {
+        let stream = 2 * n + 1;
+        client.post(stream, path, b"x").unwrap();
+        match path {
+            "/silent" => {
+                wait::until("the server has it", wait::SOON, || origin.requests().len() == paths.len());
+                client.send(&Frame::reset(stream, code::CANCEL)).unwrap();
+            }
+            _ => drop(client.response(stream).unwrap()),
+        }
+    }
+    client.round_trip().unwrap();
+    drop(client);
+    let metrics = dragoman.settle();
+    let exchanges = [
+        ("200", "-"),
+        ("500", "upstream_status"),
+        ("-", "upstream_reset"),
+        ("200", "upstream_reset"),
+        ("-", "app_reset"),
+    ];
+    for (code, cause) in exchanges {
+        let labels = [("code", code), ("cause", cause)];
+        assert_eq!(
+            metrics.sum("dragoman_exchanges_total", &labels),
+            1,
+            "{labels:?} {:#?}",
+            dragoman.records()
+        );
+    }
+    assert_eq!(metrics.sum("dragoman_exchanges_total", &[]), paths.len() as u64);
+    assert_eq!(metrics.sum("dragoman_attempts_total", &[]), paths.len() as u64);
+    assert_eq!(metrics.sum("dragoman_flows_total", &[("protocol", "http2")]), 1);
+    assert_eq!(dragoman.records_where(5, |record| record["kind"] == "exchange").len(), 5);
+}
