@@ -17,6 +17,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::flow;
 use crate::shared::Shared;
+use crate::upstream::pool::warm::look_after;
 
 /// How long the loop rests after an error that would come again at once.
 const BACK_OFF: Duration = Duration::from_millis(10);
@@ -44,7 +45,7 @@ pub(crate) async fn accept_until(
                 Ok((stream, peer)) => begin(&mut flows, shared, stream, peer),
                 Err(error) => refused(shared, listener, &error, reserve.as_mut()).await,
             },
-            _ = reap.tick() => shared.pool.reap(Instant::now()),
+            _ = reap.tick() => look_after(shared, Instant::now()),
         }
     }
 }

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use dragoman_config::{Config, Destination};
+use dragoman_config::{Config, Destination, Route};
 use dragoman_net::OrigDst;
 use dragoman_policy::SplitMix64;
 use dragoman_telemetry::Telemetry;
 use tokio::sync::Notify;
 
 use crate::flow::early::Early;
+use crate::flow::exchange::replay::ReplaySpace;
 use crate::upstream::learnt::Learnt;
 use crate::upstream::pool::Pool;
 use crate::upstream::state::{Endpoint, Endpoints, Pass};
@@ -25,9 +26,20 @@ pub(crate) struct Shared {
     pub(crate) endpoints: Endpoints,
     pub(crate) pool: Pool,
     pub(crate) learnt: Learnt,
+    /// The room in which request bodies are kept to be sent again.
+    pub(crate) replay: Arc<ReplaySpace>,
     pub(crate) drain: Drain,
     own_ports: Vec<u16>,
     turn: AtomicUsize,
+}
+
+/// Where a flow or an exchange may go, and whose breaker it falls under.
+#[derive(Clone, Copy)]
+pub(crate) struct Target<'a> {
+    pub(crate) destination: &'a Destination,
+    /// The route of an exchange.
+    pub(crate) route: Option<&'a Route>,
+    pub(crate) original: OrigDst,
 }
 
 impl Shared {
@@ -35,6 +47,7 @@ impl Shared {
         Self {
             endpoints: Endpoints::new(telemetry.clone()),
             pool: Pool::new(telemetry.clone()),
+            replay: ReplaySpace::new(config.proxy.replay_bytes),
             config,
             telemetry,
             learnt: Learnt::new(),
@@ -52,15 +65,15 @@ impl Shared {
     /// The endpoint that is next in turn, without taking the turn: the original destination, or one of the
     /// destination's own.
     pub(crate) fn next_endpoint(&self, destination: &Destination, original: OrigDst) -> Arc<Endpoint> {
-        self.endpoints
-            .get(destination, Self::in_turn(destination, original, self.turn.load(Ordering::Relaxed)))
+        let target = Target { destination, route: None, original };
+        self.endpoints.get(destination, None, target.in_turn(self.turn.load(Ordering::Relaxed)))
     }
 
-    /// Whether any endpoint of the destination may be tried now.
-    pub(crate) fn would_admit(&self, destination: &Destination, original: OrigDst, now: Instant) -> bool {
-        (0..destination.endpoints.len().max(1))
-            .map(|turn| Self::in_turn(destination, original, turn))
-            .any(|address| self.endpoints.get(destination, address).would_admit(now))
+    /// Whether any endpoint may be tried now.
+    pub(crate) fn would_admit(&self, target: Target<'_>, now: Instant) -> bool {
+        (0..target.count())
+            .map(|turn| target.in_turn(turn))
+            .any(|address| self.endpoints.get(target.destination, target.route, address).would_admit(now))
     }
 
     /// The endpoint for the next attempt, and its breaker's leave: the first that may be tried, of the early dial's, then
@@ -70,21 +83,19 @@ impl Shared {
     /// All breakers refuse: the shortest time until one lets a probe pass, and its endpoint.
     pub(crate) fn admit(
         &self,
-        destination: &Destination,
-        original: OrigDst,
+        target: Target<'_>,
         early: &mut Early,
         failed: Option<SocketAddr>,
     ) -> Result<(Arc<Endpoint>, Pass), (SocketAddr, Duration)> {
         let (turn, now) = (self.turn.fetch_add(1, Ordering::Relaxed), Instant::now());
-        let count = destination.endpoints.len().max(1);
-        let dialled = early.address().filter(|address| serves(destination, original, *address));
-        let others = (0..count)
-            .map(|step| Self::in_turn(destination, original, turn.wrapping_add(step)))
+        let dialled = early.address().filter(|address| target.includes(*address));
+        let others = (0..target.count())
+            .map(|step| target.in_turn(turn.wrapping_add(step)))
             .filter(|address| Some(*address) != failed);
-        let last = failed.filter(|address| serves(destination, original, *address));
+        let last = failed.filter(|address| target.includes(*address));
         let mut soonest: Option<(SocketAddr, Duration)> = None;
         for address in dialled.into_iter().chain(others).chain(last) {
-            let endpoint = self.endpoints.get(destination, address);
+            let endpoint = self.endpoints.get(target.destination, target.route, address);
             if let Some(pass) = early.pass(&endpoint) {
                 return Ok((endpoint, pass));
             }
@@ -94,23 +105,28 @@ impl Shared {
                 Err(_) => {}
             }
         }
-        Err(soonest.unwrap_or((original.0, Duration::ZERO)))
-    }
-
-    fn in_turn(destination: &Destination, original: OrigDst, turn: usize) -> SocketAddr {
-        match destination.endpoints.as_slice() {
-            [] => original.0,
-            own => own[turn % own.len()],
-        }
+        Err(soonest.unwrap_or((target.original.0, Duration::ZERO)))
     }
 }
 
-/// Whether `address` is an endpoint of `destination`, for a flow that was going to `original`.
-fn serves(destination: &Destination, original: OrigDst, address: SocketAddr) -> bool {
-    if destination.endpoints.is_empty() {
-        address == original.0
-    } else {
-        destination.endpoints.contains(&address)
+impl Target<'_> {
+    fn count(self) -> usize {
+        self.destination.endpoints.len().max(1)
+    }
+
+    fn in_turn(self, turn: usize) -> SocketAddr {
+        match self.destination.endpoints.as_slice() {
+            [] => self.original.0,
+            own => own[turn % own.len()],
+        }
+    }
+
+    fn includes(self, address: SocketAddr) -> bool {
+        if self.destination.endpoints.is_empty() {
+            address == self.original.0
+        } else {
+            self.destination.endpoints.contains(&address)
+        }
     }
 }
 

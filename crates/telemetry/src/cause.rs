@@ -115,6 +115,8 @@ causes! {
         "No local port was left for a connection to this server (EADDRNOTAVAIL).";
     ConnectFailed         "connect_failed",          Some(Status(503)), Some(Reset), Network, Failure,
         "The connection could not be made for another reason; the log's `detail` has the system's words.";
+    PoolFull              "pool_full",               Some(Status(503)), None, Dragoman, Local,
+        "The endpoint had `pool.max_size` connections, and none of them became free within `connect_timeout`.";
 
     // The application's request.
     BadRequest            "bad_request",             Some(Status(400)), None, App, Local,
@@ -122,7 +124,7 @@ causes! {
     HeadTooLarge          "head_too_large",          Some(Status(431)), None, App, Local,
         "The request head is longer than `proxy.max_head_bytes` or has more than `proxy.max_headers` fields.";
     RequestTimeout        "request_timeout",         Some(Status(408)), None, App, Local,
-        "The request head was not complete within `proxy.request_head_timeout`.";
+        "The request head was not complete within `proxy.request_head_timeout`, or the application was silent for `proxy.request_body_timeout` inside the body.";
     AppClosed             "app_closed",              Some(Gone), Some(Gone), App, Local,
         "The application closed its connection before the end.";
     AppReset              "app_reset",               Some(Gone), Some(Gone), App, Local,

@@ -12,8 +12,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dragoman_config::{ByAddress, Protocol};
+use dragoman_config::{ByAddress, Destination, Protocol};
 use dragoman_net::OrigDst;
+use dragoman_policy::Verdict;
 use dragoman_telemetry::EarlyDial;
 use tokio::time::{Instant, sleep_until};
 
@@ -21,7 +22,7 @@ use crate::leg::Leg;
 use crate::shared::Shared;
 use crate::upstream::dial::{DialFailed, dial};
 use crate::upstream::learnt::First;
-use crate::upstream::state::{Endpoint, Pass};
+use crate::upstream::state::{Endpoint, Pass, verdict};
 
 /// How long the app's first bytes are waited for where a name could still change where the flow goes.
 const NAME_WAIT: Duration = Duration::from_millis(20);
@@ -49,9 +50,15 @@ pub(crate) fn plan(by_address: &ByAddress<'_>, learnt: Option<First>) -> Option<
     Some(match (destination.protocol, learnt) {
         (Protocol::Opaque, _) | (_, Some(First::Server)) => Duration::ZERO,
         (Protocol::Http, _) | (_, Some(First::App)) => APP_FIRST_WAIT,
+        // A bound on connections is a bound on HTTP; an early dial is not under it.
+        (Protocol::Auto, None) if has_bounded_pool(destination) => APP_FIRST_WAIT,
         (Protocol::Auto, None) if by_address.name_may_decide => NAME_WAIT,
         (Protocol::Auto, None) => Duration::ZERO,
     })
+}
+
+fn has_bounded_pool(destination: &Destination) -> bool {
+    destination.pool.is_some_and(|pool| pool.max_size.is_some())
 }
 
 type Dial = Pin<Box<dyn Future<Output = Result<Leg, DialFailed>> + Send>>;
@@ -179,6 +186,11 @@ impl Early {
                 Ok(leg) => State::Connected(leg),
                 Err(failed) => State::Failed(failed),
             };
+        }
+        // Whoever takes the dial and has not asked for its leave has a leave of its own, of another breaker.
+        if let Some(pass) = self.pass.take() {
+            let failed = if let State::Failed(failed) = &self.state { Some(failed) } else { None };
+            pass.report(failed.map_or(Verdict::Success, |failed| verdict(failed.cause.outcome())));
         }
         let (taken, told) = match std::mem::replace(&mut self.state, State::Never) {
             State::Never | State::Planned(_) | State::Refused | State::Dialling(_) => return None,

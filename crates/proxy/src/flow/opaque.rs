@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use super::early::{Early, Taken};
 use super::relay::{Moved, relay, upstream_cause};
 use crate::leg::Leg;
-use crate::shared::{Shared, with_random};
+use crate::shared::{Shared, Target, with_random};
 use crate::upstream::dial::{DialFailed, dial};
 use crate::upstream::state::{Endpoint, verdict};
 
@@ -62,9 +62,10 @@ async fn connect(
     record: &mut FlowRecord,
 ) -> Result<Upstream, DialFailed> {
     let retry = destination.policy.retry.as_ref();
+    let target = Target { destination, route: None, original };
     let mut failed_on = None;
     loop {
-        let admitted = shared.admit(destination, original, early, failed_on);
+        let admitted = shared.admit(target, early, failed_on);
         let (endpoint, pass) = admitted.map_err(|(address, retry_in)| DialFailed {
             cause: Cause::BreakerOpen,
             detail: format!("{address}: next probe in {retry_in:.1?}"),
@@ -98,7 +99,7 @@ async fn connect(
         pass.report(verdict(failed.cause.outcome()));
         let Some(params) = retry else { return Err(failed) };
         failed_on = Some(endpoint.address);
-        if !shared.would_admit(destination, original, Instant::now()) {
+        if !shared.would_admit(target, Instant::now()) {
             record.refuse_retry("breaker_open");
             return Err(failed);
         }

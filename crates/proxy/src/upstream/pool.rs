@@ -3,15 +3,23 @@
 //! The key holds everything that matters for safety; two keys never share a connection. The most recently used
 //! connection is taken first, so that the others grow old and are closed, and each is looked at before it is
 //! used again: one that was closed meanwhile, or has bytes to read, is thrown away.
+//!
+//! Where `max_size` bounds the connections to an endpoint, an exchange first waits for a [`Place`]: the leave to have one
+//! of them in use. Whoever has a place finds an idle connection, or there is room for a new one, since each of the
+//! others is in use under a place of its own or idle; an idle one that cannot be used makes way. Places are given in the
+//! order of asking.
+
+pub(crate) mod warm;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use dragoman_config::PoolParams;
 use dragoman_telemetry::Telemetry;
 use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// The most idle connections that one process keeps, over all keys.
 const IDLE_IN_ALL: usize = 4096;
@@ -28,20 +36,47 @@ pub(crate) struct PoolKey {
     pub(crate) destination: usize,
 }
 
+/// A connection, and since when there is one.
+#[derive(Debug)]
+pub(crate) struct Pooled {
+    pub(crate) stream: TcpStream,
+    pub(crate) made: Instant,
+}
+
+/// Leave to have one connection to an endpoint in use, given back by its drop.
+#[derive(Debug)]
+pub(crate) struct Place {
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
 #[derive(Debug)]
 struct Idle {
-    stream: TcpStream,
+    connection: Pooled,
     since: Instant,
     until: Instant,
 }
 
+/// The connections to one endpoint, but for those in use.
+#[derive(Debug)]
+struct Shelf {
+    params: PoolParams,
+    /// The least recently used first.
+    idle: Vec<Idle>,
+    /// Where their number is bounded: what of `max_size` is not in use.
+    places: Option<Arc<Semaphore>>,
+    /// When an exchange last asked for one.
+    used: Instant,
+    filling: bool,
+}
+
 #[derive(Debug, Default)]
 struct Shelves {
-    idle: HashMap<PoolKey, Vec<Idle>>,
+    by_key: HashMap<PoolKey, Shelf>,
+    /// Idle connections in all.
     count: usize,
 }
 
-/// All idle upstream connections.
+/// All pooled upstream connections.
 #[derive(Debug)]
 pub(crate) struct Pool {
     telemetry: Telemetry,
@@ -53,56 +88,119 @@ impl Pool {
         Self { telemetry, shelves: Mutex::default() }
     }
 
+    /// Waits for leave to have a connection in use.
+    pub(crate) async fn place(&self, key: &PoolKey, params: &PoolParams, now: Instant) -> Place {
+        let places = {
+            let mut shelves = self.lock();
+            let shelf = shelves.shelf(key, params, now);
+            shelf.used = now;
+            shelf.places.clone()
+        };
+        let permit = match places {
+            // It is never closed.
+            Some(places) => places.acquire_owned().await.ok(),
+            None => None,
+        };
+        Place { _permit: permit }
+    }
+
     /// An idle connection that is open and quiet. `repeatable`: the request may be sent again if the connection
     /// turns out to be closing.
-    pub(crate) fn take(&self, key: &PoolKey, repeatable: bool, now: Instant) -> Option<TcpStream> {
+    pub(crate) fn take(&self, key: &PoolKey, repeatable: bool, now: Instant) -> Option<Pooled> {
         loop {
             let idle = {
                 let mut shelves = self.lock();
-                let shelf = shelves.idle.get_mut(key)?;
-                let newest = shelf.last()?;
-                if !repeatable && now.duration_since(newest.since) > FRESH {
+                let shelf = shelves.by_key.get_mut(key)?;
+                let newest = shelf.idle.last()?;
+                if !repeatable && now.saturating_duration_since(newest.since) > FRESH {
                     return None;
                 }
-                let idle = shelf.pop()?;
+                let idle = shelf.idle.pop()?;
                 shelves.count -= 1;
                 idle
             };
-            if now < idle.until && dragoman_net::is_still_open(&idle.stream) {
-                return Some(idle.stream);
+            if now < idle.until && dragoman_net::is_still_open(&idle.connection.stream) {
+                return Some(idle.connection);
             }
+            self.closed(key, 1);
+        }
+    }
+
+    /// Closes idle connections until there is room for one more in use: the caller has its place, and no use for an
+    /// idle one.
+    pub(crate) fn make_room(&self, key: &PoolKey) {
+        let mut shelves = self.lock();
+        let Some(shelf) = shelves.by_key.get_mut(key) else { return };
+        let excess = shelf.excess();
+        shelf.idle.drain(..excess);
+        shelves.count -= excess;
+        self.closed(key, excess);
+    }
+
+    /// Keeps a connection for the next exchange, if there is room and it is not too old. Its place is to be given back
+    /// after that: whoever gets it then finds the connection.
+    pub(crate) fn put(&self, key: &PoolKey, connection: Pooled, params: &PoolParams, now: Instant) {
+        let idle_end = now + params.idle;
+        let until = params.max_age.map_or(idle_end, |age| idle_end.min(connection.made + age));
+        let mut shelves = self.lock();
+        if shelves.count >= IDLE_IN_ALL || until <= now {
+            return;
+        }
+        let shelf = shelves.shelf(key, params, now);
+        if shelf.idle.len() < params.max_idle {
+            shelf.idle.push(Idle { connection, since: now, until });
+            shelves.count += 1;
+        }
+    }
+
+    /// Closes what is too old or was closed by the server. Called now and then. Returns the keys that were used lately
+    /// and have fewer idle connections than `min_warm`.
+    pub(crate) fn reap(&self, now: Instant) -> Vec<PoolKey> {
+        let mut shelves = self.lock();
+        shelves.by_key.retain(|key, shelf| {
+            let before = shelf.idle.len();
+            shelf
+                .idle
+                .retain(|idle| now < idle.until && dragoman_net::is_still_open(&idle.connection.stream));
+            self.closed(key, before - shelf.idle.len());
+            !shelf.is_over(now)
+        });
+        shelves.count = shelves.by_key.values().map(|shelf| shelf.idle.len()).sum();
+        let cold = shelves.by_key.iter().filter(|(_, shelf)| shelf.is_cold() && !shelf.is_forgotten(now));
+        cold.map(|(key, _)| key.clone()).collect()
+    }
+
+    /// Whether there are fewer idle connections than `min_warm` and nobody is making any. The caller does so from now
+    /// on, until it calls [`Self::end_filling`].
+    pub(crate) fn begin_filling(&self, key: &PoolKey) -> bool {
+        let mut shelves = self.lock();
+        let shelf = shelves.by_key.get_mut(key).filter(|shelf| shelf.is_cold());
+        shelf.is_some_and(|shelf| !std::mem::replace(&mut shelf.filling, true))
+    }
+
+    /// The place for one more connection ahead of need; `None` when there are enough, or as many as there may be.
+    pub(crate) fn place_to_fill(&self, key: &PoolKey) -> Option<Place> {
+        let shelves = self.lock();
+        let shelf = shelves.by_key.get(key).filter(|shelf| shelf.is_cold())?;
+        let permit = match &shelf.places {
+            Some(places) => Some(Arc::clone(places).try_acquire_owned().ok()?),
+            None => None,
+        };
+        let fits = shelves.count < IDLE_IN_ALL && shelf.excess() == 0;
+        fits.then_some(Place { _permit: permit })
+    }
+
+    /// See [`Self::begin_filling`].
+    pub(crate) fn end_filling(&self, key: &PoolKey) {
+        if let Some(shelf) = self.lock().by_key.get_mut(key) {
+            shelf.filling = false;
+        }
+    }
+
+    fn closed(&self, key: &PoolKey, count: usize) {
+        for _ in 0..count {
             self.telemetry.destination(key.destination).idle_connection_closed();
         }
-    }
-
-    /// Keeps a connection for the next exchange, if there is room.
-    pub(crate) fn put(&self, key: &PoolKey, stream: TcpStream, params: &PoolParams, now: Instant) {
-        let mut shelves = self.lock();
-        if shelves.count >= IDLE_IN_ALL {
-            return;
-        }
-        if !shelves.idle.contains_key(key) {
-            shelves.idle.insert(key.clone(), Vec::new());
-        }
-        let Some(shelf) = shelves.idle.get_mut(key).filter(|shelf| shelf.len() < params.max_idle) else {
-            return;
-        };
-        shelf.push(Idle { stream, since: now, until: now + params.idle });
-        shelves.count += 1;
-    }
-
-    /// Closes what is too old or was closed by the server. Called now and then.
-    pub(crate) fn reap(&self, now: Instant) {
-        let mut shelves = self.lock();
-        for (key, shelf) in &mut shelves.idle {
-            let before = shelf.len();
-            shelf.retain(|idle| now < idle.until && dragoman_net::is_still_open(&idle.stream));
-            for _ in shelf.len()..before {
-                self.telemetry.destination(key.destination).idle_connection_closed();
-            }
-        }
-        shelves.idle.retain(|_, shelf| !shelf.is_empty());
-        shelves.count = shelves.idle.values().map(Vec::len).sum();
     }
 
     fn lock(&self) -> MutexGuard<'_, Shelves> {
@@ -110,83 +208,46 @@ impl Pool {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use dragoman_telemetry::AccessLog;
-    use tokio::io::AsyncWriteExt;
-    use tokio::net::TcpListener;
-
-    const PARAMS: PoolParams =
-        PoolParams { max_idle: 2, idle: Duration::from_secs(60), max_age: None, max_size: None, min_warm: 0 };
-
-    async fn pair() -> (TcpStream, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (client, accepted) =
-            tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
-        (client.unwrap(), accepted.unwrap().0)
-    }
-
-    fn pool() -> Pool {
-        Pool::new(Telemetry::new(vec!["a".into(), "b".into()], AccessLog::off()))
-    }
-
-    fn key(destination: usize) -> PoolKey {
-        PoolKey { endpoint: "192.0.2.1:80".parse().unwrap(), destination }
-    }
-
-    #[tokio::test]
-    async fn last_in_first_out_per_key_and_bounded() {
-        let (pool, now) = (pool(), Instant::now());
-        let mut servers = Vec::new();
-        let mut ports = Vec::new();
-        for _ in 0..3 {
-            let (client, server) = pair().await;
-            ports.push(client.local_addr().unwrap().port());
-            servers.push(server);
-            pool.put(&key(0), client, &PARAMS, now);
+impl Shelves {
+    /// The shelf of `key`, made if there is none.
+    fn shelf(&mut self, key: &PoolKey, params: &PoolParams, now: Instant) -> &mut Shelf {
+        // Looked up twice, so that no key is copied on the way that is taken nearly always.
+        if !self.by_key.contains_key(key) {
+            self.by_key.insert(key.clone(), Shelf::new(*params, now));
         }
-        assert!(pool.take(&key(1), true, now).is_none(), "another key");
-        let taken: Vec<_> = std::iter::from_fn(|| pool.take(&key(0), true, now))
-            .map(|stream| stream.local_addr().unwrap().port())
-            .collect();
-        assert_eq!(taken, [ports[1], ports[0]], "the third found no room");
-    }
-
-    #[tokio::test]
-    async fn a_closed_or_speaking_connection_is_not_reused() {
-        let (pool, now) = (pool(), Instant::now());
-        let (client, server) = pair().await;
-        drop(server);
-        client.readable().await.unwrap();
-        pool.put(&key(0), client, &PARAMS, now);
-        let (client, mut server) = pair().await;
-        server.write_all(b"HTTP/1.1 408 Request Timeout\r\n\r\n").await.unwrap();
-        client.readable().await.unwrap();
-        pool.put(&key(0), client, &PARAMS, now);
-        assert!(pool.take(&key(0), true, now).is_none());
-        let metrics = pool.telemetry.render();
-        assert!(metrics.contains("dragoman_upstream_idle_closed_total{destination=\"a\"} 2\n"), "{metrics}");
-    }
-
-    #[tokio::test]
-    async fn h7_a_request_that_cannot_be_repeated_takes_only_a_fresh_connection() {
-        let (pool, now) = (pool(), Instant::now());
-        let (client, _server) = pair().await;
-        pool.put(&key(0), client, &PARAMS, now);
-        let later = now + FRESH + Duration::from_millis(1);
-        assert!(pool.take(&key(0), false, later).is_none());
-        assert!(pool.take(&key(0), true, later).is_some());
-    }
-
-    #[tokio::test]
-    async fn too_old_is_closed() {
-        let (pool, now) = (pool(), Instant::now());
-        let (client, mut server) = pair().await;
-        pool.put(&key(0), client, &PARAMS, now);
-        pool.reap(now + PARAMS.idle);
-        let mut end = [0];
-        assert_eq!(tokio::io::AsyncReadExt::read(&mut server, &mut end).await.unwrap(), 0);
-        assert_eq!(pool.lock().count, 0);
+        self.by_key.get_mut(key).expect("it was just made")
     }
 }
+
+impl Shelf {
+    fn new(params: PoolParams, now: Instant) -> Self {
+        let places = params.max_size.map(|size| Arc::new(Semaphore::new(size)));
+        Self { params, idle: Vec::new(), places, used: now, filling: false }
+    }
+
+    /// How many connections there are, or may come to be under the places that are given, beyond `max_size`.
+    fn excess(&self) -> usize {
+        let (Some(size), Some(places)) = (self.params.max_size, &self.places) else { return 0 };
+        let in_use = size - places.available_permits();
+        (in_use + self.idle.len()).saturating_sub(size).min(self.idle.len())
+    }
+
+    fn is_cold(&self) -> bool {
+        self.idle.len() < self.params.min_warm
+    }
+
+    /// No exchange has asked for so long that a connection made then would have been closed.
+    fn is_forgotten(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.used) >= self.params.idle
+    }
+
+    /// Whether nothing is lost by forgetting it.
+    fn is_over(&self, now: Instant) -> bool {
+        let in_use = self.places.as_ref().is_some_and(|places| Arc::strong_count(places) > 1);
+        let warm = self.params.min_warm > 0 && !self.is_forgotten(now);
+        self.idle.is_empty() && !in_use && !warm && !self.filling
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,4 @@
-//! Breaker and budget of each (destination, endpoint).
+//! Breaker and budget of each (destination, endpoint), and of each route that has a breaker of its own.
 //!
 //! State is keyed by what fails: where the endpoint is the original destination, a catch-all destination must not
 //! be one breaker for the whole internet. The table is bounded; what has not been used for thousands of other
@@ -9,9 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use dragoman_config::Destination;
+use dragoman_config::{Destination, Route};
 use dragoman_policy::{
-    Admission, Attempt, Breaker, Budget, Decision, Random, RetryParams, Ticket, Transition, Verdict, decide,
+    Admission, Attempt, Breaker, Budget, Decision, Random, RetryParams, State, Ticket, Transition, Verdict,
+    decide,
 };
 use dragoman_telemetry::{Outcome, Telemetry};
 
@@ -67,6 +68,11 @@ impl Endpoint {
     /// Whether [`Self::admit`] would give leave now.
     pub(crate) fn would_admit(&self, now: Instant) -> bool {
         self.breaker.as_ref().is_none_or(|breaker| lock(breaker).would_admit(now))
+    }
+
+    /// Whether the breaker has no doubt about the endpoint.
+    pub(crate) fn is_closed(&self, now: Instant) -> bool {
+        self.breaker.as_ref().is_none_or(|breaker| lock(breaker).state(now) == State::Closed)
     }
 
     /// A new exchange or flow pays into the retry budget.
@@ -141,11 +147,14 @@ pub(crate) fn verdict(outcome: Outcome) -> Verdict {
     }
 }
 
+/// Destination, route where that has a breaker of its own, endpoint.
+type Key = (usize, Option<usize>, SocketAddr);
+
 /// All endpoints in use.
 #[derive(Debug)]
 pub(crate) struct Endpoints {
     telemetry: Telemetry,
-    table: Mutex<Bounded<(usize, SocketAddr), Arc<Endpoint>>>,
+    table: Mutex<Bounded<Key, Arc<Endpoint>>>,
 }
 
 impl Endpoints {
@@ -153,14 +162,21 @@ impl Endpoints {
         Self { telemetry, table: Mutex::new(Bounded::new(ENDPOINTS)) }
     }
 
-    /// The state of `address` as an endpoint of `destination`.
-    pub(crate) fn get(&self, destination: &Destination, address: SocketAddr) -> Arc<Endpoint> {
-        let key = (destination.index, address);
+    /// The state of `address` as an endpoint of `destination`, for exchanges on `route`.
+    pub(crate) fn get(
+        &self,
+        destination: &Destination,
+        route: Option<&Route>,
+        address: SocketAddr,
+    ) -> Arc<Endpoint> {
+        let own = route.filter(|route| route.breaker.is_some());
+        let key = (destination.index, own.map(|route| route.index), address);
         let mut table = lock(&self.table);
         if let Some(endpoint) = table.get(&key) {
             return endpoint;
         }
-        let breaker = destination.breaker.as_ref().map(|policy| Mutex::new(Breaker::new(policy.params)));
+        let policy = own.map_or(&destination.breaker, |route| &route.breaker);
+        let breaker = policy.as_ref().map(|policy| Mutex::new(Breaker::new(policy.params)));
         let endpoint = Arc::new(Endpoint {
             address,
             destination: destination.index,

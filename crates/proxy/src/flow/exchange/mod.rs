@@ -4,5 +4,8 @@
 //! it and whether there is another one: that is here, once.
 
 pub(crate) mod plan;
+pub(crate) mod replay;
+pub(crate) mod response;
+pub(crate) mod silence;
 pub(crate) mod trace;
 pub(crate) mod tries;

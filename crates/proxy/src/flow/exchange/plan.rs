@@ -3,14 +3,17 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use dragoman_config::{Config, Destination, Name, Policy, Request};
+use dragoman_config::{BreakerPolicy, Config, Destination, Name, Policy, Request, Route};
 use dragoman_net::OrigDst;
 use dragoman_telemetry::{Cause, ExchangeRecord};
+
+use crate::shared::Target;
 
 /// The policy of one exchange.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) destination: Arc<Destination>,
+    route: Option<usize>,
     pub(crate) policy: Arc<Policy>,
     pub(crate) original: OrigDst,
     pub(crate) started: Instant,
@@ -48,9 +51,24 @@ impl Plan {
                 Some(retry) => retry.methods.contains(request.method),
                 None => matches!(request.method, "GET" | "HEAD" | "OPTIONS"),
             },
+            route: route.map(|route| route.index),
             destination,
             policy,
         }
+    }
+
+    /// Where the exchange may go.
+    pub(crate) fn target(&self) -> Target<'_> {
+        Target { destination: &self.destination, route: self.route(), original: self.original }
+    }
+
+    fn route(&self) -> Option<&Route> {
+        self.route.map(|index| &self.destination.routes[index])
+    }
+
+    /// The breaker that the exchange falls under: the route's own, or the destination's.
+    pub(crate) fn breaker(&self) -> Option<&BreakerPolicy> {
+        self.route().and_then(|route| route.breaker.as_ref()).or(self.destination.breaker.as_ref())
     }
 
     /// The end of the time for the whole exchange.
@@ -81,7 +99,7 @@ impl Plan {
 
     /// Whether a response with this status counts against the endpoint.
     pub(crate) fn counts_as_failure(&self, status: u16) -> bool {
-        self.destination.breaker.as_ref().is_some_and(|breaker| breaker.statuses.contains(status))
+        self.breaker().is_some_and(|breaker| breaker.statuses.contains(status))
     }
 }
 

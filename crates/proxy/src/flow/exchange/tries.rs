@@ -85,7 +85,7 @@ pub(crate) fn admit(
     failed: Option<SocketAddr>,
     record: &mut ExchangeRecord,
 ) -> Result<(Arc<Endpoint>, Pass), Failed> {
-    let admitted = shared.admit(&plan.destination, plan.original, early, failed);
+    let admitted = shared.admit(plan.target(), early, failed);
     let (endpoint, pass) = admitted.map_err(|(address, retry_in)| Failed {
         retry_after: Some(retry_in),
         ..Failed::here(Cause::BreakerOpen, &*address.to_string())
@@ -161,7 +161,7 @@ pub(crate) fn decide(
         return None;
     }
     let now = Instant::now();
-    if !shared.would_admit(&plan.destination, plan.original, now) {
+    if !shared.would_admit(plan.target(), now) {
         record.refuse_retry("breaker_open");
         return None;
     }

@@ -34,7 +34,7 @@ impl Sending<'_> {
         let mut limit = self.plan.try_limit(Instant::now());
         let mut broke = None;
         loop {
-            if let Some(length) = self.read_head(app, upstream, limit).await? {
+            if let Some(length) = self.read_head(app, upstream, upload, limit).await? {
                 return Ok(length);
             }
             let (app_stream, app_buf) = app.parts();
@@ -56,6 +56,7 @@ impl Sending<'_> {
                     // As without us: the server learns that its client says no more.
                     Step::AppEnded if upload.is_done() => shut_down(upstream).await,
                     Step::AppEnded => return Err(Failed::here(Cause::AppClosed, None)),
+                    Step::AppSilent => return Err(app_silent()),
                     Step::AppBroke(error) => return Err(app_failed(&error)),
                     Step::UpstreamBroke(error) => broke = Some(error),
                     Step::Bad(bad) => return Err(Failed::here(Cause::BadRequest, bad.0)),
@@ -73,6 +74,7 @@ impl Sending<'_> {
         &mut self,
         app: &mut Leg,
         upstream: &mut Leg,
+        upload: &mut Upload<'_>,
         limit: Option<Limit>,
     ) -> Result<Option<usize>, Failed> {
         loop {
@@ -90,6 +92,9 @@ impl Sending<'_> {
                     return Err(Failed { torn: true, slow_app: true, ..Failed::here(late.cause, None) });
                 }
             }
+            if self.response.status() == 100 {
+                upload.app_was_told();
+            }
             self.record.bytes_to_app += length as u64;
             upstream.buf.consume(length);
         }
@@ -103,6 +108,10 @@ pub(super) async fn shut_down(upstream: &mut Leg) {
 
 pub(super) fn app_failed(error: &std::io::Error) -> Failed {
     Failed::here(app_cause(error), &*error.to_string())
+}
+
+pub(super) fn app_silent() -> Failed {
+    Failed::here(Cause::RequestTimeout, "silent inside the request body")
 }
 
 pub(super) fn upstream_failed(error: &std::io::Error) -> Failed {

@@ -7,7 +7,7 @@ use dragoman_wire::http1::{BadBody, Body, BodyReader};
 use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
-use super::attempt::{app_failed, shut_down, upstream_failed};
+use super::attempt::{app_failed, app_silent, shut_down, upstream_failed};
 use super::upload::{Step, Upload};
 use crate::buffer::Buffer;
 use crate::flow::exchange::plan::Limit;
@@ -146,6 +146,7 @@ pub(super) async fn forward(
                 // The answer is here: an upload that breaks now just ends.
                 Step::UpstreamBroke(error) => broke = Some(error),
                 Step::AppEnded => shut_down(upstream).await,
+                Step::AppSilent => return Err(app_silent()),
                 Step::AppBroke(error) => return Err(app_failed(&error)),
                 Step::Bad(bad) => return Err(Failed::here(Cause::BadRequest, bad.0)),
             },
@@ -174,7 +175,7 @@ pub(super) async fn finish_upload(
             step = upload.step(&mut app_read, app_buf, &mut upstream_write) => match step {
                 Step::Wrote(fresh) => record.bytes_from_app += fresh as u64,
                 Step::Read => {}
-                Step::AppEnded | Step::AppBroke(_) | Step::UpstreamBroke(_) | Step::Bad(_) => return,
+                Step::AppEnded | Step::AppSilent | Step::AppBroke(_) | Step::UpstreamBroke(_) | Step::Bad(_) => return,
             },
             // The server has nothing more to say: bytes or an end mean that it wants no more either.
             _ = upstream_buf.fill(&mut upstream_read), if upstream_buf.is_empty() => return,

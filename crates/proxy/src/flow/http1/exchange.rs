@@ -1,5 +1,6 @@
 //! One exchange: read the request head, decide, try, perhaps try again, and answer.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use dragoman_config::Request;
@@ -16,6 +17,7 @@ use super::respond::Answer;
 use super::upload::Upload;
 use super::{Connection, End, Scratch};
 use crate::flow::exchange::plan::Plan;
+use crate::flow::exchange::silence::Silence;
 use crate::flow::exchange::tries::{Failed, Try, admit, decide, judge, retry_after};
 use crate::flow::relay::app_cause;
 use crate::upstream::state::Endpoint;
@@ -23,6 +25,7 @@ use crate::upstream::state::Endpoint;
 /// What a request head says about its connection and its bytes.
 pub(super) struct Shape {
     body: Body,
+    expects_continue: bool,
     /// The app takes another exchange after this one.
     pub(super) app_keeps_alive: bool,
     /// The upstream connection may carry another exchange after this one.
@@ -114,6 +117,7 @@ impl Connection<'_> {
         }
         let shape = Shape {
             body: head.body(),
+            expects_continue: head.expect_continue(),
             app_keeps_alive: head.keeps_alive(),
             upstream_keeps_alive: head.keeps_alive() || strip_close && head.connection().close,
             is_connect: head.is_connect(),
@@ -129,7 +133,9 @@ impl Connection<'_> {
     /// Tries until there is an answer, or no further try is allowed.
     async fn carry_out(&mut self, plan: &Plan, shape: &Shape, outgoing: &[u8]) -> Result<(), End> {
         let replay = plan.policy.retry.as_ref().map_or(0, |retry| retry.replay_bytes);
-        let mut upload = match Upload::new(outgoing, shape.body, replay, &self.app.buf) {
+        let room = self.shared.replay.begin(replay);
+        let silence = Silence::new(self.shared.config.proxy.request_body_timeout, shape.expects_continue);
+        let mut upload = match Upload::new(outgoing, shape.body, room, silence, &self.app.buf) {
             Ok(upload) => upload,
             Err(bad) => {
                 return self.give_up(plan, shape, None, Failed::here(Cause::BadRequest, bad.0)).await;
@@ -176,11 +182,11 @@ impl Connection<'_> {
     async fn attempt(
         &mut self,
         plan: &Plan,
-        endpoint: &Endpoint,
+        endpoint: &Arc<Endpoint>,
         upload: &mut Upload<'_>,
         fresh: bool,
     ) -> Result<(Upstream, usize), Failed> {
-        let mut upstream = self.connect(plan, endpoint.address, fresh).await?;
+        let mut upstream = self.connect(plan, endpoint, fresh).await?;
         if let Some(limit) = plan.whole_limit().filter(|limit| limit.at <= tokio::time::Instant::now()) {
             return Err(Failed::late(limit));
         }

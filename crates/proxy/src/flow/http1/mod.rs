@@ -21,6 +21,7 @@ use super::exchange::plan::Lookup;
 use super::relay::{Moved, relay};
 use crate::leg::Leg;
 use crate::shared::Shared;
+use connect::Upstream;
 
 /// How an HTTP flow ends.
 #[derive(Debug)]
@@ -32,14 +33,13 @@ enum End {
     /// What the app got is not whole, and it must notice.
     Reset,
     /// What follows is no longer HTTP: bytes both ways.
-    Tunnel(Leg),
+    Tunnel(Upstream),
 }
 
 /// An upstream connection that lives and dies with the flow.
 #[derive(Debug)]
 struct Kept {
-    leg: Leg,
-    endpoint: std::net::SocketAddr,
+    upstream: Upstream,
     destination: usize,
 }
 
@@ -144,7 +144,7 @@ impl Connection<'_> {
         let Some(kept) = &mut self.kept else { return End::Close };
         match read {
             Ok(_) => {
-                let _ = self.app.write_all(kept.leg.buf.bytes()).await;
+                let _ = self.app.write_all(kept.upstream.leg.buf.bytes()).await;
                 End::Close
             }
             Err(_) => End::Reset,
@@ -158,7 +158,7 @@ impl Connection<'_> {
             End::Close => {
                 self.app.close();
                 if let Some(kept) = kept {
-                    kept.leg.close();
+                    kept.upstream.leg.close();
                 }
             }
             End::Linger => self.app.close_lingering().await,
@@ -166,7 +166,8 @@ impl Connection<'_> {
             End::Tunnel(upstream) => {
                 let moved =
                     Moved { from_app: &mut self.flow.bytes_from_app, to_app: &mut self.flow.bytes_to_app };
-                if let Err(broken) = relay(self.app, upstream, moved).await {
+                let (leg, _place) = upstream.into_tunnel();
+                if let Err(broken) = relay(self.app, leg, moved).await {
                     self.flow.fail(broken.cause, broken.detail);
                 }
             }
@@ -177,7 +178,7 @@ impl Connection<'_> {
 /// Returns when the server of an idle, unshared connection speaks or ends.
 async fn upstream_spoke(kept: &mut Option<Kept>) -> std::io::Result<usize> {
     match kept {
-        Some(kept) => kept.leg.fill().await,
+        Some(kept) => kept.upstream.leg.fill().await,
         None => std::future::pending().await,
     }
 }

@@ -68,7 +68,7 @@ fn rules_replace(rules: &HeaderRules, field: &Field, bytes: &[u8]) -> bool {
     rules.set.iter().any(|(set, _)| is(set)) || rules.remove.iter().any(|removed| is(removed))
 }
 
-fn write_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+pub(super) fn write_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     for part in [name.as_bytes(), b": ", value, b"\r\n"] {
         out.extend_from_slice(part);
     }

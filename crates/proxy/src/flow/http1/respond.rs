@@ -8,9 +8,11 @@ use dragoman_wire::http1::{Known, ResponseHead};
 use super::connect::Upstream;
 use super::download::{Download, finish_upload, forward};
 use super::exchange::{Shape, is_connection_auth};
+use super::request::write_field;
 use super::upload::Upload;
 use super::{Connection, End, answer};
 use crate::flow::exchange::plan::Plan;
+use crate::flow::exchange::response::Changes;
 use crate::flow::exchange::tries::{Failed, conclude};
 use crate::upstream::state::Pass;
 
@@ -37,6 +39,8 @@ impl Connection<'_> {
         upload: &mut Upload<'_>,
         pass: Option<Pass>,
     ) -> Result<(), End> {
+        upload.stop_keeping();
+        upload.app_was_told();
         let status = self.scratch.response.status();
         let method = upload.method();
         if status == 101 && !shape.upgrades {
@@ -49,7 +53,7 @@ impl Connection<'_> {
         let body = self.scratch.response.body_for(method);
         let mut incoming = std::mem::take(&mut self.scratch.incoming);
         incoming.clear();
-        let rewritten = self.rewrite(shape, &upstream, &mut incoming, tunnel).then_some(&*incoming);
+        let rewritten = self.rewrite(plan, shape, &upstream, &mut incoming, tunnel).then_some(&*incoming);
         let mut download = match Download::new(&mut upstream.leg.buf, length, rewritten, body) {
             Ok(download) => download,
             Err(bad) => {
@@ -72,7 +76,7 @@ impl Connection<'_> {
             return Err(self.tear(failed));
         }
         if tunnel {
-            return Err(End::Tunnel(upstream.leg));
+            return Err(End::Tunnel(upstream));
         }
         if !upload.is_done() && status < 400 && self.scratch.response.keeps_alive() {
             finish_upload(&mut self.app, &mut upstream.leg, upload, &mut self.scratch.record).await;
@@ -87,15 +91,34 @@ impl Connection<'_> {
         }
     }
 
-    /// The app asked for the end of its connection, the upstream connection was kept alive: says to the app what it
-    /// asked for. Whether the head in `out` is to be sent instead of the server's.
-    fn rewrite(&self, shape: &Shape, upstream: &Upstream, out: &mut Vec<u8>, tunnel: bool) -> bool {
-        let response = &self.scratch.response;
-        if shape.app_keeps_alive || !shape.upstream_keeps_alive || tunnel || response.connection().close {
+    /// Writes the head as policy changes it. Whether the head in `out` is to be sent instead of the server's.
+    fn rewrite(
+        &self,
+        plan: &Plan,
+        shape: &Shape,
+        upstream: &Upstream,
+        out: &mut Vec<u8>,
+        tunnel: bool,
+    ) -> bool {
+        let (response, bytes) = (&self.scratch.response, upstream.leg.buf.bytes());
+        let changes = Changes::new(&plan.policy.response, || upstream.spent(plan.started));
+        // The app asked for the end of its connection, and the upstream connection was kept alive: the app is told what
+        // it asked for.
+        let closes =
+            !shape.app_keeps_alive && shape.upstream_keeps_alive && !tunnel && !response.connection().close;
+        if changes.is_none() && !closes {
             return false;
         }
-        response.copy_without(out, upstream.leg.buf.bytes(), |_| false);
-        out.extend_from_slice(b"Connection: close\r\n\r\n");
+        response.copy_without(out, bytes, |field| {
+            changes.is_some_and(|changes| changes.drops(field.name.of(bytes)))
+        });
+        if let Some(changes) = changes {
+            changes.write(|name, value| write_field(out, name, value));
+        }
+        if closes {
+            write_field(out, "Connection", b"close");
+        }
+        out.extend_from_slice(b"\r\n");
         true
     }
 

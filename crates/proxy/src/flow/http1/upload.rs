@@ -1,7 +1,7 @@
 //! The request on its way upstream: the head that policy made, then the body as it comes.
 //!
-//! Everything that was sent is kept while it fits, so that the same bytes can be sent again. Past the limit the
-//! body streams and the exchange can no longer be repeated.
+//! Everything that was sent is kept while there is room ([`Replay`]), so that the same bytes can be sent again. Without
+//! room the body streams and the exchange can no longer be repeated.
 
 use std::io::{self, IoSlice};
 
@@ -10,6 +10,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use crate::buffer::Buffer;
+use crate::flow::exchange::replay::Replay;
+use crate::flow::exchange::silence::Silence;
 use crate::leg::broken;
 
 /// A request on its way.
@@ -22,9 +24,10 @@ pub(super) struct Upload<'a> {
     /// Bytes at the front of the app's buffer that belong to the body and are not yet written.
     ready: usize,
     replay: Vec<u8>,
-    replay_limit: usize,
-    /// `replay` holds the whole body so far.
+    room: Replay,
+    /// `replay` holds the whole body so far, and goes on to.
     whole: bool,
+    silence: Silence,
     /// The upstream takes no more; its answer may still come.
     broken: bool,
     app_ended: bool,
@@ -39,6 +42,8 @@ pub(super) enum Step {
     Read,
     /// The app has ended its side. Without the whole body that is the end of the exchange.
     AppEnded,
+    /// The app has been silent inside the body for too long.
+    AppSilent,
     /// The app's connection broke.
     AppBroke(io::Error),
     /// The upstream takes no more.
@@ -48,15 +53,16 @@ pub(super) enum Step {
 }
 
 impl<'a> Upload<'a> {
-    /// A request whose head is `head` and of whose body at most `replay_limit` bytes are kept. `app` holds what
-    /// came of the body already.
+    /// A request whose head is `head` and of whose body as much is kept as `room` allows. `app` holds what came of the
+    /// body already.
     ///
     /// # Errors
     /// The body is malformed: nothing of the request should be sent.
     pub(super) fn new(
         head: &'a [u8],
         body: Body,
-        replay_limit: usize,
+        room: Replay,
+        silence: Silence,
         app: &Buffer,
     ) -> Result<Self, BadBody> {
         let mut upload = Self {
@@ -65,8 +71,9 @@ impl<'a> Upload<'a> {
             reader: BodyReader::new(body),
             ready: 0,
             replay: Vec::new(),
-            replay_limit,
+            room,
             whole: true,
+            silence,
             broken: false,
             app_ended: false,
         };
@@ -78,6 +85,18 @@ impl<'a> Upload<'a> {
     pub(super) fn rewind(&mut self) {
         self.sent = 0;
         self.broken = false;
+        self.silence.end();
+    }
+
+    /// There is no further attempt: what was kept for one is given back.
+    pub(super) fn stop_keeping(&mut self) {
+        self.whole = false;
+        self.forget_sent();
+    }
+
+    /// The app has been told whether to send the body.
+    pub(super) fn app_was_told(&mut self) {
+        self.silence.asked();
     }
 
     /// The method: what stands before the first space.
@@ -138,7 +157,13 @@ impl<'a> Upload<'a> {
         if self.app_ended || self.broken || done && !buf.is_empty() {
             return Step::AppBroke(broken(from).await);
         }
-        match buf.fill(from).await {
+        let read = tokio::select! {
+            biased;
+            read = buf.fill(from) => read,
+            () = self.silence.too_long(), if !done => return Step::AppSilent,
+        };
+        self.silence.end();
+        match read {
             Ok(0) => {
                 self.app_ended = true;
                 Step::AppEnded
@@ -180,23 +205,25 @@ impl<'a> Upload<'a> {
         self.sent += again;
         let fresh = count - again;
         if fresh > 0 {
-            self.keep(&buf.bytes()[..fresh]);
+            self.whole = self.whole && self.room.take(fresh);
+            if self.whole {
+                self.replay.extend_from_slice(&buf.bytes()[..fresh]);
+                self.sent += fresh;
+            }
             buf.consume(fresh);
             self.ready -= fresh;
         }
+        self.forget_sent();
         fresh
     }
 
-    /// Keeps body bytes that were just written.
-    fn keep(&mut self, bytes: &[u8]) {
-        if self.whole && self.replay.len() + bytes.len() <= self.replay_limit {
-            self.replay.extend_from_slice(bytes);
-            self.sent += bytes.len();
-        } else {
-            self.whole = false;
-            // Forgotten bytes count as sent: only the head is left to count in `sent`.
+    /// Gives back what was kept and was sent, if it is of no use any more.
+    fn forget_sent(&mut self) {
+        if !self.whole && self.sent == self.head.len() + self.replay.len() {
+            // Forgotten bytes do not count: only the head is left in `sent`.
             self.sent = self.head.len();
             self.replay = Vec::new();
+            self.room.end();
         }
     }
 }
