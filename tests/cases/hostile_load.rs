@@ -167,7 +167,7 @@ fn a_mixed_crowd_leaves_nothing_behind() {
 fn a_crowd_beyond_the_descriptors_is_answered_and_forgotten() {
     let net = Net::new();
     let _origin = Origin::http(&net.servers, server(80), |_, _| Reply::status(200, "ok"));
-    let dragoman = Dragoman::start_by(&net, "[defaults]\npool = {}\n", |net, configuration| {
+    let dragoman = Dragoman::start_by(&net, "[defaults]\npool = { idle = '1s' }\n", |net, configuration| {
         let mut command = net.app.command("sh");
         let program = dragoman_harness::binaries::dragoman();
         command
@@ -193,8 +193,7 @@ fn a_crowd_beyond_the_descriptors_is_answered_and_forgotten() {
             .try_connect(server(80))
             .is_ok_and(|mut peer| peer.exchange(request).is_ok_and(|a| a.status() == 200))
     });
-    // Three of the pool may stay idle.
-    wait::until("the descriptors are free again", wait::SOON, || dragoman.descriptors() <= before + 3);
+    wait::until("the descriptors are free again", wait::SOON, || dragoman.descriptors() <= before);
 }
 
 /// Floods of what must be bounded: heads, fields, trailers, extensions, chunks, all without an end.

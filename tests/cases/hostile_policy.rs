@@ -311,3 +311,130 @@ fn the_gauges_are_right_after_a_storm() {
         dragoman.records_where(480, |r| r["kind"] == "exchange").len() as u64
     );
 }
+
+/// Breaks a server until its breaker is open, then mends it.
+fn open_breaker(net: &Net, dragoman: &Dragoman<'_>, broken: &AtomicBool) {
+    broken.store(true, Ordering::SeqCst);
+    for _ in 0..2 {
+        get(net);
+    }
+    dragoman.metrics_where("the breaker is open", |m| m.sum("dragoman_breakers_open", &[]) == 1);
+    broken.store(false, Ordering::SeqCst);
+}
+
+fn breakable(net: &Net, broken: &Arc<AtomicBool>) -> Origin {
+    let broken = Arc::clone(broken);
+    Origin::http(&net.servers, server(80), move |_, _| match broken.load(Ordering::SeqCst) {
+        true => Reply::status(500, "broken"),
+        false => Reply::status(200, "well"),
+    })
+}
+
+/// A silent app, whose connection was dialled early, is no probe: the next one that asks is.
+#[test]
+fn a_silent_app_does_not_hold_the_probe() {
+    let net = Net::new();
+    let broken = Arc::new(AtomicBool::new(true));
+    let _origin = breakable(&net, &broken);
+    for declared in ["auto", "http"] {
+        let configuration =
+            format!("[defaults]\nprotocol = '{declared}'\nbreaker = {{ failures = 2, open = '200ms' }}\n");
+        let dragoman = Dragoman::start(&net, &configuration);
+        open_breaker(&net, &dragoman, &broken);
+        wait::pause(Duration::from_millis(300));
+        let dialled = |m: &dragoman_harness::metrics::Metrics| {
+            m.sum("dragoman_upstream_connections_total", &[("how", "dialled")])
+        };
+        let before = dialled(&dragoman.metrics());
+        let _silent = connect(&net);
+        dragoman.metrics_where("the early dial", |m| dialled(m) > before);
+        assert_eq!(
+            get(&net),
+            (200, "well".into()),
+            "{declared}: refused for the sake of an app that says nothing"
+        );
+    }
+}
+
+/// Leave that was given long ago is void: connections that were opened before the breaker was do not get past it.
+#[test]
+fn an_open_breaker_refuses_those_that_connected_before_it_opened() {
+    const EARLY: usize = 10;
+    let net = Net::new();
+    let broken = Arc::new(AtomicBool::new(true));
+    let origin = breakable(&net, &broken);
+    let dragoman = Dragoman::start(&net, "[defaults]\nbreaker = { failures = 2 }\n");
+    let mut crowd: Vec<Peer> = (0..EARLY).map(|_| connect(&net)).collect();
+    wait::until("all are dialled", wait::SOON, || origin.seen().len() == EARLY);
+    open_breaker(&net, &dragoman, &broken);
+    let asked = origin.requests().len();
+    let statuses: Vec<u16> = crowd.iter_mut().map(|peer| peer.exchange(GET).unwrap().status()).collect();
+    assert_eq!(statuses, [503; EARLY]);
+    assert_eq!(origin.requests().len(), asked, "an open breaker lets nothing through");
+}
+
+/// A connection that was dialled early and ended meanwhile is not what a request goes out on.
+#[test]
+fn an_early_connection_that_ended_meanwhile_is_not_used() {
+    let net = Net::new();
+    let first = AtomicBool::new(true);
+    let origin = Origin::tcp(&net.servers, server(80), move |mut peer: Peer| -> io::Result<()> {
+        if first.swap(false, Ordering::SeqCst) {
+            wait::pause(Duration::from_millis(200));
+            return peer
+                .send("HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+        }
+        while peer.request()?.is_some() {
+            peer.send(response(200, "ok"))?;
+        }
+        Ok(())
+    });
+    let _dragoman = Dragoman::start(&net, "[defaults]\nrequest_id = true\n");
+    let mut client = connect(&net);
+    wait::until("the early dial", wait::SOON, || !origin.seen().is_empty());
+    // Enough to know that it is HTTP; then the server's patience ends.
+    client.send("POST / HTTP/1.1\r\nHost: a\r\n").unwrap();
+    wait::pause(Duration::from_millis(500));
+    client.send("Content-Length: 0\r\n\r\n").unwrap();
+    let answer = client.response("POST").unwrap();
+    assert_eq!(answer.status(), 200, "{}", answer.head);
+}
+
+/// A POST whose app left before anything was sent is never sent.
+#[test]
+fn a_request_of_an_app_that_left_during_the_dial_is_not_sent() {
+    let net = Net::new();
+    let origin = Origin::http(&net.servers, server(80), |_, _| Reply::status(200, "done"));
+    // The first SYN is lost: the dial takes a second.
+    net.servers.succeed(
+        "nft add table inet t && nft 'add chain inet t c { type filter hook input priority 0 ; }' && \
+         nft 'add rule inet t c tcp dport 80 tcp flags & (syn|ack) == syn numgen inc mod 2 == 0 drop'",
+    );
+    let dragoman = Dragoman::start(&net, "");
+    let mut client = connect(&net);
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n").unwrap();
+    wait::pause(Duration::from_millis(200));
+    client.reset().unwrap();
+    let record = dragoman.records_where(1, |r| r["kind"] == "exchange").remove(0);
+    assert_eq!(record["cause"], "app_reset", "{record}");
+    assert_eq!(origin.requests().len(), 0, "a side effect for an app that had gone");
+}
+
+/// A route's own budget is its own, whichever route was used first.
+#[test]
+fn a_route_without_budget_gets_no_retry_whoever_came_first() {
+    let net = Net::new();
+    let origin = Origin::http(&net.servers, server(80), |_, _| Reply::status(503, "busy"));
+    let dragoman = Dragoman::start(
+        &net,
+        "[destination.d]\nports = [80]\nretry = { attempts = 2, base = '1ms' }\n\
+         [destination.d.route.r]\npath = '/r'\nretry = { budget = { ratio = 0.0001, min_per_second = 0 } }\n",
+    );
+    for path in ["/", "/r"] {
+        connect(&net).exchange(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n")).unwrap();
+    }
+    drop(dragoman);
+    let counted: Vec<usize> =
+        ["/", "/r"].iter().map(|p| origin.requests().iter().filter(|r| r.word(1) == *p).count()).collect();
+    assert_eq!(counted, [2, 1], "requests for / and for /r");
+}

@@ -4,7 +4,10 @@ use crate::{
     errors::Place,
     raw::{Destination, Root, Route},
     table::Table,
-    value::{collection::Entry, word::Protocol},
+    value::{
+        collection::{Entry, Switch},
+        word::Protocol,
+    },
 };
 
 /// Keys that mean something for HTTP alone.
@@ -76,6 +79,10 @@ impl<'a> Effective<'a> {
         let mut routes = table.routes.route().0;
         for route in &mut routes {
             route.table.exchange.inherit_keys(&table.exchange);
+            if let (Some(own), Switch::On(base)) = (&mut route.table.own.breaker, table.connection.breaker())
+            {
+                own.value.inherit_keys(&base);
+            }
         }
         Self { entry, table, routes }
     }

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use dragoman_policy::{BreakerParams, GrpcStatusSet, RetryParams, StatusSet};
 
 pub use crate::value::word::{Access, Format, Level, Protocol, UpstreamProtocol};
-use crate::{route::RouteMatcher, select::DestinationMatch};
+use crate::{route::index::RouteIndex, select::DestinationMatch};
 
 /// The listener of captured connections, and the limits of the process.
 #[derive(Clone, Debug, PartialEq)]
@@ -81,16 +81,17 @@ pub struct Destination {
     pub observe_only: bool,
     /// What is done for an exchange that no route matches.
     pub policy: Arc<Policy>,
-    /// Its routes, the most specific first.
+    /// Its routes, by name; the one at index `i` has that [`Route::index`].
     pub routes: Vec<Route>,
+    pub(crate) route_index: RouteIndex,
     pub(crate) matches: DestinationMatch,
 }
 
 impl Destination {
-    /// The first of its routes that matches, which is the most specific one; `None` means that
-    /// [`policy`](Self::policy) holds.
+    /// The most specific of its routes that match; `None` means that [`policy`](Self::policy) holds. What this
+    /// costs does not depend on how many routes there are.
     pub fn route(&self, request: &Request<'_>) -> Option<&Route> {
-        self.routes.iter().find(|route| route.matcher.matches(request))
+        self.route_index.find(request).map(|index| &self.routes[index])
     }
 }
 
@@ -164,11 +165,14 @@ pub struct ResponseRules {
 /// A rule inside a destination.
 #[derive(Clone, Debug)]
 pub struct Route {
+    /// Its place in [`Destination::routes`], which is as stable as the file.
+    pub index: usize,
     /// Its name in log and metrics, unique within the destination.
     pub name: Arc<str>,
     /// What is done for the exchanges that it matches.
     pub policy: Arc<Policy>,
-    pub(crate) matcher: RouteMatcher,
+    /// The breaker that its exchanges have in place of the destination's; `None` means the destination's.
+    pub breaker: Option<BreakerPolicy>,
 }
 
 /// What a route looks at.
@@ -177,6 +181,10 @@ pub struct Request<'a> {
     pub method: &'a str,
     /// The request target in origin form, with or without its query.
     pub path: &'a str,
+    /// The host and port that the request is for, from its authority or Host header; empty if it says none.
+    pub host: &'a str,
+    /// What stands after the question mark, as it was sent; empty if there is none.
+    pub query: &'a [u8],
     /// The first value of the header with this name, which is given in lower case.
     pub header: &'a dyn Fn(&str) -> Option<&'a [u8]>,
 }

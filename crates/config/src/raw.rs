@@ -16,7 +16,7 @@ use crate::{
         http::{ChangeableHeader, HeaderName, Method, Status, UnprocessedStatus},
         name::NamePattern,
         net::{Endpoint, Port, Ports},
-        pairs::{MatchHeaders, SetHeaders},
+        pairs::{MatchHeaders, MatchQuery, SetHeaders},
         path::PathPattern,
         quantity::{Attempts, Count, DAY, Deadline, GIB, HOUR, KIB, MIB, MINUTE, Ratio, SECOND, Size, Time},
         word::{Access, FilePath, Format, Level, Protocol, UpstreamProtocol},
@@ -260,10 +260,22 @@ table! {
     RouteMatch {
         /// The path: exact (`/v1/charges`), a template (`/v1/{id}/refunds`) or a prefix (`/v1/*`).
         path: PathPattern;
+        /// Names in the Host header, written like those of the destination, and a part of them.
+        hosts: NonEmpty<NamePattern>;
         /// Methods.
         methods: NonEmpty<Method>;
-        /// Headers with exactly this value, or with any value for `"*"`.
+        /// Headers with exactly this value, or with any value for `"*"`. The first of a name counts.
         match_headers: MatchHeaders;
+        /// Parameters of the query, likewise. Names and values are compared as they are sent, byte by byte.
+        query: MatchQuery;
+    }
+}
+
+table! {
+    /// What a route has for itself.
+    Own {
+        /// A breaker of the route's own.
+        breaker: Breaker;
     }
 }
 
@@ -296,6 +308,8 @@ joined_table! {
     Route {
         /// What it matches.
         matches: RouteMatch;
+        /// What it has for itself.
+        own: Own;
         /// What is done for an exchange.
         exchange: Exchange;
     }

@@ -48,13 +48,29 @@ Host to any address, so a rule by name steers traffic but does not fence it in.
 ";
 
 const ROUTES: &str = "\
+A `breaker` here is the route's own: it starts from the settings of the destination's, counts the requests of
+the route alone, and takes the place of the destination's for them.
+
 ### Which route wins
 
-Of the routes that match, the most specific wins: an exact path, then a template (more literal segments
-first), then a prefix (the longer first), then no path; then a route with `methods`, then the one with more
-`match_headers`, then the name in alphabetical order. Paths are compared as they are sent, without the query:
-case matters, and neither `%2F` nor `//` nor `..` is interpreted. `/v1/*` matches `/v1/` and all below it, not
-`/v1`; `{id}` stands for one segment that is not empty.
+A route matches when every key that it states matches: of `hosts` and `methods` one, of `match_headers` and
+`query` all. Of the routes that match, the most specific wins, compared in this order:
+
+1. an exact path, then a template (more literal segments first), then a prefix (the longer first, then more
+   literal segments), then no path;
+2. an exact host, then the longer wildcard, then no host; of several `hosts`, the one that matched counts;
+3. one with `methods`, then one without;
+4. the one with more entries in `match_headers` and `query` together;
+5. the one with more values other than `\"*\"` among them;
+6. the name of the route, in alphabetical order.
+
+Paths are compared as they are sent, without the query: case matters, and neither `%2F` nor `//` nor `..` is
+interpreted. `/v1/*` matches `/v1/` and all below it, not `/v1`; `{id}` stands for one segment that is not
+empty. So are the names and values of `query`: `%41` is not `A`, nor `+` a space, and of several parameters
+of one name the first counts.
+
+How long it takes to find a route does not depend on how many there are, but on how many kinds there are:
+which keys they state, how many segments their paths have, and where the placeholders stand.
 ";
 
 const ENVIRONMENT: &str = "\

@@ -2,6 +2,7 @@
 
 mod check;
 mod policy;
+mod routes;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -10,11 +11,11 @@ use dragoman_policy::BreakerParams;
 use crate::{
     effective::Effective,
     errors::Problem,
-    model::{Admin, BreakerPolicy, Destination, Log, PoolParams, Protocol, Proxy, Route, UpstreamProtocol},
+    model::{Admin, BreakerPolicy, Destination, Log, PoolParams, Protocol, Proxy, UpstreamProtocol},
     raw::{self, Connection, Root},
-    route::RouteMatcher,
+    read::Item,
     select::{DestinationMatch, Index},
-    value::collection::{Entry, Named},
+    value::collection::{Entry, Named, NonEmpty},
 };
 
 /// The name of the destination of traffic that no other one matches.
@@ -37,6 +38,7 @@ pub(crate) fn resolve(root: &Root, problems: &mut Vec<Problem>) -> Resolved {
     effective.sort_by(|a, b| a.entry.name.cmp(&b.entry.name));
     for destination in &effective {
         check::destination(root, destination, problems);
+        routes::check(destination, problems);
     }
     check::reachable(&effective, problems);
     Resolved { proxy: proxy(root), admin: admin(root), log: log(root), index: index(root, &effective) }
@@ -102,8 +104,7 @@ fn index(root: &Root, effective: &[Effective<'_>]) -> Index {
 
 fn destination(index: usize, effective: &Effective<'_>) -> Destination {
     let connection = &effective.table.connection;
-    let mut routes: Vec<_> = effective.routes.iter().map(route).collect();
-    routes.sort_by(|a, b| a.matcher.order().cmp(&b.matcher.order()).then_with(|| a.name.cmp(&b.name)));
+    let (routes, route_index) = routes::routes(effective);
     Destination {
         index,
         name: effective.entry.name.as_str().into(),
@@ -117,15 +118,8 @@ fn destination(index: usize, effective: &Effective<'_>) -> Destination {
         observe_only: false,
         policy: Arc::new(policy::policy(&effective.table.exchange)),
         routes,
+        route_index,
         matches: matches(&effective.table.matches),
-    }
-}
-
-fn route(entry: &Entry<raw::Route>) -> Route {
-    Route {
-        name: entry.name.as_str().into(),
-        policy: Arc::new(policy::policy(&entry.table.exchange)),
-        matcher: route_matcher(&entry.table.matches),
     }
 }
 
@@ -161,9 +155,6 @@ fn pool_params(pool: &raw::Pool) -> PoolParams {
 }
 
 fn matches(raw: &raw::Match) -> DestinationMatch {
-    fn list<T: crate::read::Item>(list: Option<crate::value::collection::NonEmpty<T>>) -> Vec<T> {
-        list.map(|list| list.0.values().cloned().collect()).unwrap_or_default()
-    }
     DestinationMatch {
         hosts: list(raw.hosts()),
         sni: list(raw.sni()),
@@ -172,17 +163,8 @@ fn matches(raw: &raw::Match) -> DestinationMatch {
     }
 }
 
-fn route_matcher(raw: &raw::RouteMatch) -> RouteMatcher {
-    let methods = raw.methods().map(|list| list.0.values().map(|method| method.0.clone()).collect());
-    let headers = raw.match_headers().map(|pairs| pairs.0).unwrap_or_default();
-    let header = |pair: crate::value::pairs::Pair| {
-        (pair.name.to_ascii_lowercase(), (pair.value != "*").then_some(pair.value))
-    };
-    RouteMatcher {
-        path: raw.path(),
-        methods: methods.unwrap_or_default(),
-        headers: headers.into_iter().map(header).collect(),
-    }
+fn list<T: Item>(list: Option<NonEmpty<T>>) -> Vec<T> {
+    list.map(|list| list.0.values().cloned().collect()).unwrap_or_default()
 }
 
 /// Whether traffic of this destination would be the same without dragoman.

@@ -15,14 +15,14 @@
 //! Names are found in a hash table (one look-up for the exact name, one per label for wildcards), because
 //! this happens for each exchange; what is left to compare are the few destinations that share a name.
 
-use std::{borrow::Cow, collections::HashMap, net::SocketAddr, sync::Arc};
+use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
 use ipnet::IpNet;
 
 use crate::{
     model::{ByAddress, Destination, Name},
     value::{
-        name::{MAX_NAME, NamePattern},
+        name::{NamePattern, comparable, without_port},
         net::Ports,
     },
 };
@@ -144,12 +144,10 @@ impl Index {
     }
 
     fn by_name(&self, names: &Names, name: &str, address: SocketAddr) -> Option<usize> {
-        let name = name.strip_suffix('.').unwrap_or(name);
-        // No pattern is longer, and the cost of a look-up grows with the square of the length.
-        if name.len() > MAX_NAME || (names.exact.is_empty() && names.below.is_empty()) {
+        if names.exact.is_empty() && names.below.is_empty() {
             return None;
         }
-        let name = lower_case(name);
+        let name = comparable(name)?;
         names.candidates(&name).find_map(|candidates| self.most_specific(candidates, address))
     }
 
@@ -187,20 +185,4 @@ impl Names {
 
 fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
-}
-
-/// The host of `host`, `host:port` or `[v6]:port`.
-fn without_port(host: &str) -> &str {
-    match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) && !name.contains(':') => name,
-        _ => host,
-    }
-}
-
-fn lower_case(name: &str) -> Cow<'_, str> {
-    if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        Cow::Owned(name.to_ascii_lowercase())
-    } else {
-        Cow::Borrowed(name)
-    }
 }

@@ -170,7 +170,7 @@ fn the_most_specific_route_wins() {
     let route = |method: &str, path: &str, headers: &[(&str, &str)]| {
         let header =
             |name: &str| headers.iter().find(|(key, _)| *key == name).map(|(_, value)| value.as_bytes());
-        let request = Request { method, path, header: &header };
+        let request = Request { method, path, host: "a", query: b"", header: &header };
         destination.route(&request).map_or("none", |route| &*route.name).to_owned()
     };
     for (method, path, headers, want) in [

@@ -168,6 +168,39 @@ hosts = ["plain"]
 }
 
 #[test]
+fn a_route_has_a_breaker_of_its_own_only_where_it_states_one() {
+    let config = parse(
+        r#"
+[destination.a]
+hosts = ["a"]
+breaker = { failures = 7, open = "1s" }
+[destination.a.route.own]
+path = "/own"
+breaker = { failures = 2 }
+[destination.a.route.apart]
+path = "/apart"
+breaker = {}
+[destination.a.route.none]
+path = "/none"
+[destination.b]
+hosts = ["b"]
+[destination.b.route.own]
+path = "/own"
+breaker = { window = "2s" }
+"#,
+    );
+    let (a, b) = (named(&config, "a"), named(&config, "b"));
+    let names: Vec<_> = a.routes.iter().map(|route| (&*route.name, route.index)).collect();
+    assert_eq!(names, [("apart", 0), ("none", 1), ("own", 2)]);
+    let of = |route: usize| a.routes[route].breaker.as_ref().map(|it| (it.params.failures, it.params.open));
+    let second = Duration::from_secs(1);
+    assert_eq!([of(0), of(1), of(2)], [Some((7, second)), None, Some((2, second))]);
+    assert!(b.breaker.is_none());
+    let own = b.routes[0].breaker.as_ref().expect("it is on").params;
+    assert_eq!(own, BreakerParams { window: Duration::from_secs(2), ..BreakerParams::default() });
+}
+
+#[test]
 fn what_defaults_turn_off_a_destination_turns_on() {
     let config = parse("[defaults]\nretry = false\n[destination.a]\nhosts = [\"a\"]\nretry = {}\n");
     assert_eq!(named(&config, "a").policy.retry, Some(RetryParams::default()));
@@ -268,7 +301,10 @@ timeout = "1h"
 [destination."a.b".route."x.y"]
 path = "/v1/{id}/*"
 methods = ["PURGE"]
+hosts = ["a.example", "*.c.b.example"]
 match_headers = { "X-Tenant" = "*", x-b = "1" }
+query = { "a.b" = "*", "%20" = "1=2" }
+breaker = { failures = 1 }
 retry = false
 try_timeout = "1ms"
 [destination.bytes]

@@ -6,20 +6,14 @@
 
 use std::net::SocketAddr;
 
-use super::{matches, route_matcher};
+use super::matches;
 use crate::{
     effective::Effective,
     errors::{Place, Problem},
-    raw::{Connection, Exchange, Headers, Pool, Retry, Root, Route},
+    raw::{Connection, Exchange, Headers, Pool, Retry, Root},
     read::{Located, Value},
-    route::RouteMatcher,
     table::Table,
-    value::{
-        collection::{Entry, Switch},
-        pairs::Pair,
-        quantity::Deadline,
-        word::Protocol,
-    },
+    value::{collection::Switch, pairs::Pair, quantity::Deadline, word::Protocol},
 };
 
 /// Listeners that are in each other's way.
@@ -65,7 +59,6 @@ pub(super) fn destination(root: &Root, effective: &Effective<'_>, problems: &mut
     for (own, route) in own_routes.iter().zip(&effective.routes) {
         exchange(root, &own.table.exchange, &route.table.exchange, problems);
     }
-    reachable_routes(name, &effective.routes, problems);
 }
 
 /// Destinations that can never match.
@@ -93,34 +86,6 @@ pub(super) fn reachable(effective: &[Effective<'_>], problems: &mut Vec<Problem>
                 .help("change what one of them matches, or make them one")
         };
         problems.push(problem.also(first.place, "this one"));
-    }
-}
-
-fn reachable_routes(destination: &str, routes: &[Entry<Route>], problems: &mut Vec<Problem>) {
-    let mut ordered: Vec<(&Entry<Route>, RouteMatcher)> = Vec::new();
-    for route in routes.iter().filter(|route| route.complete) {
-        let matcher = route_matcher(&route.table.matches);
-        if matcher.path.is_none() && matcher.methods.is_empty() && matcher.headers.is_empty() {
-            let message = format!("the route `{}` states nothing to match", route.name);
-            problems.push(Problem::new(route.place, message).help(format!(
-                "state `path`, `methods` or `match_headers`; the policy of all its requests stands in \
-                 [destination.{destination}] itself"
-            )));
-        } else {
-            ordered.push((route, matcher));
-        }
-    }
-    ordered.sort_by(|(a, x), (b, y)| x.order().cmp(&y.order()).then_with(|| a.name.cmp(&b.name)));
-    for (position, (route, matcher)) in ordered.iter().enumerate() {
-        let Some((first, _)) = ordered[..position].iter().find(|(_, other)| other.covers(matcher)) else {
-            continue;
-        };
-        problems.push(
-            Problem::new(route.place, format!("the route `{}` can never match", route.name))
-                .label(format!("`{}` matches all of it, and comes first", first.name))
-                .also(first.place, "this one")
-                .help("change what one of them matches, or make them one"),
-        );
     }
 }
 

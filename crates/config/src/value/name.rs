@@ -1,6 +1,6 @@
 //! Names that a client says in a Host header or in the TLS server name.
 
-use std::net::IpAddr;
+use std::{borrow::Cow, net::IpAddr};
 
 use crate::{
     read::{Fault, Item, Node, Reader, Value},
@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// The longest name there is, in bytes (RFC 1035, section 2.3.4, without the final dot).
-pub(crate) const MAX_NAME: usize = 253;
+const MAX_NAME: usize = 253;
 
 /// One name, or every name below one. Kept in lower case, without a final dot.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -17,6 +17,66 @@ pub(crate) enum NamePattern {
     Exact(String),
     /// "*.example.com": one or more labels before this name.
     Below(String),
+}
+
+/// How specific a pattern is; greater is more: the labels of a wildcard, and more for an exact name.
+pub(crate) type Rank = usize;
+
+impl NamePattern {
+    /// `name` is [`comparable`].
+    pub(crate) fn matches(&self, name: &str) -> bool {
+        match self {
+            Self::Exact(own) => own == name,
+            Self::Below(own) => {
+                let before = name.strip_suffix(own.as_str()).and_then(|rest| rest.strip_suffix('.'));
+                before.is_some_and(|before| !before.is_empty())
+            }
+        }
+    }
+
+    pub(crate) fn rank(&self) -> Rank {
+        match self {
+            Self::Exact(_) => Rank::MAX,
+            Self::Below(name) => name.split('.').count(),
+        }
+    }
+
+    /// The pattern that matches what both match; `None` if nothing does.
+    pub(crate) fn overlap<'a>(&'a self, other: &'a Self) -> Option<&'a Self> {
+        if self.covers(other) { Some(other) } else { other.covers(self).then_some(self) }
+    }
+
+    fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Exact(_), Self::Below(_)) => false,
+            (_, Self::Exact(name)) => self.matches(name),
+            (Self::Below(own), Self::Below(name)) => own == name || self.matches(name),
+        }
+    }
+}
+
+/// `name` as patterns are compared with: in lower case, without a final dot. `None` if it is longer than any
+/// name, since the cost of a look-up may grow with the square of the length.
+pub(crate) fn comparable(name: &str) -> Option<Cow<'_, str>> {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    (name.len() <= MAX_NAME).then(|| match name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        true => Cow::Owned(name.to_ascii_lowercase()),
+        false => Cow::Borrowed(name),
+    })
+}
+
+/// The host of `host`, `host:port` or `[v6]:port`.
+pub(crate) fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) && !name.contains(':') => name,
+        _ => host,
+    }
+}
+
+/// So many labels at the end of `name`; `None` if no others stand before them.
+pub(crate) fn last_labels(name: &str, labels: usize) -> Option<&str> {
+    let (dot, _) = name.rmatch_indices('.').nth(labels.checked_sub(1)?)?;
+    (dot > 0).then(|| &name[dot + 1..])
 }
 
 impl Value for NamePattern {

@@ -63,6 +63,9 @@ pub(crate) type SetHeaders = Pairs<Changed>;
 /// Headers that a request must have; "*" is any value.
 pub(crate) type MatchHeaders = Pairs<Matched>;
 
+/// Parameters that the query of a request must have; "*" is any value.
+pub(crate) type MatchQuery = Pairs<Queried>;
+
 /// The kind of [`SetHeaders`].
 #[derive(Clone, Debug)]
 pub(crate) enum Changed {}
@@ -70,6 +73,10 @@ pub(crate) enum Changed {}
 /// The kind of [`MatchHeaders`].
 #[derive(Clone, Debug)]
 pub(crate) enum Matched {}
+
+/// The kind of [`MatchQuery`].
+#[derive(Clone, Debug)]
+pub(crate) enum Queried {}
 
 impl Kind for Changed {
     const NOUN: &str = "header";
@@ -85,7 +92,35 @@ impl Kind for Matched {
     const TABLE: &str = "a table of headers, as { \"x-tenant\" = \"gold\" }, where \"*\" is any value";
 
     fn check_name(name: &str) -> Result<(), &'static str> {
-        check_name(name)
+        check_name(name)?;
+        // HTTP/2 has no such header, and HTTP/1 may say it in the request line.
+        if name.eq_ignore_ascii_case("host") { Err("write `hosts` to match it") } else { Ok(()) }
+    }
+}
+
+impl Kind for Queried {
+    const NOUN: &str = "parameter";
+    const TABLE: &str = "a table of parameters, as { \"version\" = \"2\" }, where \"*\" is any value";
+    const VALUE: &str = "the value of a parameter as it is sent, percent-encoded";
+
+    fn check_name(name: &str) -> Result<(), &'static str> {
+        let inside = |byte: u8| byte.is_ascii_graphic() && !b"&=#".contains(&byte);
+        if !name.is_empty() && name.bytes().all(inside) {
+            Ok(())
+        } else {
+            Err("not the name of a parameter as it is sent, percent-encoded")
+        }
+    }
+
+    fn check_value(value: &str) -> Result<(), Fault> {
+        match value.chars().find(|c| !c.is_ascii_graphic() || matches!(c, '&' | '#')) {
+            Some(c) => Err(Fault::new(format!("contains {c:?}"))),
+            None => Ok(()),
+        }
+    }
+
+    fn is_same(one: &str, other: &str) -> bool {
+        one == other
     }
 }
 

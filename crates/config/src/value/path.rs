@@ -9,14 +9,18 @@ use crate::{
 /// path below "/v1/", and that itself).
 ///
 /// Paths are compared as they were sent: no percent-decoding, no merging of slashes, no dot segments.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct PathPattern {
     text: String,
-    /// What is between the slashes; `None` is any one segment that is not empty.
     segments: Vec<Option<String>>,
-    /// Whether anything may follow.
     open: bool,
 }
+
+/// The most segments of a pattern that is not exact.
+pub(crate) const MAX_SEGMENTS: usize = 32;
+
+/// How specific a pattern is; greater is more.
+pub(crate) type PathRank = (u8, usize, usize);
 
 impl PathPattern {
     /// `path` is without its query.
@@ -36,19 +40,29 @@ impl PathPattern {
 
     /// Greater is more specific: exact, then templates, then prefixes; the longer prefix; then the
     /// pattern with more literal segments.
-    pub(crate) fn rank(&self) -> (u8, usize, usize) {
+    pub(crate) fn rank(&self) -> PathRank {
         let literals = self.segments.iter().flatten().count();
-        let class = match (self.open, literals == self.segments.len()) {
-            (false, true) => 3,
-            (false, false) => 2,
-            (true, _) => 1,
-        };
-        (class, self.segments.len(), literals)
+        match (self.open, self.is_exact()) {
+            (false, true) => (3, 0, 0),
+            (false, false) => (2, 0, literals),
+            (true, _) => (1, self.segments.len(), literals),
+        }
     }
 
-    /// Whether both match the same paths; the names of placeholders say nothing.
-    pub(crate) fn same(&self, other: &Self) -> bool {
-        (&self.segments, self.open) == (&other.segments, other.open)
+    /// What is between the slashes; `None` is any one segment that is not empty. With
+    /// [`is_open`](Self::is_open), this says which paths match: the names of placeholders say nothing.
+    pub(crate) fn segments(&self) -> &[Option<String>] {
+        &self.segments
+    }
+
+    /// Whether anything may follow.
+    pub(crate) fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// Whether it matches one path alone.
+    pub(crate) fn is_exact(&self) -> bool {
+        !self.open && self.segments.iter().all(Option::is_some)
     }
 }
 
@@ -92,7 +106,11 @@ fn parse(text: &str) -> Result<PathPattern, Fault> {
         ("", true) => Vec::new(),
         _ => path.split('/').map(parse_segment).collect::<Result<_, _>>()?,
     };
-    Ok(PathPattern { text: text.to_owned(), segments, open })
+    let pattern = PathPattern { text: text.to_owned(), segments, open };
+    if !pattern.is_exact() && pattern.segments.len() > MAX_SEGMENTS {
+        return Err(Fault::new(format!("a template or prefix has at most {MAX_SEGMENTS} segments")));
+    }
+    Ok(pattern)
 }
 
 fn parse_segment(segment: &str) -> Result<Option<String>, Fault> {

@@ -103,7 +103,8 @@ impl Connection<'_> {
         let destination = self.lookup.find(&self.shared.config, self.original, host);
         self.flow.destination = destination.index;
         let header = |name: &str| head.find_name(bytes, name.as_bytes()).map(|field| field.value.of(bytes));
-        let request = Request { method, path: head.path(bytes), header: &header };
+        let request =
+            Request { method, path: head.path(bytes), host, query: head.query(bytes), header: &header };
         let plan = Plan::new(destination, self.original, &request, record);
         let strip_close = plan.destination.pool.is_some();
         let hop = HopByHop { strip_close, strip_h2c: !plan.destination.observe_only };
