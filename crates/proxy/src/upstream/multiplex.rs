@@ -68,8 +68,8 @@ impl Drop for Lease {
 }
 
 impl Multiplexers {
-    /// Room on a connection for `key`. `dial` makes a new one where there is none; `idle` is how long it is kept
-    /// without a stream.
+    /// Room on a connection for `key`. `dial` makes a new one where there is none, or where a `fresh` one is asked for;
+    /// `idle` is how long it is kept without a stream.
     ///
     /// # Errors
     /// Those of `dial`.
@@ -77,14 +77,15 @@ impl Multiplexers {
         &self,
         key: &PoolKey,
         idle: Duration,
+        fresh: bool,
         dial: impl Future<Output = Result<SendRequest<Bytes>, E>>,
     ) -> Result<Lease, E> {
         let shelf = Arc::clone(lock(&self.0).entry(key.clone()).or_default());
-        if let Some(lease) = shelf.room() {
+        if let Some(lease) = shelf.room().filter(|_| !fresh) {
             return Ok(lease);
         }
         let _dialling = shelf.dialling.lock().await;
-        if let Some(lease) = shelf.room() {
+        if let Some(lease) = shelf.room().filter(|_| !fresh) {
             return Ok(lease);
         }
         let send = dial.await?;

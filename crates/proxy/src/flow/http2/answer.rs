@@ -11,7 +11,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 const CAUSE: HeaderName = HeaderName::from_static("x-dragoman-cause");
 
 /// The answer for `cause`: its head and its body.
-pub(super) fn plain(cause: Cause, detail: Option<&str>, retry_after: Option<Duration>) -> (Response<()>, Bytes) {
+pub(super) fn plain(
+    cause: Cause,
+    detail: Option<&str>,
+    retry_after: Option<Duration>,
+) -> (Response<()>, Bytes) {
     let body = match detail {
         Some(detail) => format!("dragoman: {cause}: {detail}\n"),
         None => format!("dragoman: {cause}\n"),

@@ -16,8 +16,13 @@ pub(super) enum Broken {
     Receiver(h2::Error),
 }
 
-/// Writes `chunk`, in pieces as the window opens. `last`: the stream ends with it.
-pub(super) async fn write(to: &mut SendStream<Bytes>, mut chunk: Bytes, last: bool) -> Result<(), h2::Error> {
+/// Writes `chunk`, in pieces as the window opens; what is written is gone from it, so that a cancelled write can go on.
+/// `last`: the stream ends with it.
+pub(super) async fn write(
+    to: &mut SendStream<Bytes>,
+    chunk: &mut Bytes,
+    last: bool,
+) -> Result<(), h2::Error> {
     while !chunk.is_empty() {
         to.reserve_capacity(chunk.len());
         // Capacity that is left from before is not announced again.
@@ -28,13 +33,9 @@ pub(super) async fn write(to: &mut SendStream<Bytes>, mut chunk: Bytes, last: bo
             }
         }
         let piece = chunk.split_to(chunk.len().min(to.capacity()));
-        let end = last && chunk.is_empty();
-        to.send_data(piece, end)?;
-        if end {
-            return Ok(());
-        }
+        to.send_data(piece, last && chunk.is_empty())?;
     }
-    if last { to.send_data(Bytes::new(), true) } else { Ok(()) }
+    Ok(())
 }
 
 /// Ends the stream, with trailers if there are any.
@@ -62,9 +63,9 @@ pub(super) async fn pipe(
         let Some(chunk) = data else {
             return from.trailers().await.map_err(Broken::Sender);
         };
-        let chunk = chunk.map_err(Broken::Sender)?;
+        let mut chunk = chunk.map_err(Broken::Sender)?;
         let length = chunk.len();
-        write(to, chunk, false).await.map_err(Broken::Receiver)?;
+        write(to, &mut chunk, false).await.map_err(Broken::Receiver)?;
         *moved += length as u64;
         from.flow_control().release_capacity(length).map_err(Broken::Sender)?;
     }

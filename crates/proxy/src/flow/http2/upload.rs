@@ -17,6 +17,8 @@ pub(super) struct Upload {
     whole: bool,
     /// How many of `kept` this attempt has taken.
     next: usize,
+    /// What is left of the chunk that is being written.
+    hand: Bytes,
     /// Bytes read from the app and not given back to its window.
     unreleased: usize,
     /// The app has said all.
@@ -39,6 +41,7 @@ impl Upload {
             limit,
             whole: true,
             next: 0,
+            hand: Bytes::new(),
             unreleased: 0,
             trailers: None,
             done: false,
@@ -56,58 +59,45 @@ impl Upload {
         self.whole
     }
 
-    /// Whether this attempt has sent all of it.
-    pub(super) fn is_done(&self) -> bool {
-        self.done
-    }
-
     /// Whether it is the app that the request waits for.
     pub(super) fn waits_for_app(&self) -> bool {
-        !self.ended && self.next == self.kept.len() && self.unreleased == 0
+        !self.ended && self.next == self.kept.len() && self.hand.is_empty()
     }
 
     /// Begins again from the first byte, for another attempt.
     pub(super) fn rewind(&mut self) {
         self.release();
-        (self.next, self.done) = (0, false);
+        (self.next, self.hand, self.done) = (0, Bytes::new(), false);
     }
 
-    /// Sends the body, from where this attempt stands to its end. Cancelled, the attempt is over; another may begin
-    /// after [`Self::rewind`].
+    /// Sends the body, from where this attempt stands to its end. Cancelling loses nothing.
     pub(super) async fn send(&mut self, to: &mut SendStream<Bytes>) -> Result<(), Broken> {
-        if self.is_empty() {
-            self.done = true;
-        }
+        self.done |= self.is_empty();
         while !self.done {
-            let chunk = match self.kept.get(self.next) {
-                Some(chunk) => {
-                    self.next += 1;
-                    chunk.clone()
-                }
-                None if self.ended => {
-                    finish(to, self.trailers.clone()).map_err(Broken::Receiver)?;
-                    self.done = true;
-                    break;
-                }
-                None => match self.read().await? {
-                    Some(chunk) => chunk,
-                    None => continue,
-                },
-            };
-            let last = self.ended && self.next == self.kept.len() && self.trailers.is_none();
-            write(to, chunk, last).await.map_err(Broken::Receiver)?;
-            self.release();
-            self.done = last;
+            if !self.hand.is_empty() {
+                let last = self.ended && self.next == self.kept.len() && self.trailers.is_none();
+                write(to, &mut self.hand, last).await.map_err(Broken::Receiver)?;
+                self.release();
+                self.done = last;
+            } else if let Some(chunk) = self.kept.get(self.next) {
+                self.hand = chunk.clone();
+                self.next += 1;
+            } else if self.ended {
+                finish(to, self.trailers.clone()).map_err(Broken::Receiver)?;
+                self.done = true;
+            } else {
+                self.read().await?;
+            }
         }
         Ok(())
     }
 
-    /// The next chunk of the app, or `None` when it has said all.
-    async fn read(&mut self) -> Result<Option<Bytes>, Broken> {
+    /// Reads once from the app: a chunk, or the trailers and the end.
+    async fn read(&mut self) -> Result<(), Broken> {
         let Some(chunk) = self.body.data().await else {
             self.trailers = self.body.trailers().await.map_err(Broken::Sender)?;
             self.ended = true;
-            return Ok(None);
+            return Ok(());
         };
         let chunk = chunk.map_err(Broken::Sender)?;
         self.bytes += chunk.len() as u64;
@@ -119,10 +109,10 @@ impl Upload {
             self.next += 1;
         } else {
             self.whole = false;
-            self.kept = Vec::new();
-            self.next = 0;
+            (self.kept, self.next) = (Vec::new(), 0);
         }
-        Ok(Some(chunk))
+        self.hand = chunk;
+        Ok(())
     }
 
     fn release(&mut self) {
