@@ -44,7 +44,10 @@ pub(crate) async fn accept_until(
                 Ok((stream, peer)) => begin(&mut flows, shared, stream, peer),
                 Err(error) => refused(shared, listener, &error, reserve.as_mut()).await,
             },
-            _ = reap.tick() => shared.pool.reap(Instant::now()),
+            _ = reap.tick() => {
+                shared.pool.reap(Instant::now());
+                shared.multiplexers.reap(Instant::now());
+            }
         }
     }
 }

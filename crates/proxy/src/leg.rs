@@ -102,6 +102,11 @@ impl Leg {
         }
     }
 
+    /// The bare connection, and what was read from it.
+    pub(crate) fn into_parts(mut self) -> Option<(TcpStream, Buffer)> {
+        Some((self.stream.take()?, std::mem::take(&mut self.buf)))
+    }
+
     /// The bare connection, to be kept for another flow.
     pub(crate) fn into_stream(mut self) -> Option<TcpStream> {
         self.stream.take()

@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 
 use crate::flow::early::Early;
 use crate::upstream::learnt::Learnt;
+use crate::upstream::multiplex::Multiplexers;
 use crate::upstream::pool::Pool;
 use crate::upstream::state::{Endpoint, Endpoints, Pass};
 
@@ -24,6 +25,7 @@ pub(crate) struct Shared {
     pub(crate) telemetry: Telemetry,
     pub(crate) endpoints: Endpoints,
     pub(crate) pool: Pool,
+    pub(crate) multiplexers: Multiplexers,
     pub(crate) learnt: Learnt,
     pub(crate) drain: Drain,
     own_ports: Vec<u16>,
@@ -35,6 +37,7 @@ impl Shared {
         Self {
             endpoints: Endpoints::new(telemetry.clone()),
             pool: Pool::new(telemetry.clone()),
+            multiplexers: Multiplexers::default(),
             config,
             telemetry,
             learnt: Learnt::new(),

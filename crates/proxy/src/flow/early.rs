@@ -12,7 +12,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dragoman_config::{ByAddress, Protocol};
+use dragoman_config::{ByAddress, Destination, Protocol};
 use dragoman_net::OrigDst;
 use dragoman_telemetry::EarlyDial;
 use tokio::time::{Instant, sleep_until};
@@ -110,6 +110,18 @@ impl Early {
             endpoint: shared.next_endpoint(destination, original),
             limit: destination.connect_timeout,
             state: planned.map_or(State::Never, |wait| State::Planned(Instant::now() + wait)),
+            pass: None,
+        }
+    }
+
+    /// No early dial: for an exchange that comes too late for one.
+    pub(crate) fn never(shared: &Arc<Shared>, destination: &Destination, original: OrigDst) -> Self {
+        Self {
+            shared: Arc::clone(shared),
+            destination: destination.index,
+            endpoint: shared.next_endpoint(destination, original),
+            limit: destination.connect_timeout,
+            state: State::Never,
             pass: None,
         }
     }

@@ -221,6 +221,8 @@ impl Connection<'_> {
             replayable: upload.is_replayable(),
             stale,
             retry_after: wait,
+            pushback: None,
+            deadline: None,
         };
         decide(self.shared, plan, endpoint, &tried, u32::from(after_stale), &mut self.scratch.record)
     }
