@@ -74,7 +74,7 @@ fn filler(net: &Net, ends: &Ends) -> Origin {
 /// An upload that a reset ended must not look whole to the server, also where the app was not reading.
 #[test]
 fn s4_an_upload_that_was_reset_never_ends_as_if_it_were_whole() {
-    const ROUNDS: usize = 12;
+    const ROUNDS: usize = 6;
     let net = Net::new();
     let ends = Ends::default();
     let _origin = filler(&net, &ends);
@@ -94,7 +94,7 @@ fn s4_an_upload_that_was_reset_never_ends_as_if_it_were_whole() {
 /// The other way round: a download that a reset ended, while the app's upload is stuck.
 #[test]
 fn s4_a_download_that_was_reset_never_ends_as_if_it_were_whole() {
-    const ROUNDS: usize = 12;
+    const ROUNDS: usize = 6;
     let net = Net::new();
     let _origin = Origin::tcp(&net.servers, server(9000), |mut peer: Peer| {
         peer.read_exact(OPAQUE.len())?;
