@@ -57,9 +57,10 @@ fn filler(net: &Net, ends: &Ends) -> Origin {
     Origin::tcp(&net.servers, server(9000), move |mut peer: Peer| -> io::Result<()> {
         peer.read_exact(OPAQUE.len())?;
         let stream = raw(&peer);
-        fill(&stream);
+        let reset = fill(&stream);
         stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-        ends.lock().unwrap().push(drain(&stream));
+        let (bytes, end) = drain(&stream);
+        ends.lock().unwrap().push((bytes, reset || end));
         Ok(())
     })
 }
