@@ -107,19 +107,18 @@ fn broken_rules() -> Vec<(&'static str, Vec<Frame>, &'static [u32])> {
     ]
 }
 
-/// What the other side says to frames of a client, in a code: of a stream, or of the connection.
+/// What the other side says to frames of a client, in a code: of a stream, or of the connection. `None` where
+/// it says none, be it that it ends the connection or that it goes on.
 fn verdict(net: &Net, frames: &[Frame]) -> Option<u32> {
     let mut client = connect(net);
+    client.peer().stream().set_read_timeout(Some(Duration::from_secs(3))).unwrap();
     let bytes: Vec<u8> = frames.iter().flat_map(Frame::bytes).collect();
     client.raw(&bytes).unwrap();
     loop {
         match client.event() {
             Ok(Event::Reset { code, .. } | Event::GoAway { code, .. }) => return Some(code),
             Ok(_) => {}
-            Err(e) if e.kind() == ErrorKind::UnexpectedEof || e.kind() == ErrorKind::ConnectionReset => {
-                return None;
-            }
-            Err(e) => panic!("{e}"),
+            Err(_) => return None,
         }
     }
 }
@@ -127,18 +126,23 @@ fn verdict(net: &Net, frames: &[Frame]) -> Option<u32> {
 #[test]
 fn each_broken_rule_has_its_code_and_nothing_reaches_the_server() {
     let net = Net::new();
-    let check = |at: &str| {
+    let check = |at: &str, spared: &str| {
+        let mut wrong = Vec::new();
         for (rule, frames, codes) in broken_rules() {
             let code = verdict(&net, &frames);
-            assert!(code.is_some_and(|code| codes.contains(&code)), "{at}: {rule}: {code:?}, not {codes:?}");
+            if rule != spared && !code.is_some_and(|code| codes.contains(&code)) {
+                wrong.push(format!("{rule}: {code:?}, not one of {codes:?}"));
+            }
         }
+        assert!(wrong.is_empty(), "{at}: {wrong:#?}");
     };
     let reference = servers::nghttpd(&net.servers);
-    check("a server of another make");
+    // nghttp2 takes what it has skipped for a stream that is over, and passes over it.
+    check("nghttpd", "a stream that goes back");
     drop(reference);
     let origin = Http2Origin::start(&net.servers, server(80), |_, _, _| Ok(()));
     let dragoman = Dragoman::start(&net, POLICY);
-    check("dragoman");
+    check("dragoman", "");
     let requests = origin.requests();
     assert!(requests.iter().all(|request| request.path() == "/held"), "{requests:?}");
     dragoman.settle();
@@ -172,8 +176,6 @@ const MALFORMED: &[(&str, &[(&str, &str)])] = &[
 #[test]
 fn h1_malformed_requests_are_refused_and_do_not_reach_the_server() {
     let net = Net::new();
-    let origin = echo(&net);
-    let dragoman = Dragoman::start(&net, POLICY);
     let base = request("POST", "/malformed");
     let missing = |name: &str| base.into_iter().filter(|field| field.0 != name).collect::<Vec<_>>();
     let mut cases: Vec<(&str, Vec<(&str, &str)>)> =
@@ -181,18 +183,29 @@ fn h1_malformed_requests_are_refused_and_do_not_reach_the_server() {
     cases.push(("no method", missing(":method")));
     cases.push(("no path", missing(":path")));
     cases.push(("no scheme", missing(":scheme")));
-    for (rule, fields) in &cases {
-        let mut client = connect(&net);
-        client.fields(1, fields, false).unwrap();
-        client.send(&Frame::new(kind::DATA, flag::END_STREAM, 1, *b"body")).unwrap();
-        match client.response(1) {
-            Ok(response) => match response.end {
-                End::Whole => assert_eq!(response.status(), 400, "{rule}"),
-                End::Reset(code) | End::GoneAway(code) => assert_eq!(code, code::PROTOCOL_ERROR, "{rule}"),
-            },
-            Err(e) => panic!("{rule}: {e}"),
+    let check = |at: &str| {
+        let mut wrong = Vec::new();
+        for (rule, fields) in &cases {
+            let mut client = connect(&net);
+            client.fields(1, fields, false).unwrap();
+            // Once the head has been refused the body may meet a connection that is closed.
+            let _ = client.send(&Frame::new(kind::DATA, flag::END_STREAM, 1, b"body"));
+            let refused = client.response(1).map(|response| match response.end {
+                End::Whole => response.status() == 400,
+                End::Reset(code) | End::GoneAway(code) => code == code::PROTOCOL_ERROR,
+            });
+            if !matches!(refused, Ok(true)) {
+                wrong.push((*rule, refused));
+            }
         }
-    }
+        assert!(wrong.is_empty(), "{at}: {wrong:#?}");
+    };
+    let reference = servers::nghttpd(&net.servers);
+    check("nghttpd");
+    drop(reference);
+    let origin = echo(&net);
+    let dragoman = Dragoman::start(&net, POLICY);
+    check("dragoman");
     assert!(origin.requests().is_empty(), "{:?}", origin.requests());
     dragoman.settle();
 }
