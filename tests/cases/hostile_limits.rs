@@ -3,6 +3,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use dragoman_harness::http2::{Http2Origin, Wire};
 use dragoman_harness::net::server;
 use dragoman_harness::origin::{Reply, response};
 use dragoman_harness::{Dragoman, Net, Origin, Peer, wait};
@@ -163,4 +164,62 @@ fn an_app_that_ends_in_its_first_message_has_closed() {
     let records = dragoman.records_where(4, |r| r["kind"] == "flow");
     let wrong: Vec<_> = records.iter().filter(|r| r["cause"] == "request_timeout").collect();
     assert!(wrong.is_empty(), "nothing took too long: {wrong:#?}");
+}
+
+/// Streams that wait for one dial do not wait for each other's: all fail when it fails.
+#[test]
+fn streams_that_wait_for_a_dial_fail_together() {
+    const STREAMS: u32 = 6;
+    let net = Net::new();
+    net.servers.succeed(
+        "nft add table inet t && nft 'add chain inet t c { type filter hook input priority 0 ; }' && \
+         nft add rule inet t c tcp dport 80 drop",
+    );
+    for policy in ["connect_timeout = '500ms'", "timeout = '500ms'"] {
+        let _dragoman = Dragoman::start(&net, &format!("[defaults]\n{policy}\npool = {{}}\n"));
+        let mut client = Wire::client(connect(&net), &[]).unwrap();
+        let begun = Instant::now();
+        (0..STREAMS).for_each(|n| client.get(2 * n + 1, "/").unwrap());
+        for n in 0..STREAMS {
+            let response = client.response(2 * n + 1).unwrap();
+            assert!(matches!(response.status(), 503 | 504), "{policy}: {}", response.status());
+        }
+        let all = begun.elapsed();
+        assert!(
+            all < Duration::from_millis(1300),
+            "{policy}: {STREAMS} streams waited in turn, {all:?} in all"
+        );
+    }
+}
+
+/// Interim answers on a stream whose app does not read pile up nowhere.
+#[test]
+fn interim_answers_for_an_app_that_does_not_read_are_bounded() {
+    const LIMIT: u64 = 8 * 1024;
+    let net = Net::new();
+    let _origin = Http2Origin::start(&net.servers, server(80), |wire, request, _| {
+        let link = "x".repeat(4000);
+        for _ in 0..40_000 {
+            wire.fields(request.stream, &[(":status", "103"), ("link", &link)], false)?;
+        }
+        wire.respond(request.stream, "200", b"at last")
+    });
+    let dragoman = Dragoman::start(&net, "[defaults]\nrequest_id = true\n");
+    let mut client = Wire::client(connect(&net), &[]).unwrap();
+    let before = resident(&dragoman);
+    client.get(1, "/").unwrap();
+    let end = Instant::now() + Duration::from_secs(3);
+    let mut most = 0;
+    while Instant::now() < end && most < LIMIT {
+        most = most.max(resident(&dragoman).saturating_sub(before));
+        wait::pause(Duration::from_millis(20));
+    }
+    assert!(most < LIMIT, "{most} KiB are held for an app that does not read");
+}
+
+/// Resident memory of the proxy in KiB.
+fn resident(dragoman: &Dragoman<'_>) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", dragoman.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").trim().parse().unwrap()
 }
