@@ -75,7 +75,7 @@ impl Shared {
         &self,
         destination: &Destination,
         original: OrigDst,
-        early: &mut Early,
+        early: &Early,
         failed: Option<SocketAddr>,
     ) -> Result<(Arc<Endpoint>, Pass), (SocketAddr, Duration)> {
         let (turn, now) = (self.turn.fetch_add(1, Ordering::Relaxed), Instant::now());
@@ -88,9 +88,6 @@ impl Shared {
         let mut soonest: Option<(SocketAddr, Duration)> = None;
         for address in dialled.into_iter().chain(others).chain(last) {
             let endpoint = self.endpoints.get(destination, address);
-            if let Some(pass) = early.pass(&endpoint) {
-                return Ok((endpoint, pass));
-            }
             match endpoint.admit(now) {
                 Ok(pass) => return Ok((endpoint, pass)),
                 Err(wait) if soonest.is_none_or(|(_, other)| wait < other) => soonest = Some((address, wait)),

@@ -63,7 +63,8 @@ pub(crate) struct Early {
     endpoint: Arc<Endpoint>,
     limit: Duration,
     state: State,
-    /// The breaker's leave for the dial, until somebody reports what came of it.
+    /// The breaker's leave for the dial alone: while the app is silent it must not hold a probe's place, and whoever takes
+    /// the connection later asks anew.
     pass: Option<Pass>,
 }
 
@@ -137,13 +138,12 @@ impl Early {
                         return News::Failed;
                     }
                 }
-                State::Dialling(dial) => match dial.await {
-                    Ok(leg) => self.state = State::Connected(leg),
-                    Err(failed) => {
-                        self.state = State::Failed(failed);
+                State::Dialling(dial) => {
+                    let dialled = dial.await;
+                    if self.dialled(dialled).is_err() {
                         return News::Failed;
                     }
-                },
+                }
                 State::Connected(leg) if leg.buf.len() >= HELD_MAX => pending().await,
                 State::Connected(leg) => {
                     let error = match leg.fill().await {
@@ -174,11 +174,6 @@ impl Early {
             .then_some(self.endpoint.address)
     }
 
-    /// The breaker's leave that the dial to `endpoint` was made with: whoever takes the dial need not ask again.
-    pub(crate) fn pass(&mut self, endpoint: &Arc<Endpoint>) -> Option<Pass> {
-        Arc::ptr_eq(&self.endpoint, endpoint).then(|| self.pass.take()).flatten()
-    }
-
     /// The connection to `address`: a dial that is under way is waited for. `None` where there is none; one to another
     /// address is closed.
     pub(crate) async fn take(&mut self, address: SocketAddr) -> Option<Taken> {
@@ -187,10 +182,9 @@ impl Early {
             return None;
         }
         if let State::Dialling(dial) = &mut self.state {
-            self.state = match dial.await {
-                Ok(leg) => State::Connected(leg),
-                Err(failed) => State::Failed(failed),
-            };
+            let dialled = dial.await;
+            // What came of it is in the state.
+            let _ = self.dialled(dialled);
         }
         let (taken, told) = match std::mem::replace(&mut self.state, State::Never) {
             State::Never | State::Planned(_) | State::Refused | State::Dialling(_) => return None,
@@ -232,6 +226,14 @@ impl Early {
         self.state =
             State::Dialling(Box::pin(async move { dial(&shared, destination, address, limit).await }));
         true
+    }
+
+    /// The dial is over. Its failure is reported by whoever takes it.
+    fn dialled(&mut self, dialled: Result<Leg, DialFailed>) -> Result<(), ()> {
+        self.pass = None;
+        let failed = dialled.is_err();
+        self.state = dialled.map_or_else(State::Failed, State::Connected);
+        if failed { Err(()) } else { Ok(()) }
     }
 
     fn count(&self, result: EarlyDial) {

@@ -145,7 +145,7 @@ pub(crate) async fn handshake(io: Io, max_head_bytes: usize) -> Result<SendReque
         .enable_push(false)
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_header_list_size(u32::try_from(max_head_bytes).unwrap_or(u32::MAX))
+        .max_header_list_size(head_limit(max_head_bytes))
         .handshake(io)
         .await?;
     // Its end shows on each stream, and on the next attempt to open one.
@@ -155,6 +155,11 @@ pub(crate) async fn handshake(io: Io, max_head_bytes: usize) -> Result<SendReque
         }
     });
     Ok(send)
+}
+
+/// What h2 itself refuses: wider than the limit of policy, which then answers with its cause.
+pub(crate) fn head_limit(max_head_bytes: usize) -> u32 {
+    u32::try_from(max_head_bytes.saturating_mul(2)).unwrap_or(u32::MAX)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -24,7 +24,7 @@ pub(crate) struct Failed {
     pub(crate) failure: Option<Failure>,
     /// The connection was one of our pool, and ended before it said anything.
     pub(crate) stale: bool,
-    /// A limit struck while the app was waited for: that says nothing about the endpoint.
+    /// A limit struck that says nothing about the endpoint: the app was waited for, or hardly any time was left.
     pub(crate) slow_app: bool,
     /// The app has got a part of an answer: another one would melt into it.
     pub(crate) torn: bool,
@@ -96,7 +96,7 @@ pub(crate) struct Try<'a> {
 pub(crate) fn admit(
     shared: &Shared,
     plan: &Plan,
-    early: &mut Early,
+    early: &Early,
     failed: Option<SocketAddr>,
     record: &mut ExchangeRecord,
 ) -> Result<(Arc<Endpoint>, Pass), Failed> {
@@ -244,7 +244,8 @@ pub(crate) fn dial_limit(plan: &Plan) -> (Duration, bool) {
 /// A dial that failed; `whole`: the time of the whole exchange was its limit.
 pub(crate) fn dial_failed(failed: DialFailed, whole: bool) -> Failed {
     if failed.cause == Cause::ConnectTimeout && whole {
-        return Failed::here(Cause::Timeout, &*failed.detail);
+        // How little time was left is not the endpoint's fault.
+        return Failed { slow_app: true, ..Failed::here(Cause::Timeout, &*failed.detail) };
     }
     Failed::not_connected(failed)
 }

@@ -34,7 +34,7 @@ impl Sending<'_> {
         let mut limit = self.plan.try_limit(Instant::now());
         let mut broke = None;
         loop {
-            if let Some(length) = self.read_head(app, upstream, limit).await? {
+            if let Some(length) = self.read_head(app, upstream, upload, limit).await? {
                 return Ok(length);
             }
             let (app_stream, app_buf) = app.parts();
@@ -73,6 +73,7 @@ impl Sending<'_> {
         &mut self,
         app: &mut Leg,
         upstream: &mut Leg,
+        upload: &mut Upload<'_>,
         limit: Option<Limit>,
     ) -> Result<Option<usize>, Failed> {
         loop {
@@ -89,6 +90,9 @@ impl Sending<'_> {
                 late = passed(limit) => {
                     return Err(Failed { torn: true, slow_app: true, ..Failed::here(late.cause, None) });
                 }
+            }
+            if self.response.status() == 100 {
+                upload.leave_given();
             }
             self.record.bytes_to_app += length as u64;
             upstream.buf.consume(length);

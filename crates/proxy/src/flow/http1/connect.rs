@@ -1,19 +1,22 @@
 //! A connection for an attempt: the flow's own, one of the pool, the early dial, or a new one.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
-use dragoman_net::DialError;
+use dragoman_net::{DialError, is_still_open};
 use dragoman_wire::http1::BodyReader;
 use tokio::time::timeout;
 
+use super::attempt::app_failed;
 use super::exchange::Shape;
 use super::upload::Upload;
 use super::{Connection, Kept};
-use crate::flow::early::Taken;
+use crate::flow::early::{Early, Taken};
 use crate::flow::exchange::plan::Plan;
 use crate::flow::exchange::tries::{Failed, dial_failed, dial_limit};
 use crate::leg::Leg;
+use crate::shared::Shared;
 use crate::upstream::dial::{DialFailed, dial};
 use crate::upstream::pool::PoolKey;
 
@@ -41,29 +44,10 @@ impl Connection<'_> {
             self.early.discard();
             return Ok(Upstream { leg, endpoint, reused: true });
         }
-        let (limit, whole) = dial_limit(plan);
-        match timeout(limit, self.early.take(endpoint)).await {
-            Ok(Some(Taken::Open(leg))) if leg.buf.is_empty() => {
-                return Ok(Upstream { leg, endpoint, reused: false });
-            }
-            // What a server says unasked (an idle 408) is not the answer to this request.
-            Ok(Some(Taken::Open(leg) | Taken::Ended(leg, _))) => leg.close(),
-            Ok(Some(Taken::Failed(failed))) => return Err(Failed::not_connected(failed)),
-            Ok(None) => {}
-            Err(_) => {
-                self.early.discard();
-                let error = DialError::Timeout(limit);
-                return Err(dial_failed(DialFailed::new(endpoint, &error), whole));
-            }
-        }
-        self.dial(plan, endpoint).await
-    }
-
-    async fn dial(&mut self, plan: &Plan, endpoint: SocketAddr) -> Result<Upstream, Failed> {
-        let (limit, whole) = dial_limit(plan);
-        match dial(self.shared, plan.destination.index, endpoint, limit).await {
-            Ok(leg) => Ok(Upstream { leg, endpoint, reused: false }),
-            Err(failed) => Err(dial_failed(failed, whole)),
+        tokio::select! {
+            reached = reach(self.shared, &mut self.early, plan, endpoint) => reached,
+            // Nobody waits for an answer any more.
+            error = self.app.broken() => Err(app_failed(&error)),
         }
     }
 
@@ -71,7 +55,7 @@ impl Connection<'_> {
     fn take_kept(&mut self, plan: &Plan, endpoint: SocketAddr) -> Option<Leg> {
         let kept = self.kept.take()?;
         let right = kept.endpoint == endpoint && kept.destination == plan.destination.index;
-        if right && dragoman_net::is_still_open(kept.leg.stream()) {
+        if right && is_still_open(kept.leg.stream()) {
             return Some(kept.leg);
         }
         kept.leg.close();
@@ -128,6 +112,33 @@ impl Connection<'_> {
         buf.consume(body);
         self.release(plan, shape, upstream, upload, reader.is_done());
     }
+}
+
+/// The early dial, or a new one.
+async fn reach(
+    shared: &Arc<Shared>,
+    early: &mut Early,
+    plan: &Plan,
+    endpoint: SocketAddr,
+) -> Result<Upstream, Failed> {
+    let new = |leg| Upstream { leg, endpoint, reused: false };
+    let (limit, whole) = dial_limit(plan);
+    match timeout(limit, early.take(endpoint)).await {
+        Ok(Some(Taken::Open(leg))) if leg.buf.is_empty() && is_still_open(leg.stream()) => {
+            return Ok(new(leg));
+        }
+        // What a server says unasked (an idle 408) is not the answer to this request.
+        Ok(Some(Taken::Open(leg) | Taken::Ended(leg, _))) => leg.close(),
+        Ok(Some(Taken::Failed(failed))) => return Err(Failed::not_connected(failed)),
+        Ok(None) => {}
+        Err(_) => {
+            early.discard();
+            return Err(dial_failed(DialFailed::new(endpoint, &DialError::Timeout(limit)), whole));
+        }
+    }
+    let (limit, whole) = dial_limit(plan);
+    let dialled = dial(shared, plan.destination.index, endpoint, limit).await;
+    dialled.map(new).map_err(|failed| dial_failed(failed, whole))
 }
 
 fn key(plan: &Plan, endpoint: SocketAddr) -> PoolKey {

@@ -5,11 +5,10 @@ use std::time::Duration;
 use dragoman_config::Request;
 use dragoman_policy::Failure;
 use dragoman_telemetry::Cause;
-use dragoman_wire::http1::{BadHead, Body, Known};
-use tokio::io::Interest;
+use dragoman_wire::http1::{BadHead, Body, Known, Version};
 use tokio::time::{sleep, timeout_at};
 
-use super::attempt::Sending;
+use super::attempt::{Sending, app_failed};
 use super::connect::Upstream;
 use super::request::{HopByHop, write_head};
 use super::respond::Answer;
@@ -30,6 +29,10 @@ pub(super) struct Shape {
     pub(super) is_connect: bool,
     /// An upgrade goes out with it.
     pub(super) upgrades: bool,
+    /// The app waits for leave to send its body.
+    expects_leave: bool,
+    /// The app speaks HTTP/1.0.
+    pub(super) is_http10: bool,
 }
 
 impl Connection<'_> {
@@ -117,6 +120,8 @@ impl Connection<'_> {
             app_keeps_alive: head.keeps_alive(),
             upstream_keeps_alive: head.keeps_alive() || strip_close && head.connection().close,
             is_connect: head.is_connect(),
+            expects_leave: head.expect_continue(),
+            is_http10: head.version() == Version::Http10,
             upgrades: head.connection().upgrade && has_upgrade(outgoing),
         };
         self.pinned |= head.fields().iter().any(|field| {
@@ -135,6 +140,9 @@ impl Connection<'_> {
                 return self.give_up(plan, shape, None, Failed::here(Cause::BadRequest, bad.0)).await;
             }
         };
+        if shape.expects_leave && !upload.is_done_reading() {
+            upload.expect_leave();
+        }
         if plan.destination.deny {
             let denied = Failed::here(Cause::Denied, None);
             return self.give_up(plan, shape, Some(&mut upload), denied).await;
@@ -142,7 +150,7 @@ impl Connection<'_> {
         let (mut fresh, mut failed_on) = (false, None);
         loop {
             let record = &mut self.scratch.record;
-            let (endpoint, pass) = match admit(self.shared, plan, &mut self.early, failed_on, record) {
+            let (endpoint, pass) = match admit(self.shared, plan, &self.early, failed_on, record) {
                 Ok(admitted) => admitted,
                 Err(failed) => return self.give_up(plan, shape, Some(&mut upload), failed).await,
             };
@@ -231,7 +239,7 @@ impl Connection<'_> {
     async fn back_off(&mut self, wait: Duration) -> Result<(), Failed> {
         tokio::select! {
             () = sleep(wait) => Ok(()),
-            _ = self.app.stream().ready(Interest::ERROR) => Err(Failed::here(Cause::AppReset, None)),
+            error = self.app.broken() => Err(app_failed(&error)),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use dragoman_telemetry::{Cause, Effect};
-use dragoman_wire::http1::{Known, ResponseHead};
+use dragoman_wire::http1::{Known, ResponseHead, list};
 
 use super::connect::Upstream;
 use super::download::{Download, finish_upload, forward};
@@ -75,7 +75,7 @@ impl Connection<'_> {
             return Err(End::Tunnel(upstream.leg));
         }
         if !upload.is_done() && status < 400 && self.scratch.response.keeps_alive() {
-            finish_upload(&mut self.app, &mut upstream.leg, upload, &mut self.scratch.record).await;
+            finish_upload(&mut self.app, &mut upstream.leg, upload, until, &mut self.scratch.record).await;
         }
         self.release(plan, shape, upstream, upload, by_framing);
         let keeps_alive = by_framing && self.scratch.response.keeps_alive() && shape.app_keeps_alive;
@@ -94,7 +94,14 @@ impl Connection<'_> {
         if shape.app_keeps_alive || !shape.upstream_keeps_alive || tunnel || response.connection().close {
             return false;
         }
-        response.copy_without(out, upstream.leg.buf.bytes(), |_| false);
+        let bytes = upstream.leg.buf.bytes();
+        response.copy_without(out, bytes, |field| match field.known {
+            Known::KeepAlive => true,
+            Known::Connection => {
+                list(field.value.of(bytes)).any(|item| item.eq_ignore_ascii_case(b"keep-alive"))
+            }
+            _ => false,
+        });
         out.extend_from_slice(b"Connection: close\r\n\r\n");
         true
     }
@@ -132,7 +139,8 @@ impl Connection<'_> {
         }
         let to_head = upload.as_ref().is_some_and(|upload| upload.method() == "HEAD");
         let all_came = upload.is_some_and(|upload| upload.discard(&mut self.app.buf));
-        let keep_alive = all_came && shape.app_keeps_alive && cause != Cause::BadRequest;
+        // An HTTP/1.0 app takes the end of the connection for the end of the answer, unless it is told otherwise.
+        let keep_alive = all_came && shape.app_keeps_alive && !shape.is_http10 && cause != Cause::BadRequest;
         self.answer(cause, detail.as_deref(), retry_after, Answer { keep_alive, to_head }).await;
         if keep_alive { Ok(()) } else { Err(End::Linger) }
     }

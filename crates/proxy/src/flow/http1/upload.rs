@@ -28,6 +28,8 @@ pub(super) struct Upload<'a> {
     /// The upstream takes no more; its answer may still come.
     broken: bool,
     app_ended: bool,
+    /// The app waits for leave to send its body (Expect: 100-continue).
+    expects_leave: bool,
 }
 
 /// What one step did.
@@ -69,9 +71,25 @@ impl<'a> Upload<'a> {
             whole: true,
             broken: false,
             app_ended: false,
+            expects_leave: false,
         };
         upload.advance(app)?;
         Ok(upload)
+    }
+
+    /// Whether the app has said all of it.
+    pub(super) fn is_done_reading(&self) -> bool {
+        self.reader.is_done()
+    }
+
+    /// The app waits for leave before it sends its body: it is the server's turn.
+    pub(super) fn expect_leave(&mut self) {
+        self.expects_leave = true;
+    }
+
+    /// The server has given leave.
+    pub(super) fn leave_given(&mut self) {
+        self.expects_leave = false;
     }
 
     /// Begins again from the first byte, for another attempt.
@@ -109,7 +127,7 @@ impl<'a> Upload<'a> {
 
     /// Whether it is the app that the request waits for.
     pub(super) fn waits_for_app(&self) -> bool {
-        !self.reader.is_done() && !self.has_pending() && !self.broken
+        !self.reader.is_done() && !self.has_pending() && !self.broken && !self.expects_leave
     }
 
     /// Whether the upstream refused to take more.
@@ -136,7 +154,7 @@ impl<'a> Upload<'a> {
         let done = self.is_done();
         // A broken upload is not read on: its answer decides. Pipelined requests wait in the socket.
         if self.app_ended || self.broken || done && !buf.is_empty() {
-            return Step::AppBroke(broken(from).await);
+            return Step::AppBroke(broken(from.as_ref()).await);
         }
         match buf.fill(from).await {
             Ok(0) => {
@@ -144,7 +162,10 @@ impl<'a> Upload<'a> {
                 Step::AppEnded
             }
             Ok(_) if done => Step::Read,
-            Ok(_) => self.advance(buf).map_or_else(Step::Bad, |()| Step::Read),
+            Ok(_) => {
+                self.expects_leave = false;
+                self.advance(buf).map_or_else(Step::Bad, |()| Step::Read)
+            }
             Err(error) => Step::AppBroke(error),
         }
     }

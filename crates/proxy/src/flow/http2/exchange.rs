@@ -19,7 +19,7 @@ use http::{HeaderMap, Request, Response};
 use tokio::time::sleep;
 
 use super::Context;
-use super::head::{apply, grpc_deadline, host, is_grpc, repeat_grpc, request_id_of};
+use super::head::{apply, grpc_deadline, host, is_grpc, is_too_large, repeat_grpc, request_id_of};
 use super::io::Io;
 use super::pipe::Broken;
 use super::upload::Upload;
@@ -101,17 +101,20 @@ impl Exchange {
 
     /// Tries until there is an answer, or no further try is allowed.
     async fn carry_out(&mut self, upload: &mut Upload) {
+        if is_too_large(self.head.headers(), &self.context.shared.config.proxy) {
+            return self.give_up(Failed::here(Cause::HeadTooLarge, None)).await;
+        }
         if self.plan.destination.deny {
             return self.give_up(Failed::here(Cause::Denied, None)).await;
         }
         let (mut fresh, mut failed_on) = (false, None);
         loop {
             let shared = Arc::clone(&self.context.shared);
-            let (endpoint, pass) =
-                match admit(&shared, &self.plan, &mut self.early, failed_on, &mut self.record) {
-                    Ok(admitted) => admitted,
-                    Err(failed) => return self.give_up(failed).await,
-                };
+            let (endpoint, pass) = match admit(&shared, &self.plan, &self.early, failed_on, &mut self.record)
+            {
+                Ok(admitted) => admitted,
+                Err(failed) => return self.give_up(failed).await,
+            };
             let tried = self.attempt(&endpoint, upload, fresh).await;
             let pass = self.judge(pass, &tried);
             let Some(wait) = self.decide(&endpoint, upload, &tried, fresh) else {
@@ -149,7 +152,7 @@ impl Exchange {
             return Err(stale(lost(&error, Failure::Reset)));
         }
         let extended = self.head.extensions().get::<Protocol>().is_some();
-        if extended && !lease.send.is_extended_connect_protocol_enabled() {
+        if extended && !takes_extended_connect(&lease).await {
             return Err(Failed::here(Cause::BadResponse, "the server does not take extended CONNECT"));
         }
         let (response, mut upstream) = match lease.send.send_request(self.head.clone(), upload.is_empty()) {
@@ -157,13 +160,23 @@ impl Exchange {
             Err(error) => return Err(stale(lost(&error, Failure::Reset))),
         };
         self.wrote = true;
-        match self.wait(response, &mut upstream, upload).await {
-            Ok(response) => Ok(Answered { response, upstream, lease }),
-            Err(failed) if failed.cause == Cause::UpstreamClosed => {
-                lease.retire();
-                Err(Failed { stale: lease.reused, ..failed })
+        let answered = self.wait(response, &mut upstream, upload).await;
+        if lease.send.is_extended_connect_protocol_enabled() {
+            self.context.extended_connect.notify_one();
+        }
+        match answered {
+            Ok(response) if is_too_large(response.headers(), &self.context.shared.config.proxy) => {
+                Err(Failed::here(Cause::ResponseTooLarge, None))
             }
-            Err(failed) => Err(failed),
+            Ok(response) => Ok(Answered { response, upstream, lease }),
+            Err(failed) => {
+                let closed = failed.cause == Cause::UpstreamClosed;
+                if closed || failed.failure == Some(Failure::Refused) {
+                    // A connection that is going away, or is gone; one that refused a single stream is no great loss.
+                    lease.retire();
+                }
+                Err(Failed { stale: closed && lease.reused, ..failed })
+            }
         }
     }
 
@@ -341,6 +354,18 @@ async fn next_head(response: &mut ResponseFuture) -> Head {
         std::pin::Pin::new(&mut *response).poll(cx).map(Head::Final)
     })
     .await
+}
+
+/// Whether the server takes extended CONNECT. Its SETTINGS may still be on their way, and h2 does not tell when they come.
+async fn takes_extended_connect(lease: &Lease) -> bool {
+    const STEP: Duration = Duration::from_millis(5);
+    for _ in 0..100 {
+        if lease.send.is_extended_connect_protocol_enabled() {
+            return true;
+        }
+        sleep(STEP).await;
+    }
+    false
 }
 
 /// A connection that ended before the request was on it.

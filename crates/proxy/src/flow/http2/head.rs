@@ -26,6 +26,12 @@ pub(super) fn host<T>(request: &Request<T>) -> &str {
     }
 }
 
+/// Whether the fields exceed the limits of a head. A field counts as RFC 9113 §6.5.2 has it: name, value and 32 bytes.
+pub(super) fn is_too_large(headers: &HeaderMap, limits: &dragoman_config::Proxy) -> bool {
+    let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
+    bytes > limits.max_head_bytes || headers.len() > limits.max_headers
+}
+
 /// Whether the exchange is a gRPC call.
 pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_TYPE).is_some_and(|value| {

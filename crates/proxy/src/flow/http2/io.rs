@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::runtime::Handle;
 
 use crate::buffer::Buffer;
 use crate::leg::Leg;
@@ -14,8 +15,12 @@ use crate::leg::Leg;
 /// either side has ended it.
 #[derive(Debug)]
 pub(crate) struct Io {
-    stream: TcpStream,
+    /// `None` once it is dropped.
+    stream: Option<TcpStream>,
     held: Buffer,
+    /// We have said that we end.
+    shut_down: bool,
+    /// The other side has.
     ended: bool,
 }
 
@@ -23,7 +28,13 @@ impl Io {
     /// `None` for a leg that has been closed.
     pub(crate) fn new(leg: Leg) -> Option<Self> {
         let (stream, held) = leg.into_parts()?;
-        Some(Self { stream, held, ended: false })
+        Some(Self { stream: Some(stream), held, shut_down: false, ended: false })
+    }
+}
+
+impl Io {
+    fn stream(&mut self) -> Pin<&mut TcpStream> {
+        Pin::new(self.stream.as_mut().expect("only the drop takes it"))
     }
 }
 
@@ -42,7 +53,7 @@ impl AsyncRead for Io {
             return Poll::Ready(Ok(()));
         }
         let before = out.filled().len();
-        let read = Pin::new(&mut this.stream).poll_read(cx, out);
+        let read = this.stream().poll_read(cx, out);
         this.ended |= matches!(read, Poll::Ready(Ok(()))) && out.filled().len() == before;
         read
     }
@@ -50,7 +61,7 @@ impl AsyncRead for Io {
 
 impl AsyncWrite for Io {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        self.stream().poll_write(cx, bytes)
     }
 
     fn poll_write_vectored(
@@ -58,7 +69,7 @@ impl AsyncWrite for Io {
         cx: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, parts)
+        self.stream().poll_write_vectored(cx, parts)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -70,15 +81,22 @@ impl AsyncWrite for Io {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.ended = true;
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        self.shut_down = true;
+        self.stream().poll_shutdown(cx)
     }
 }
 
 impl Drop for Io {
     fn drop(&mut self) {
-        if !self.ended {
-            dragoman_net::reset_on_close(&self.stream);
+        let Some(stream) = self.stream.take() else { return };
+        let leg = Leg::new(stream);
+        match (self.shut_down, self.ended) {
+            (_, true) => leg.close(),
+            // Our last words (GOAWAY and why) would be lost if the other side still sends.
+            (true, false) if Handle::try_current().is_ok() => {
+                tokio::spawn(leg.close_lingering());
+            }
+            (_, false) => drop(leg),
         }
     }
 }

@@ -17,6 +17,7 @@ use bytes::Bytes;
 use dragoman_net::OrigDst;
 use dragoman_telemetry::{Cause, FlowFacts, FlowRecord};
 use h2::server::Builder;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -25,7 +26,7 @@ use super::relay::app_cause;
 use crate::accept::report_panic;
 use crate::leg::Leg;
 use crate::shared::Shared;
-use crate::upstream::multiplex::{CONNECTION_WINDOW, Multiplexers, STREAM_WINDOW};
+use crate::upstream::multiplex::{CONNECTION_WINDOW, Multiplexers, STREAM_WINDOW, head_limit};
 use io::Io;
 
 /// Bytes of a stream that wait in memory for the app's window, at most.
@@ -40,6 +41,8 @@ struct Context {
     own: Multiplexers,
     /// Taken by the first exchange.
     early: Mutex<Option<Early>>,
+    /// A server of this flow takes extended CONNECT: it may be offered to the app (RFC 8441).
+    extended_connect: Notify,
 }
 
 /// Serves an HTTP/2 flow to its end.
@@ -56,9 +59,8 @@ pub(super) async fn serve(
         .max_concurrent_streams(u32::try_from(proxy.max_h2_streams).unwrap_or(u32::MAX))
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_header_list_size(u32::try_from(proxy.max_head_bytes).unwrap_or(u32::MAX))
+        .max_header_list_size(head_limit(proxy.max_head_bytes))
         .max_send_buffer_size(SEND_BUFFER)
-        .enable_connect_protocol()
         .handshake::<_, Bytes>(io);
     let mut connection = match timeout(proxy.request_head_timeout, handshake).await {
         Ok(Ok(connection)) => connection,
@@ -71,9 +73,10 @@ pub(super) async fn serve(
         original,
         own: Multiplexers::default(),
         early: Mutex::new(Some(early)),
+        extended_connect: Notify::new(),
     });
     let mut exchanges = JoinSet::new();
-    let mut draining = false;
+    let (mut draining, mut offered) = (false, false);
     loop {
         tokio::select! {
             accepted = connection.accept() => match accepted {
@@ -83,6 +86,11 @@ pub(super) async fn serve(
                 Some(Err(error)) => return fail(flow, &error),
                 None => return,
             },
+            () = context.extended_connect.notified(), if !offered => {
+                offered = true;
+                // An app that is gone shows in `accept`.
+                let _ = connection.enable_connect_protocol();
+            }
             Some(ended) = exchanges.join_next(), if !exchanges.is_empty() => report_panic(ended),
             () = shared.drain.begun(), if !draining => {
                 draining = true;

@@ -1,12 +1,14 @@
 //! The end of an exchange on a stream: the server's response, or an answer of our own.
 
 use std::pin::pin;
+use std::time::Duration;
 
 use bytes::Bytes;
 use dragoman_policy::{GrpcStatus, Verdict};
 use dragoman_telemetry::{Cause, Effect, Outcome};
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, Response};
+use tokio::time::sleep;
 
 use super::answer;
 use super::exchange::{Answered, Exchange};
@@ -14,6 +16,9 @@ use super::pipe::{Broken, finish, pipe};
 use super::upload::Upload;
 use crate::flow::exchange::tries::{Failed, conclude, passed};
 use crate::upstream::state::Pass;
+
+/// How long the bytes before a reset are given to be written.
+const WRITTEN: Duration = Duration::from_millis(10);
 
 impl Exchange {
     /// Passes the response on. The rest of the request goes on meanwhile.
@@ -80,15 +85,14 @@ impl Exchange {
                 }
             }
         };
-        match &result {
-            Ok(_) => {}
-            Err(failed) => {
-                let upstream_ended = failed.cause.outcome() == Outcome::Failure && code.is_some();
-                if !upstream_ended {
-                    upstream.send_reset(code.unwrap_or(Reason::CANCEL));
-                }
-                app.send_reset(code.unwrap_or(Reason::INTERNAL_ERROR));
+        if let Err(failed) = &result {
+            upstream.send_reset(code.unwrap_or(Reason::CANCEL));
+            if failed.cause.outcome() == Outcome::Failure {
+                // The bytes before it come first. h2 throws away what it has not written when a stream is reset, and does
+                // not tell when it has.
+                sleep(WRITTEN).await;
             }
+            app.send_reset(code.unwrap_or(Reason::INTERNAL_ERROR));
         }
         result
     }
