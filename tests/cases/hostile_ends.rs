@@ -28,9 +28,8 @@ fn raw(peer: &Peer) -> TcpStream {
 fn fill(mut stream: &TcpStream) -> bool {
     stream.set_write_timeout(Some(Duration::from_millis(150))).unwrap();
     loop {
-        match stream.write(&[b'x'; 65536]) {
-            Ok(_) => {}
-            Err(error) => return error.kind() != ErrorKind::WouldBlock,
+        if let Err(error) = stream.write_all(&[b'x'; 65536]) {
+            return error.kind() != ErrorKind::WouldBlock;
         }
     }
 }
