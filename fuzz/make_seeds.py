@@ -46,9 +46,10 @@ def main() -> int:
 def merge(binary: Path, vectors: set[bytes], corpus: Path) -> set[bytes]:
     """The shortest inputs of `corpus` that reach something that `vectors` do not."""
     with tempfile.TemporaryDirectory() as scratch:
-        known = Path(scratch)
+        known = Path(scratch, "known")
         runner.unpack(vectors, known)
-        command = [binary, "-merge=1", known, corpus]
+        corpus.mkdir(parents=True, exist_ok=True)
+        command = [binary, "-merge=1", f"-artifact_prefix={scratch}/", known, corpus]
         run = subprocess.run(command, cwd=FUZZ, capture_output=True, text=True)
         if run.returncode:
             sys.exit(f"{binary.name}: merging failed\n{run.stderr}")

@@ -27,6 +27,7 @@ FUZZ = Path(__file__).resolve().parent
 TARGETS = sorted(path.stem for path in (FUZZ / "fuzz_targets").glob("*.rs"))
 # Longer inputs repeat what shorter ones have; the limits beyond have unit tests.
 LONGEST_INPUT_BYTES = 4096
+STORY_LINES = 40
 LEVEL = "-sanitizer-coverage-level=4"
 COVERAGE = [LEVEL, *(f"-sanitizer-coverage-{kind}" for kind in ("inline-8bit-counters", "pc-table", "trace-compares"))]
 
@@ -95,9 +96,7 @@ def fuzz(target: str, binary: Path, seconds: int) -> dict:
     if run.returncode == 0:
         result["verdict"] = "ok"
     else:
-        found = re.search(r"written to (\S+)", run.stdout)
-        reproduce = f"reproduce: {binary} {found.group(1)}" if found else f"exit code {run.returncode}"
-        result |= {"verdict": "FAILED", "story": "\n".join([*run.stdout.splitlines()[-30:], reproduce])}
+        result |= {"verdict": "FAILED", "story": story(run.stdout, binary)}
     print(f"{target}: {result['verdict']} after {result['runs']:,} runs", flush=True)
     return result
 
@@ -121,6 +120,15 @@ def unpack(seeds: set[bytes], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for seed in seeds:
         (folder / hashlib.sha1(seed).hexdigest()).write_bytes(seed)
+
+
+def story(log: str, binary: Path) -> str:
+    """The panic, or else what libFuzzer said last, and how to see it again."""
+    panic = re.search(r"panicked at .*?(?=\nnote: |\nstack backtrace:|\n==\d+==)", log, re.DOTALL)
+    lines = (panic.group() if panic else log).splitlines()
+    told = lines if len(lines) <= STORY_LINES else [*lines[: STORY_LINES // 2], "...", *lines[-STORY_LINES // 2 :]]
+    found = re.search(r"written to (\S+)", log)
+    return "\n".join([*told, f"again: {binary} {found.group(1)}" if found else "no input was written"])
 
 
 def summary(log: str) -> dict:

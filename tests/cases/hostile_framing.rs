@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use dragoman_harness::net::server;
-use dragoman_harness::origin::response;
+use dragoman_harness::origin::{Seen, response};
 use dragoman_harness::{Dragoman, Net, Origin, Peer, wait};
 
 /// Reads a request head alone, as a server that answers before the body does.
@@ -44,7 +44,7 @@ fn h8_a_connection_whose_request_was_cut_short_is_never_used_again() {
         assert_eq!((answer.status(), answer.text().as_str()), (503, "busy"), "{configuration}");
         drop(client);
         dragoman.settle();
-        let seen: Vec<String> = origin.seen()[before..].iter().map(|seen| seen.text()).collect();
+        let seen: Vec<String> = origin.seen()[before..].iter().map(Seen::text).collect();
         assert_eq!(seen.len(), 2, "each attempt has its own connection: {seen:#?}");
         assert!(seen.iter().all(|text| text.matches("PUT /").count() == 1), "{seen:#?}");
     }

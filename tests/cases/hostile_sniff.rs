@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use dragoman_harness::net::server;
-use dragoman_harness::origin::Reply;
+use dragoman_harness::origin::{Reply, Seen};
 use dragoman_harness::{Dragoman, Net, Origin, Peer, wait};
 
 fn impatient(peer: &Peer) {
@@ -191,7 +191,7 @@ fn a_request_behind_odd_beginnings_does_not_slip_past_policy() {
         let _ = client.read_to_reset();
         drop(client);
         dragoman.settle();
-        let reached: Vec<String> = origin.seen().iter().map(|seen| seen.text()).collect();
+        let reached: Vec<String> = origin.seen().iter().map(Seen::text).collect();
         assert!(
             !reached.iter().any(|text| text.contains("x.test")),
             "{odd:?} reached the server: {reached:?}"

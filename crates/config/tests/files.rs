@@ -28,9 +28,9 @@ fn normal_policy_does_what_its_comments_say() {
 fn example_policy_is_valid() {
     let config = Config::load(&in_repository("deploy/policies/example.toml"), &no_env).expect("it is valid");
     let names: Vec<_> = config.destinations().iter().map(|it| &*it.name).collect();
-    assert_eq!(names, ["default", "metadata", "payments", "vendor"]);
-    let routes: Vec<_> = config.destinations()[2].routes.iter().map(|route| &*route.name).collect();
-    assert_eq!(routes, ["create", "refund-gold", "reports"]);
+    assert_eq!(names, ["default", "ledger", "metadata", "payments", "vendor"]);
+    let routes: Vec<_> = config.destinations()[3].routes.iter().map(|route| &*route.name).collect();
+    assert_eq!(routes, ["create", "legacy", "refund-gold", "reports"]);
 }
 
 #[test]

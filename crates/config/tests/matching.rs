@@ -200,3 +200,46 @@ fn the_most_specific_route_wins() {
         assert_eq!(route(method, path, headers), want, "{method} {path} {headers:?}");
     }
 }
+
+#[test]
+fn the_longest_names_are_found() {
+    let name = [&"a".repeat(63), "."].concat().repeat(3) + &"b".repeat(61);
+    let below = &name[2..];
+    let config = parse(&format!(
+        "[destination.d]\nhosts = [\"*.{below}\"]\n[destination.d.route.r]\nhosts = [\"*.{below}\"]\n"
+    ));
+    for (host, want) in [
+        (format!("x.{below}"), Some("r")),
+        (format!("x.{below}.:80"), Some("r")),
+        (format!("xx.{below}"), None),
+    ] {
+        let destination = config.lookup(address("192.0.2.1:80"), Name::Host(&host));
+        let request = Request { method: "GET", path: "/", host: &host, query: b"", header: &|_| None };
+        assert_eq!(destination.route(&request).map(|route| &*route.name), want, "{host}");
+    }
+}
+
+#[test]
+fn equally_specific_routes_of_different_kinds_are_decided_by_name() {
+    let patterns = ["/a/{x}", "/{x}/a", "/b/{x}", "/{x}/b", "/c/{x}"];
+    let text = patterns
+        .iter()
+        .enumerate()
+        .fold("[destination.a]\nhosts = [\"a\"]\n".to_owned(), |text, (number, path)| {
+            format!("{text}route.r{number}.path = \"{path}\"\n")
+        });
+    let config = parse(&text);
+    let destination = config.lookup(address("192.0.2.1:80"), Name::Host("a"));
+    for (path, want) in [
+        ("/a/a", "r0"),
+        ("/b/a", "r1"),
+        ("/b/b", "r2"),
+        ("/a/b", "r0"),
+        ("/c/b", "r3"),
+        ("/c/c", "r4"),
+        ("/d/b", "r3"),
+    ] {
+        let request = Request { method: "GET", path, host: "a", query: b"", header: &|_| None };
+        assert_eq!(destination.route(&request).map(|route| &*route.name), Some(want), "{path}");
+    }
+}

@@ -33,6 +33,8 @@ pub fn reset_on_close(stream: &TcpStream) {
 
 /// Resets `stream` once the other side has acknowledged all that was written to it, or when `limit` has passed.
 pub async fn reset_after_delivery(stream: TcpStream, limit: Duration) {
+    // First, so that a flow that is ended in the midst of this wait ends by a reset too.
+    reset_on_close(&stream);
     let deadline = Instant::now() + limit;
     let delivered = async {
         while undelivered_bytes(&stream) > 0 {
@@ -40,7 +42,6 @@ pub async fn reset_after_delivery(stream: TcpStream, limit: Duration) {
         }
     };
     let _ = timeout_at(deadline, delivered).await;
-    reset_on_close(&stream);
 }
 
 /// Bytes that were written and that the other side may still acknowledge: none once the connection is gone.

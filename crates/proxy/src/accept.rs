@@ -45,7 +45,10 @@ pub(crate) async fn accept_until(
                 Ok((stream, peer)) => begin(&mut flows, shared, stream, peer),
                 Err(error) => refused(shared, listener, &error, reserve.as_mut()).await,
             },
-            _ = reap.tick() => look_after(shared, Instant::now()),
+            _ = reap.tick() => {
+                look_after(shared, Instant::now());
+                shared.multiplexers.reap(Instant::now());
+            }
         }
     }
 }

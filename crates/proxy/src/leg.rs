@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
-use tokio::net::tcp::ReadHalf;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::buffer::Buffer;
@@ -49,6 +48,11 @@ impl Leg {
     pub(crate) async fn fill(&mut self) -> io::Result<usize> {
         let (stream, buf) = self.parts();
         buf.fill(&mut stream.split().0).await
+    }
+
+    /// Returns when the connection is broken: a reset, or given up by the kernel. Its end alone is not waited for.
+    pub(crate) async fn broken(&self) -> io::Error {
+        broken(self.stream()).await
     }
 
     /// Writes all of `bytes`. Not for what may be cancelled and continued.
@@ -102,6 +106,11 @@ impl Leg {
         }
     }
 
+    /// The bare connection, and what was read from it.
+    pub(crate) fn into_parts(mut self) -> Option<(TcpStream, Buffer)> {
+        Some((self.stream.take()?, std::mem::take(&mut self.buf)))
+    }
+
     /// The bare connection, to be kept for another flow.
     pub(crate) fn into_stream(mut self) -> Option<TcpStream> {
         self.stream.take()
@@ -116,11 +125,10 @@ impl Drop for Leg {
     }
 }
 
-/// Returns when the connection is broken: a reset, or given up by the kernel. Half of a connection that has ended, or that is not
-/// to be read for now, is watched by this.
-pub(crate) async fn broken(half: &ReadHalf<'_>) -> io::Error {
-    match half.ready(Interest::ERROR).await {
-        Ok(_) => half.as_ref().take_error().ok().flatten().unwrap_or(io::ErrorKind::ConnectionReset.into()),
+/// The same for a part of a leg: a half that has ended, or that is not to be read for now, is watched by this.
+pub(crate) async fn broken(stream: &TcpStream) -> io::Error {
+    match stream.ready(Interest::ERROR).await {
+        Ok(_) => stream.take_error().ok().flatten().unwrap_or(io::ErrorKind::ConnectionReset.into()),
         Err(error) => error,
     }
 }

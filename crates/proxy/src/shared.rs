@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use crate::flow::early::Early;
 use crate::flow::exchange::replay::ReplaySpace;
 use crate::upstream::learnt::Learnt;
+use crate::upstream::multiplex::Multiplexers;
 use crate::upstream::pool::Pool;
 use crate::upstream::state::{Endpoint, Endpoints, Pass};
 
@@ -25,6 +26,7 @@ pub(crate) struct Shared {
     pub(crate) telemetry: Telemetry,
     pub(crate) endpoints: Endpoints,
     pub(crate) pool: Pool,
+    pub(crate) multiplexers: Multiplexers,
     pub(crate) learnt: Learnt,
     /// The room in which request bodies are kept to be sent again.
     pub(crate) replay: Arc<ReplaySpace>,
@@ -48,6 +50,7 @@ impl Shared {
             endpoints: Endpoints::new(telemetry.clone()),
             pool: Pool::new(telemetry.clone()),
             replay: ReplaySpace::new(config.proxy.replay_bytes),
+            multiplexers: Multiplexers::default(),
             config,
             telemetry,
             learnt: Learnt::new(),
@@ -84,7 +87,7 @@ impl Shared {
     pub(crate) fn admit(
         &self,
         target: Target<'_>,
-        early: &mut Early,
+        early: &Early,
         failed: Option<SocketAddr>,
     ) -> Result<(Arc<Endpoint>, Pass), (SocketAddr, Duration)> {
         let (turn, now) = (self.turn.fetch_add(1, Ordering::Relaxed), Instant::now());
@@ -96,9 +99,6 @@ impl Shared {
         let mut soonest: Option<(SocketAddr, Duration)> = None;
         for address in dialled.into_iter().chain(others).chain(last) {
             let endpoint = self.endpoints.get(target.destination, target.route, address);
-            if let Some(pass) = early.pass(&endpoint) {
-                return Ok((endpoint, pass));
-            }
             match endpoint.admit(now) {
                 Ok(pass) => return Ok((endpoint, pass)),
                 Err(wait) if soonest.is_none_or(|(_, other)| wait < other) => soonest = Some((address, wait)),

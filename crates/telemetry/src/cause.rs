@@ -123,8 +123,8 @@ causes! {
         "The request breaks the rules of HTTP/1.1 in a way that two readers could take differently; nothing of it was sent on.";
     HeadTooLarge          "head_too_large",          Some(Status(431)), None, App, Local,
         "The request head is longer than `proxy.max_head_bytes` or has more than `proxy.max_headers` fields.";
-    RequestTimeout        "request_timeout",         Some(Status(408)), None, App, Local,
-        "The request head was not complete within `proxy.request_head_timeout`, or the application was silent for `proxy.request_body_timeout` inside the body.";
+    RequestTimeout        "request_timeout",         Some(Status(408)), Some(Reset), App, Local,
+        "The request head, or another first message, was not complete within `proxy.request_head_timeout`, or the application was silent for `proxy.request_body_timeout` inside a request body.";
     AppClosed             "app_closed",              Some(Gone), Some(Gone), App, Local,
         "The application closed its connection before the end.";
     AppReset              "app_reset",               Some(Gone), Some(Gone), App, Local,

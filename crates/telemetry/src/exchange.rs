@@ -35,6 +35,8 @@ pub struct ExchangeRecord {
     pub route: Option<Arc<str>>,
     /// The status that was sent to the application.
     pub status: Option<u16>,
+    /// The status of a gRPC call, a word of a closed set.
+    pub grpc_status: Option<&'static str>,
     /// Bytes of request and response that were relayed from the application, head and body.
     pub bytes_from_app: u64,
     /// Bytes sent to the application, head and body.
@@ -72,6 +74,7 @@ impl ExchangeRecord {
             destination: 0,
             route: None,
             status: None,
+            grpc_status: None,
             bytes_from_app: 0,
             bytes_to_app: 0,
             request_id: String::new(),
@@ -142,6 +145,9 @@ impl ExchangeRecord {
         let Some(begun) = self.begun.take() else { return };
         let destination = self.telemetry.destination(self.destination);
         destination.exchange(self.status, self.cause);
+        if let Some(status) = self.grpc_status {
+            destination.grpc_response(status);
+        }
         destination.bytes(self.bytes_from_app, self.bytes_to_app);
         let access = self.telemetry.access();
         if access.wants(self.cause) {
@@ -163,6 +169,7 @@ impl ExchangeRecord {
         self.destination = 0;
         self.route = None;
         self.status = None;
+        self.grpc_status = None;
         self.bytes_from_app = 0;
         self.bytes_to_app = 0;
         self.request_id.clear();
@@ -188,6 +195,7 @@ impl ExchangeRecord {
         if let Some(status) = self.status {
             line.number("status", status);
         }
+        line.text("grpc_status", self.grpc_status.unwrap_or_default());
         line.number("attempts", self.attempts);
         if let Some(address) = self.endpoint {
             line.plain("endpoint", address);

@@ -22,6 +22,7 @@ const FLOWS_OPEN: &str = "dragoman_flows_open";
 const FLOWS_LIMIT: &str = "dragoman_flows_limit";
 const EXCHANGES: &str = "dragoman_exchanges_total";
 const ATTEMPTS: &str = "dragoman_attempts_total";
+const GRPC: &str = "dragoman_grpc_responses_total";
 const RETRIES: &str = "dragoman_retries_total";
 const RETRY_REFUSALS: &str = "dragoman_retry_refusals_total";
 const BREAKER_TRANSITIONS: &str = "dragoman_breaker_transitions_total";
@@ -42,6 +43,7 @@ const COUNTERS: &[(&str, &str)] = &[
         "HTTP exchanges that have ended, by the status the application saw (\"-\": none) and the cause.",
     ),
     (ATTEMPTS, "Tries of an exchange on one endpoint, by what they say about it."),
+    (GRPC, "gRPC calls that were answered, by the status that the application got."),
     (RETRIES, "Attempts that were repeated, by why the one before failed."),
     (RETRY_REFUSALS, "Failed attempts that were not repeated, by why not."),
     (BREAKER_TRANSITIONS, "Changes of state of the circuit breakers, by the new state."),
@@ -232,6 +234,10 @@ impl DestinationMetrics {
 
     pub(crate) fn attempt(&self, outcome: Outcome) {
         self.attempts[outcome as usize].increment(1);
+    }
+
+    pub(crate) fn grpc_response(&self, status: &'static str) {
+        self.registry.counter(GRPC, self.labels(&[("grpc_status", status)])).increment(1);
     }
 
     pub(crate) fn retried(&self, reason: &'static str) {

@@ -118,6 +118,7 @@ fn hosts_are_read_without_their_port() {
     };
     assert_eq!(read(" a_b.test:80 ").as_deref(), Some("a_b.test"));
     assert_eq!(read("[2001:db8::1]").as_deref(), Some("[2001:db8::1]"));
+    assert_eq!(read("[fe80::1%25eth0]:80").as_deref(), Some("[fe80::1%25eth0]"));
     assert_eq!(read("a.test:").as_deref(), Some("a.test"));
     assert_eq!(read(""), None);
     assert_eq!(read(":80"), None);

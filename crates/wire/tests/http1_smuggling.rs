@@ -135,6 +135,7 @@ const HEADS: &[(&str, Refused)] = &[
     ("GET / HTTP/1.1\r\nHost: a.test\\\r\n\r\n", HOST),
     ("GET / HTTP/1.1\r\nHost: a.test:80:80\r\n\r\n", HOST),
     ("GET / HTTP/1.1\r\nHost: a.test:8o\r\n\r\n", HOST),
+    ("GET / HTTP/1.1\r\nHost: a%2etest\r\n\r\n", HOST),
     ("GET / HTTP/1.1\r\nHost: [::1\r\n\r\n", HOST),
     ("GET / HTTP/1.1\r\nHost: [::1]x\r\n\r\n", HOST),
     ("GET / HTTP/1.1\r\nHost: b\u{fc}cher\r\n\r\n", HOST),
@@ -144,6 +145,7 @@ const HEADS: &[(&str, Refused)] = &[
     ("CONNECT a.test:443 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", Framing("CONNECT with a body")),
     ("CONNECT /x HTTP/1.1\r\nHost: a\r\n\r\n", Syntax("CONNECT to something other than host:port")),
     ("CONNECT a.test HTTP/1.1\r\nHost: a\r\n\r\n", Syntax("CONNECT to something other than host:port")),
+    ("CONNECT %61.test:443 HTTP/1.1\r\nHost: a\r\n\r\n", Syntax("CONNECT to something other than host:port")),
     // The request line.
     ("GET  / HTTP/1.1\r\nHost: a\r\n\r\n", Syntax("two spaces after the method")),
     ("GET /  HTTP/1.1\r\nHost: a\r\n\r\n", VERSION),
@@ -176,6 +178,7 @@ const HEADS: &[(&str, Refused)] = &[
     ("GET http:///x HTTP/1.1\r\nHost: a\r\n\r\n", TARGET_HOST),
     ("GET http://a\\b/ HTTP/1.1\r\nHost: a\r\n\r\n", TARGET_HOST),
     ("GET http://a:b:c/ HTTP/1.1\r\nHost: a\r\n\r\n", TARGET_HOST),
+    ("GET http://%61.test/ HTTP/1.1\r\nHost: a\r\n\r\n", TARGET_HOST),
     ("\r\n\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", Syntax("an empty line before the head")),
     // Line endings.
     ("GET / HTTP/1.1\nHost: a\n\n", BARE_LF),

@@ -38,8 +38,8 @@ fn open(stream: u32) -> Frame {
     head(stream, flag::END_HEADERS, &request("POST", "/abused"))
 }
 
-/// Frames that break a rule, and the codes that RFC 9113 gives them (a choice where it does, or where
-/// implementations differ and both are safe).
+/// Frames that break a rule, and the codes for it: that of RFC 9113 first, and where a library may say no more
+/// than that the protocol was broken, PROTOCOL_ERROR too. Each of them ends the connection or the stream.
 fn broken_rules() -> Vec<(&'static str, Vec<Frame>, &'static [u32])> {
     use code::{COMPRESSION_ERROR, FLOW_CONTROL_ERROR, FRAME_SIZE_ERROR, PROTOCOL_ERROR, STREAM_CLOSED};
     const MAX: u32 = (1 << 31) - 1;
@@ -56,26 +56,42 @@ fn broken_rules() -> Vec<(&'static str, Vec<Frame>, &'static [u32])> {
         ("a window of an idle stream", vec![Frame::window(1, 1)], &[PROTOCOL_ERROR]),
         ("a window of the connection that overflows", vec![Frame::window(0, MAX)], &[FLOW_CONTROL_ERROR]),
         ("a window of a stream that overflows", vec![open(1), Frame::window(1, MAX)], &[FLOW_CONTROL_ERROR]),
-        ("a window update of 3 bytes", vec![raw(kind::WINDOW_UPDATE, 0, 0, &[0; 3])], &[FRAME_SIZE_ERROR]),
-        ("SETTINGS of 5 bytes", vec![raw(kind::SETTINGS, 0, 0, &[0; 5])], &[FRAME_SIZE_ERROR]),
+        (
+            "a window update of 3 bytes",
+            vec![raw(kind::WINDOW_UPDATE, 0, 0, &[0; 3])],
+            &[FRAME_SIZE_ERROR, PROTOCOL_ERROR],
+        ),
+        (
+            "SETTINGS of 5 bytes",
+            vec![raw(kind::SETTINGS, 0, 0, &[0; 5])],
+            &[FRAME_SIZE_ERROR, PROTOCOL_ERROR],
+        ),
         (
             "SETTINGS that answer and say",
             vec![raw(kind::SETTINGS, flag::ACK, 0, &[0; 6])],
-            &[FRAME_SIZE_ERROR],
+            &[FRAME_SIZE_ERROR, PROTOCOL_ERROR],
         ),
         ("SETTINGS of a stream", vec![raw(kind::SETTINGS, 0, 1, &[])], &[PROTOCOL_ERROR]),
         ("a push setting of 2", vec![Frame::settings(&[(setting::ENABLE_PUSH, 2)])], &[PROTOCOL_ERROR]),
         (
             "a window of 2 GiB",
             vec![Frame::settings(&[(setting::INITIAL_WINDOW_SIZE, 1 << 31)])],
-            &[FLOW_CONTROL_ERROR],
+            &[FLOW_CONTROL_ERROR, PROTOCOL_ERROR],
         ),
         ("frames of 100 bytes", vec![Frame::settings(&[(setting::MAX_FRAME_SIZE, 100)])], &[PROTOCOL_ERROR]),
-        ("PING of 7 bytes", vec![raw(kind::PING, 0, 0, &[0; 7])], &[FRAME_SIZE_ERROR]),
+        ("PING of 7 bytes", vec![raw(kind::PING, 0, 0, &[0; 7])], &[FRAME_SIZE_ERROR, PROTOCOL_ERROR]),
         ("PING on a stream", vec![raw(kind::PING, 0, 1, &[0; 8])], &[PROTOCOL_ERROR]),
-        ("a frame too long", vec![open(1), raw(kind::DATA, 0, 1, &long)], &[FRAME_SIZE_ERROR]),
+        (
+            "a frame too long",
+            vec![open(1), raw(kind::DATA, 0, 1, &long)],
+            &[FRAME_SIZE_ERROR, PROTOCOL_ERROR],
+        ),
         ("a reset of an idle stream", vec![Frame::reset(1, 8)], &[PROTOCOL_ERROR]),
-        ("a reset of 3 bytes", vec![open(1), raw(kind::RST_STREAM, 0, 1, &[0; 3])], &[FRAME_SIZE_ERROR]),
+        (
+            "a reset of 3 bytes",
+            vec![open(1), raw(kind::RST_STREAM, 0, 1, &[0; 3])],
+            &[FRAME_SIZE_ERROR, PROTOCOL_ERROR],
+        ),
         ("CONTINUATION of nothing", vec![raw(kind::CONTINUATION, 4, 1, &[])], &[PROTOCOL_ERROR]),
         (
             "DATA within a field section",
@@ -97,29 +113,36 @@ fn broken_rules() -> Vec<(&'static str, Vec<Frame>, &'static [u32])> {
             vec![open(1), raw(kind::DATA, flag::PADDED, 1, &[9, 0])],
             &[PROTOCOL_ERROR],
         ),
-        ("an entry that no table has", vec![raw(kind::HEADERS, 5, 1, &[0xff, 0x7f])], &[COMPRESSION_ERROR]),
-        ("a field section that is cut", vec![raw(kind::HEADERS, 5, 1, &[0, 5, b'a'])], &[COMPRESSION_ERROR]),
+        (
+            "an entry that no table has",
+            vec![raw(kind::HEADERS, 5, 1, &[0xff, 0x7f])],
+            &[COMPRESSION_ERROR, PROTOCOL_ERROR],
+        ),
+        (
+            "a field section that is cut",
+            vec![raw(kind::HEADERS, 5, 1, &[0, 5, b'a'])],
+            &[COMPRESSION_ERROR, PROTOCOL_ERROR],
+        ),
         (
             "DATA after the end",
             vec![head(1, 5, &request("GET", "/held")), raw(kind::DATA, 0, 1, b"x")],
-            &[STREAM_CLOSED],
+            &[STREAM_CLOSED, PROTOCOL_ERROR],
         ),
     ]
 }
 
-/// What the other side says to frames of a client, in a code: of a stream, or of the connection.
+/// What the other side says to frames of a client, in a code: of a stream, or of the connection. `None` where
+/// it says none, be it that it ends the connection or that it goes on.
 fn verdict(net: &Net, frames: &[Frame]) -> Option<u32> {
     let mut client = connect(net);
+    client.peer().stream().set_read_timeout(Some(Duration::from_secs(3))).unwrap();
     let bytes: Vec<u8> = frames.iter().flat_map(Frame::bytes).collect();
     client.raw(&bytes).unwrap();
     loop {
         match client.event() {
             Ok(Event::Reset { code, .. } | Event::GoAway { code, .. }) => return Some(code),
             Ok(_) => {}
-            Err(e) if e.kind() == ErrorKind::UnexpectedEof || e.kind() == ErrorKind::ConnectionReset => {
-                return None;
-            }
-            Err(e) => panic!("{e}"),
+            Err(_) => return None,
         }
     }
 }
@@ -127,18 +150,23 @@ fn verdict(net: &Net, frames: &[Frame]) -> Option<u32> {
 #[test]
 fn each_broken_rule_has_its_code_and_nothing_reaches_the_server() {
     let net = Net::new();
-    let check = |at: &str| {
+    let check = |at: &str, spared: &str| {
+        let mut wrong = Vec::new();
         for (rule, frames, codes) in broken_rules() {
             let code = verdict(&net, &frames);
-            assert!(code.is_some_and(|code| codes.contains(&code)), "{at}: {rule}: {code:?}, not {codes:?}");
+            if rule != spared && !code.is_some_and(|code| codes.contains(&code)) {
+                wrong.push(format!("{rule}: {code:?}, not one of {codes:?}"));
+            }
         }
+        assert!(wrong.is_empty(), "{at}: {wrong:#?}");
     };
     let reference = servers::nghttpd(&net.servers);
-    check("a server of another make");
+    // nghttp2 takes what it has skipped for a stream that is over, and passes over it.
+    check("nghttpd", "a stream that goes back");
     drop(reference);
     let origin = Http2Origin::start(&net.servers, server(80), |_, _, _| Ok(()));
     let dragoman = Dragoman::start(&net, POLICY);
-    check("dragoman");
+    check("dragoman", "");
     let requests = origin.requests();
     assert!(requests.iter().all(|request| request.path() == "/held"), "{requests:?}");
     dragoman.settle();
@@ -172,8 +200,6 @@ const MALFORMED: &[(&str, &[(&str, &str)])] = &[
 #[test]
 fn h1_malformed_requests_are_refused_and_do_not_reach_the_server() {
     let net = Net::new();
-    let origin = echo(&net);
-    let dragoman = Dragoman::start(&net, POLICY);
     let base = request("POST", "/malformed");
     let missing = |name: &str| base.into_iter().filter(|field| field.0 != name).collect::<Vec<_>>();
     let mut cases: Vec<(&str, Vec<(&str, &str)>)> =
@@ -181,18 +207,29 @@ fn h1_malformed_requests_are_refused_and_do_not_reach_the_server() {
     cases.push(("no method", missing(":method")));
     cases.push(("no path", missing(":path")));
     cases.push(("no scheme", missing(":scheme")));
-    for (rule, fields) in &cases {
-        let mut client = connect(&net);
-        client.fields(1, fields, false).unwrap();
-        client.send(&Frame::new(kind::DATA, flag::END_STREAM, 1, *b"body")).unwrap();
-        match client.response(1) {
-            Ok(response) => match response.end {
-                End::Whole => assert_eq!(response.status(), 400, "{rule}"),
-                End::Reset(code) | End::GoneAway(code) => assert_eq!(code, code::PROTOCOL_ERROR, "{rule}"),
-            },
-            Err(e) => panic!("{rule}: {e}"),
+    let check = |at: &str| {
+        let mut wrong = Vec::new();
+        for (rule, fields) in &cases {
+            let mut client = connect(&net);
+            client.fields(1, fields, false).unwrap();
+            // Once the head has been refused the body may meet a connection that is closed.
+            let _ = client.send(&Frame::new(kind::DATA, flag::END_STREAM, 1, b"body"));
+            let refused = client.response(1).map(|response| match response.end {
+                End::Whole => response.status() == 400,
+                End::Reset(code) | End::GoneAway(code) => code == code::PROTOCOL_ERROR,
+            });
+            if !matches!(refused, Ok(true)) {
+                wrong.push((*rule, refused));
+            }
         }
-    }
+        assert!(wrong.is_empty(), "{at}: {wrong:#?}");
+    };
+    let reference = servers::nghttpd(&net.servers);
+    check("nghttpd");
+    drop(reference);
+    let origin = echo(&net);
+    let dragoman = Dragoman::start(&net, POLICY);
+    check("dragoman");
     assert!(origin.requests().is_empty(), "{:?}", origin.requests());
     dragoman.settle();
 }
@@ -316,10 +353,16 @@ fn cause_head_too_large_is_431_on_one_stream_alone() {
     assert_eq!(refused.status(), 431);
     assert_eq!(client.response(3).unwrap().status(), 200, "its neighbour is served");
     assert!(case.origin.requests().iter().all(|request| request.path() != "/large"));
-    let metrics = case.dragoman.metrics();
-    let labels = [("code", "431"), ("cause", "head_too_large")];
-    assert_eq!(metrics.sum("dragoman_exchanges_total", &labels), 1);
+    // The greatest number of fields holds too.
+    let name: Vec<String> = (0..300).map(|n| format!("x-{n}")).collect();
+    let many = name.iter().map(|name| (&name[..], "v"));
+    client.fields(5, &request("GET", "/large").into_iter().chain(many).collect::<Vec<_>>(), true).unwrap();
+    assert_eq!(client.response(5).unwrap().status(), 431, "300 fields");
     drop(client);
+    let metrics = case.dragoman.settle();
+    let labels = [("code", "431"), ("cause", "head_too_large")];
+    assert_eq!(metrics.sum("dragoman_exchanges_total", &labels), 2);
+    assert!(case.origin.requests().iter().all(|request| request.path() != "/large"));
     case.is_well();
 }
 
@@ -386,11 +429,11 @@ fn data_beyond_the_window_is_refused() {
     client.send(&open(1)).unwrap();
     let chunk = Frame::new(kind::DATA, 0, 1, vec![0; 16_000]).bytes();
     let taken = (0..8000).take_while(|_| client.raw(&chunk).is_ok()).count();
-    let code = match client.response(1) {
-        Ok(response) => response.end,
-        Err(e) => panic!("{e} after {taken} frames"),
-    };
-    assert!(matches!(code, End::Reset(3) | End::GoneAway(3)), "{code:?} after {taken} frames");
+    let code = client.take(|event| match event {
+        Event::Reset { code, .. } | Event::GoAway { code, .. } => Some(*code),
+        _ => None,
+    });
+    assert_eq!(code.unwrap(), code::FLOW_CONTROL_ERROR, "after {taken} frames");
     let grown = resident_bytes(&dragoman).saturating_sub(before);
     assert!(grown < COST, "grown by {grown} bytes");
     drop(client);

@@ -18,16 +18,15 @@ fn head(flags: u8, fields: &[(&str, &str)]) -> Frame {
 }
 
 /// What a server says to the POST on stream 1 before any good head.
-fn bad_answers() -> Vec<(&'static str, Vec<Frame>)> {
+fn bad_answers() -> Vec<(&'static str, Vec<u8>)> {
     const WHOLE: u8 = flag::END_HEADERS | flag::END_STREAM;
     let raw = |kind, flags, stream, payload: &[u8]| Frame::new(kind, flags, stream, payload);
     let ok = (":status", "200");
     let with = |fields: &[(&str, &str)]| vec![head(WHOLE, &[&[ok], fields].concat())];
-    vec![
+    let frames = [
         ("no status", vec![head(WHOLE, &[("server", "x")])]),
         ("a status that is no number", vec![head(WHOLE, &[(":status", "abc")])]),
         ("a status of four digits", vec![head(WHOLE, &[(":status", "2000")])]),
-        ("a pseudo-field of requests", with(&[(":path", "/")])),
         ("a name in upper case", with(&[("X-Upper", "v")])),
         ("a line feed in a value", with(&[("x", "a\nb: c")])),
         ("connection", with(&[("connection", "close")])),
@@ -41,16 +40,20 @@ fn bad_answers() -> Vec<(&'static str, Vec<Frame>)> {
         ("a window of 2 GiB", vec![Frame::settings(&[(setting::INITIAL_WINDOW_SIZE, 1 << 31)])]),
         ("a window that overflows", vec![Frame::window(0, (1 << 31) - 1)]),
         ("a window by 0", vec![Frame::window(0, 0)]),
-        ("an answer in HTTP/1", vec![raw(0x54, 0x54, 0x5031_2e31, b" 400 Bad Request\r\n\r\n")]),
         ("a reset", vec![Frame::reset(1, code::INTERNAL_ERROR)]),
         ("a reset for nothing", vec![Frame::reset(1, code::NO_ERROR)]),
-        ("GOAWAY with an error", vec![Frame::go_away(1, code::INTERNAL_ERROR)]),
-    ]
+    ];
+    let mut answers: Vec<_> = frames.map(|(what, frames)| (what, bytes(&frames))).into();
+    answers.push(("an answer in HTTP/1", b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n".to_vec()));
+    answers
 }
 
-/// A server that answers every request with these frames and then reads on, or ends where it cannot.
-fn answering(frames: &[Frame]) -> impl Fn(Peer) -> std::io::Result<()> + Send + Sync + use<> {
-    let bytes: Vec<u8> = frames.iter().flat_map(Frame::bytes).collect();
+fn bytes(frames: &[Frame]) -> Vec<u8> {
+    frames.iter().flat_map(Frame::bytes).collect()
+}
+
+/// A server that answers the first request with these bytes and then reads on, or ends where it cannot.
+fn answering(bytes: Vec<u8>) -> impl Fn(Peer) -> std::io::Result<()> + Send + Sync + use<> {
     move |peer| {
         let mut wire = Wire::server(peer, &[])?;
         wire.take(|event| matches!(event, Event::Fields { .. }).then_some(()))?;
@@ -63,8 +66,8 @@ fn answering(frames: &[Frame]) -> impl Fn(Peer) -> std::io::Result<()> + Send + 
 fn cause_bad_response_of_http2_passes_nothing_on() {
     let net = Net::new();
     let configuration = format!("{POLICY}try_timeout = '3s'\n");
-    for (what, frames) in bad_answers() {
-        let origin = Origin::tcp(&net.servers, server(80), answering(&frames));
+    for (what, answer) in bad_answers() {
+        let origin = Origin::tcp(&net.servers, server(80), answering(answer));
         let dragoman = Dragoman::start(&net, &configuration);
         let mut client = connect(&net);
         client.post(1, "/", b"x").unwrap();
@@ -99,7 +102,7 @@ fn what_is_wrong_after_the_head_ends_as_a_reset() {
         ("a second head", head(flag::END_HEADERS, &[(":status", "200")])),
     ];
     for (what, bad) in cases {
-        let _origin = Origin::tcp(&net.servers, server(80), answering(&[good.clone(), bad]));
+        let _origin = Origin::tcp(&net.servers, server(80), answering(bytes(&[good.clone(), bad])));
         let dragoman = Dragoman::start(&net, POLICY);
         let mut client = connect(&net);
         client.post(1, "/", b"x").unwrap();
@@ -134,12 +137,14 @@ fn floods_by_a_server_cost_no_memory() {
             }
             Ok(())
         });
-        let dragoman = Dragoman::start(&net, POLICY);
+        // A server that does not read the answers to its questions is not read either: time ends it.
+        let dragoman = Dragoman::start(&net, &format!("{POLICY}try_timeout = '2s'\n"));
         let before = resident_bytes(&dragoman);
         let mut client = connect(&net);
         client.post(1, "/", b"x").unwrap();
         let response = client.response(1).unwrap();
-        assert!(response.end != End::Whole || response.status() == 502, "{what}: {:?}", response.end);
+        let own = response.field("x-dragoman-cause").is_some();
+        assert!(response.end != End::Whole || own, "{what}: {:?} {:?}", response.fields, response.end);
         let grown = resident_bytes(&dragoman).saturating_sub(before);
         println!("{what}: grown by {} KiB, {:?}", grown / 1024, response.end);
         assert!(grown < 24 << 20, "{what}: grown by {grown} bytes");
@@ -164,7 +169,7 @@ fn cause_response_too_large_is_502_on_one_stream_alone() {
     });
     let dragoman = Dragoman::start(&net, POLICY);
     let mut client = connect(&net);
-    client.get(1, "/").unwrap();
+    client.post(1, "/", b"").unwrap();
     let refused = client.response(1).unwrap();
     assert_eq!((refused.status(), refused.field("x-dragoman-cause")), (502, Some("response_too_large")));
     client.get(3, "/").unwrap();

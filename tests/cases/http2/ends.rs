@@ -2,7 +2,7 @@
 //! that could be kept, and none ends otherwise than its other end meant.
 
 use std::io::ErrorKind;
-use std::sync::mpsc;
+use std::sync::{Mutex, mpsc};
 
 use dragoman_harness::http2::{
     End, Event, Frame, Http2Origin, Way, Wire, code, each_way, request, setting, value,
@@ -144,9 +144,11 @@ fn h6_a_clients_goaway_drains_its_streams() {
     let net = Net::new();
     each_way(&net, |_| {
         // Nothing is answered before the third request is whole, which is after the GOAWAY.
-        let _origin = Http2Origin::start(&net.servers, server(80), |wire, request, n| {
+        let open = Mutex::new(Vec::new());
+        let _origin = Http2Origin::start(&net.servers, server(80), move |wire, request, n| {
+            open.lock().unwrap().push(request.stream);
             if n == 2 {
-                for stream in [request.stream - 4, request.stream - 2, request.stream] {
+                for stream in open.lock().unwrap().drain(..) {
                     wire.respond(stream, "200", b"late")?;
                 }
             }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use dragoman_harness::http2::frame::WINDOW;
 use dragoman_harness::http2::way::POLICY;
-use dragoman_harness::http2::{End, Event, Frame, Http2Origin, Way, Wire, each_way, setting};
+use dragoman_harness::http2::{End, Event, Frame, Http2Origin, Way, Wire, each_way, setting, value};
 use dragoman_harness::net::server;
 use dragoman_harness::{Dragoman, Net, Origin, wait};
 
@@ -129,13 +129,13 @@ fn a_stream_that_stalls_does_not_hold_up_another() {
         // A thread for each of the two would be a server; two chunks in turn do as well and stay a script.
         let _origin = Origin::tcp(&net.servers, server(80), |peer| {
             let mut wire = Wire::server(peer, &[])?;
-            let streams = [head(&mut wire)?, head(&mut wire)?];
-            for stream in streams {
+            let (slow, fast) = (stream_of(&mut wire, "/slow")?, stream_of(&mut wire, "/fast")?);
+            for stream in [slow, fast] {
                 wire.fields(stream, &[(":status", "200")], false)?;
             }
-            wire.data(streams[0], &[0; WINDOW], false)?;
-            wire.data(streams[1], &vec![1; BODY], true)?;
-            wire.data(streams[0], &vec![0; BODY - WINDOW], true)?;
+            wire.data(slow, &[0; WINDOW], false)?;
+            wire.data(fast, &vec![1; BODY], true)?;
+            wire.data(slow, &vec![0; BODY - WINDOW], true)?;
             while wire.event().is_ok() {}
             Ok(())
         });
@@ -155,9 +155,9 @@ fn a_stream_that_stalls_does_not_hold_up_another() {
     });
 }
 
-fn head(wire: &mut Wire) -> io::Result<u32> {
+fn stream_of(wire: &mut Wire, path: &str) -> io::Result<u32> {
     wire.take(|event| match event {
-        Event::Fields { stream, .. } => Some(*stream),
+        Event::Fields { stream, fields, .. } if value(fields, ":path") == Some(path) => Some(*stream),
         _ => None,
     })
 }

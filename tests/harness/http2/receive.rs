@@ -71,7 +71,7 @@ impl Wire {
             kind::PING if frame.has(flag::ACK) => Event::Pong(eight()?),
             kind::PING => {
                 if self.acknowledges {
-                    self.send(&Frame { flags: flag::ACK, ..frame.clone() })?;
+                    self.answer(&Frame { flags: flag::ACK, ..frame.clone() }.bytes())?;
                 }
                 Event::Ping(eight()?)
             }
@@ -93,7 +93,7 @@ impl Wire {
             }
         }
         if self.acknowledges {
-            self.send(&Frame::new(kind::SETTINGS, flag::ACK, 0, []))?;
+            self.answer(&Frame::new(kind::SETTINGS, flag::ACK, 0, []).bytes())?;
         }
         Ok(Event::Settings(settings))
     }
@@ -104,8 +104,12 @@ impl Wire {
         if !ended {
             updates.extend(Frame::window(stream, increment).bytes());
         }
-        match self.raw(&updates) {
-            // The other side may have closed already; what it sent is still to be read.
+        self.answer(&updates)
+    }
+
+    /// Sends what the other side is owed. It may have closed already; what it sent is still to be read.
+    fn answer(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self.raw(bytes) {
             Err(e) if matches!(e.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => Ok(()),
             result => result,
         }

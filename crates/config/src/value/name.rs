@@ -124,7 +124,13 @@ fn parse(text: &str) -> Result<NamePattern, Fault> {
         None => (NamePattern::Exact, &name),
     };
     check(rest)?;
-    Ok(pattern(rest.to_owned()))
+    let pattern = pattern(rest.to_owned());
+    match pattern {
+        NamePattern::Below(_) if rest.len() + "x.".len() > MAX_NAME => {
+            Err(Fault::new(format!("no name below it is short enough: a name has at most {MAX_NAME} bytes")))
+        }
+        _ => Ok(pattern),
+    }
 }
 
 /// The letters, digits and hyphens of RFC 1123, and the underscore that container networks use.

@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use dragoman_config::{ByAddress, Destination, Protocol};
 use dragoman_net::OrigDst;
-use dragoman_policy::Verdict;
 use dragoman_telemetry::EarlyDial;
 use tokio::time::{Instant, sleep_until};
 
@@ -22,7 +21,7 @@ use crate::leg::Leg;
 use crate::shared::Shared;
 use crate::upstream::dial::{DialFailed, dial};
 use crate::upstream::learnt::First;
-use crate::upstream::state::{Endpoint, Pass, verdict};
+use crate::upstream::state::{Endpoint, Pass};
 
 /// How long the app's first bytes are waited for where a name could still change where the flow goes.
 const NAME_WAIT: Duration = Duration::from_millis(20);
@@ -70,7 +69,8 @@ pub(crate) struct Early {
     endpoint: Arc<Endpoint>,
     limit: Duration,
     state: State,
-    /// The breaker's leave for the dial, until somebody reports what came of it.
+    /// The breaker's leave for the dial alone: while the app is silent it must not hold a probe's place, and whoever takes
+    /// the connection later asks anew.
     pass: Option<Pass>,
 }
 
@@ -121,6 +121,18 @@ impl Early {
         }
     }
 
+    /// No early dial: for an exchange that comes too late for one.
+    pub(crate) fn never(shared: &Arc<Shared>, destination: &Destination, original: OrigDst) -> Self {
+        Self {
+            shared: Arc::clone(shared),
+            destination: destination.index,
+            endpoint: shared.next_endpoint(destination, original),
+            limit: destination.connect_timeout,
+            state: State::Never,
+            pass: None,
+        }
+    }
+
     /// Goes on with the dial, and reads what the server says. Cancelling loses nothing.
     pub(crate) async fn news(&mut self) -> News {
         loop {
@@ -132,13 +144,12 @@ impl Early {
                         return News::Failed;
                     }
                 }
-                State::Dialling(dial) => match dial.await {
-                    Ok(leg) => self.state = State::Connected(leg),
-                    Err(failed) => {
-                        self.state = State::Failed(failed);
+                State::Dialling(dial) => {
+                    let dialled = dial.await;
+                    if self.dialled(dialled).is_err() {
                         return News::Failed;
                     }
-                },
+                }
                 State::Connected(leg) if leg.buf.len() >= HELD_MAX => pending().await,
                 State::Connected(leg) => {
                     let error = match leg.fill().await {
@@ -169,11 +180,6 @@ impl Early {
             .then_some(self.endpoint.address)
     }
 
-    /// The breaker's leave that the dial to `endpoint` was made with: whoever takes the dial need not ask again.
-    pub(crate) fn pass(&mut self, endpoint: &Arc<Endpoint>) -> Option<Pass> {
-        Arc::ptr_eq(&self.endpoint, endpoint).then(|| self.pass.take()).flatten()
-    }
-
     /// The connection to `address`: a dial that is under way is waited for. `None` where there is none; one to another
     /// address is closed.
     pub(crate) async fn take(&mut self, address: SocketAddr) -> Option<Taken> {
@@ -182,15 +188,9 @@ impl Early {
             return None;
         }
         if let State::Dialling(dial) = &mut self.state {
-            self.state = match dial.await {
-                Ok(leg) => State::Connected(leg),
-                Err(failed) => State::Failed(failed),
-            };
-        }
-        // Whoever takes the dial and has not asked for its leave has a leave of its own, of another breaker.
-        if let Some(pass) = self.pass.take() {
-            let failed = if let State::Failed(failed) = &self.state { Some(failed) } else { None };
-            pass.report(failed.map_or(Verdict::Success, |failed| verdict(failed.cause.outcome())));
+            let dialled = dial.await;
+            // What came of it is in the state.
+            let _ = self.dialled(dialled);
         }
         let (taken, told) = match std::mem::replace(&mut self.state, State::Never) {
             State::Never | State::Planned(_) | State::Refused | State::Dialling(_) => return None,
@@ -232,6 +232,14 @@ impl Early {
         self.state =
             State::Dialling(Box::pin(async move { dial(&shared, destination, address, limit).await }));
         true
+    }
+
+    /// The dial is over. Its failure is reported by whoever takes it.
+    fn dialled(&mut self, dialled: Result<Leg, DialFailed>) -> Result<(), ()> {
+        self.pass = None;
+        let failed = dialled.is_err();
+        self.state = dialled.map_or_else(State::Failed, State::Connected);
+        if failed { Err(()) } else { Ok(()) }
     }
 
     fn count(&self, result: EarlyDial) {

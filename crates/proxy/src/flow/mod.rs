@@ -5,6 +5,7 @@
 pub(crate) mod early;
 pub(crate) mod exchange;
 mod http1;
+pub(crate) mod http2;
 mod opaque;
 mod relay;
 mod sniff;
@@ -12,7 +13,7 @@ mod sniff;
 use std::sync::Arc;
 
 use dragoman_capture::probe;
-use dragoman_config::{ByAddress, Config, Destination, Name, Protocol as Declared};
+use dragoman_config::{ByAddress, Config, Destination, Name};
 use dragoman_net::{NoOriginalDst, OrigDst, original_dst};
 use dragoman_telemetry::{Cause, FlowRecord, Protocol};
 use tokio::net::TcpStream;
@@ -31,7 +32,8 @@ pub(crate) struct Redirected<'a> {
 
 /// A flow whose relay is known.
 enum Routed {
-    Http,
+    Http1,
+    Http2,
     Opaque(Arc<Destination>),
 }
 
@@ -52,9 +54,10 @@ pub(crate) async fn serve(shared: Arc<Shared>, stream: TcpStream, record: &mut F
     };
     record.protocol = sniffed.protocol;
     match route(&redirected, &sniffed, record) {
-        Some(Routed::Http) => {
+        Some(Routed::Http1) => {
             Box::pin(http1::serve(&shared, app, early, original, sniffed.began, record)).await;
         }
+        Some(Routed::Http2) => Box::pin(http2::serve(&shared, app, early, original, record)).await,
         Some(Routed::Opaque(destination)) => {
             opaque::serve(&shared, app, early, original, &destination, record).await;
         }
@@ -88,8 +91,13 @@ fn find_original_dst(shared: &Shared, app: &Leg, record: &mut FlowRecord) -> Opt
 /// The destination whose policy holds, and with it the relay.
 fn route(to: &Redirected<'_>, sniffed: &Sniffed, record: &mut FlowRecord) -> Option<Routed> {
     let by_address = to.by_address.destination;
-    if sniffed.protocol == Protocol::Http1 && by_address.protocol != Declared::Opaque {
-        return Some(Routed::Http);
+    match sniffed.protocol {
+        Protocol::Http1 => return Some(Routed::Http1),
+        // Where nothing is done for any exchange, its bytes are best left alone: HTTP/2 has many ways to be told apart.
+        Protocol::Http2 if !by_address.observe_only || to.by_address.name_may_decide => {
+            return Some(Routed::Http2);
+        }
+        _ => {}
     }
     let destination = match &sniffed.sni {
         Some(sni) => to.config.lookup(to.original.0, Name::Sni(sni)),

@@ -26,10 +26,16 @@ pub(crate) async fn serve(
     destination: &Arc<Destination>,
     record: &mut FlowRecord,
 ) {
-    let upstream = match connect(shared, &mut early, original, destination, record).await {
-        Ok(Upstream::Open(leg)) => leg,
-        Ok(Upstream::Reset(leg, error)) => return pass_on_reset(app, leg, &error, record).await,
-        Err(failed) => return record.fail(failed.cause, failed.detail),
+    let connected = tokio::select! {
+        connected = connect(shared, &mut early, original, destination, record) => Some(connected),
+        _ = app.broken() => None,
+    };
+    let upstream = match connected {
+        // Nobody waits for the connection any more.
+        None => return record.fail(Cause::AppReset, None),
+        Some(Ok(Upstream::Open(leg))) => leg,
+        Some(Ok(Upstream::Reset(leg, error))) => return pass_on_reset(app, leg, &error, record).await,
+        Some(Err(failed)) => return record.fail(failed.cause, failed.detail),
     };
     early.discard();
     let moved = Moved { from_app: &mut record.bytes_from_app, to_app: &mut record.bytes_to_app };

@@ -172,7 +172,7 @@ async fn pump<'a>(
 
 async fn broken_half(half: Option<&ReadHalf<'_>>) -> io::Error {
     match half {
-        Some(half) => broken(half).await,
+        Some(half) => broken(half.as_ref()).await,
         None => pending().await,
     }
 }

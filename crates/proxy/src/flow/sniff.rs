@@ -91,7 +91,7 @@ async fn race(
             read = app.fill() => match read {
                 Err(error) => return Err(Unsniffed { cause: app_cause(&error), detail: Some(error.to_string()) }),
                 // A whole side has ended with nothing to recognise: relay that.
-                Ok(0) => return gave_up(app, began),
+                Ok(0) => return gave_up(app, began, Cause::AppClosed),
                 Ok(_) => match app_spoke(app.buf.bytes()) {
                     Verdict::Known(sniffed) => return Ok((Sniffed { began, ..sniffed }, Some(First::App))),
                     Verdict::Open(likely) => {
@@ -114,7 +114,7 @@ async fn race(
                 News::Failed | News::Ended if began.is_none() => give_up = Some(Instant::now() + FAILED_WAIT),
                 News::Failed | News::Ended => {}
             },
-            () = sleep_until_some(give_up) => return gave_up(app, began),
+            () = sleep_until_some(give_up) => return gave_up(app, began, Cause::RequestTimeout),
         }
     }
 }
@@ -155,18 +155,17 @@ fn server_spoke(bytes: &[u8]) -> Option<Protocol> {
     }
 }
 
-/// What becomes of a flow whose first message, begun at `began`, was never completed.
-fn gave_up(app: &Leg, began: Option<Instant>) -> Result<(Sniffed, Option<First>), Unsniffed> {
+/// What becomes of a flow whose first message, begun at `began`, was never completed, for this cause.
+fn gave_up(app: &Leg, began: Option<Instant>, cause: Cause) -> Result<(Sniffed, Option<First>), Unsniffed> {
     let bytes = app.buf.bytes();
     match client(bytes) {
         // The request that it must have been is answered, or ended, as any that is not completed.
         Client::Incomplete(Likely::Known) if bytes[0].is_ascii_graphic() => {
             Ok((Sniffed { protocol: Protocol::Http1, sni: None, began }, Some(First::App)))
         }
-        Client::Tls | Client::Incomplete(Likely::Known) => Err(Unsniffed {
-            cause: Cause::RequestTimeout,
-            detail: Some("the first message never ended".into()),
-        }),
+        Client::Tls | Client::Incomplete(Likely::Known) => {
+            Err(Unsniffed { cause, detail: Some("in its first message".into()) })
+        }
         _ => Ok((opaque(), None)),
     }
 }

@@ -2,5 +2,6 @@
 
 pub(crate) mod dial;
 pub(crate) mod learnt;
+pub(crate) mod multiplex;
 pub(crate) mod pool;
 pub(crate) mod state;

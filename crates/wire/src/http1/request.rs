@@ -171,8 +171,19 @@ impl RequestHead {
         if !target::is_authority(host.value.of(bytes)) {
             return Err(BadHead::Syntax("a Host field that is not a host"));
         }
+        // Servers differ in which of the two they believe (RFC 9112 §3.2.2): policy would judge the one and the server
+        // serve the other.
+        let named = target::host(self.target.authority.of(bytes));
+        if !named.is_empty() && !is_same_host(named, target::host(host.value.of(bytes))) {
+            return Err(BadHead::Framing("a URL and a Host field that name different hosts"));
+        }
         Ok(host.value)
     }
+}
+
+fn is_same_host(one: &[u8], other: &[u8]) -> bool {
+    let bare = |host: &'_ [u8]| host.strip_suffix(b".").unwrap_or(host).to_ascii_lowercase();
+    bare(one) == bare(other)
 }
 
 /// `method SP target SP version`: the lengths of method and target, and the version.

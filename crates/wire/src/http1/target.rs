@@ -60,16 +60,17 @@ impl Target {
 }
 
 /// Whether `text` is made of the characters of `uri-host [":" port]` (RFC 3986 §3.2): a separator in it
-/// would let two readers see two hosts. An empty one is allowed, as it is in a Host field.
+/// would let two readers see two hosts, and so would a name in percent-encoding. An empty one is allowed,
+/// as it is in a Host field.
 pub(super) fn is_authority(text: &[u8]) -> bool {
     let (host, port) = split_port(text);
-    let host = match host {
-        [b'[', inside @ .., b']'] => inside,
-        _ if memchr3(b'[', b']', b':', host).is_some() => return false,
-        _ => host,
+    let allowed = |b: &u8| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(b);
+    let is_host = match host {
+        // An address, which may have a zone after a percent sign.
+        [b'[', inside @ .., b']'] => inside.iter().all(|b| allowed(b) || b":%".contains(b)),
+        name => name.iter().all(allowed),
     };
-    let allowed = |b: &u8| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%:".contains(b);
-    host.iter().all(allowed) && port.iter().all(u8::is_ascii_digit)
+    is_host && port.iter().all(u8::is_ascii_digit)
 }
 
 /// The host of an authority, without its port; an IPv6 address keeps its brackets.

@@ -1,7 +1,7 @@
 //! How long the app may be silent inside a request body (`proxy.request_body_timeout`).
 //!
-//! Only time in which the app is waited for counts. An app that asked for leave to send its body (Expect: 100-continue)
-//! and has got none is not silent, it is polite.
+//! Only time in which the app is waited for counts: not while the server takes no more, nor while the app waits for leave
+//! to send its body (Expect: 100-continue).
 
 use std::future::pending;
 use std::time::Duration;
@@ -13,13 +13,12 @@ use tokio::time::{Instant, sleep_until};
 pub(crate) struct Silence {
     limit: Option<Duration>,
     since: Option<Instant>,
-    excused: bool,
 }
 
 impl Silence {
-    /// `excused`: until [`Self::asked`], no silence counts.
-    pub(crate) fn new(limit: Option<Duration>, excused: bool) -> Self {
-        Self { limit, since: None, excused }
+    /// None yet, and none that is too long where there is no limit.
+    pub(crate) fn new(limit: Option<Duration>) -> Self {
+        Self { limit, since: None }
     }
 
     /// The app has spoken, or something other than it is waited for.
@@ -27,18 +26,11 @@ impl Silence {
         self.since = None;
     }
 
-    /// The app has its answer as to whether it should go on.
-    pub(crate) fn asked(&mut self) {
-        self.excused = false;
-    }
-
     /// Returns when the silence, which begins now if none had begun, is too long; without a limit, never.
     pub(crate) async fn too_long(&mut self) {
         match self.limit {
-            Some(limit) if !self.excused => {
-                sleep_until(*self.since.get_or_insert_with(Instant::now) + limit).await;
-            }
-            _ => pending().await,
+            Some(limit) => sleep_until(*self.since.get_or_insert_with(Instant::now) + limit).await,
+            None => pending().await,
         }
     }
 }
@@ -46,7 +38,7 @@ impl Silence {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::time::{advance, timeout};
+    use tokio::time::timeout;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -56,7 +48,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn counts_over_several_waits_until_the_app_speaks() {
-        let mut silence = Silence::new(Some(3 * SECOND), false);
+        let mut silence = Silence::new(Some(3 * SECOND));
         assert!(!strikes(&mut silence, 2 * SECOND).await);
         silence.end();
         assert!(!strikes(&mut silence, 2 * SECOND).await);
@@ -64,17 +56,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_app_that_waits_for_leave_is_not_silent() {
-        let mut silence = Silence::new(Some(SECOND), true);
-        assert!(!strikes(&mut silence, 60 * SECOND).await);
-        silence.asked();
-        assert!(!strikes(&mut silence, SECOND / 2).await, "it begins when the leave is given");
-        advance(SECOND).await;
-        assert!(strikes(&mut silence, Duration::ZERO).await);
-    }
-
-    #[tokio::test(start_paused = true)]
     async fn without_a_limit_any_silence_is_well() {
-        assert!(!strikes(&mut Silence::new(None, false), 100 * SECOND).await);
+        assert!(!strikes(&mut Silence::new(None), 100 * SECOND).await);
     }
 }

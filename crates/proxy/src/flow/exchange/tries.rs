@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use dragoman_policy::{Attempt, Decision, Failure, Proof, Verdict, parse_retry_after};
+use dragoman_policy::{Attempt, Decision, Failure, Proof, Pushback, Verdict, parse_retry_after};
 use dragoman_telemetry::{Cause, ExchangeRecord, Outcome};
 use tokio::time::sleep_until;
 
@@ -24,10 +24,12 @@ pub(crate) struct Failed {
     pub(crate) failure: Option<Failure>,
     /// The connection was one of our pool, and ended before it said anything.
     pub(crate) stale: bool,
-    /// A limit struck while the app was waited for: that says nothing about the endpoint.
+    /// A limit struck that says nothing about the endpoint: the app was waited for, or hardly any time was left.
     pub(crate) slow_app: bool,
     /// The app has got a part of an answer: another one would melt into it.
     pub(crate) torn: bool,
+    /// The code by which an HTTP/2 server reset the stream.
+    pub(crate) reset: Option<h2::Reason>,
     /// When it is worth asking again, where that is known.
     pub(crate) retry_after: Option<Duration>,
 }
@@ -36,7 +38,16 @@ impl Failed {
     /// Something that no other try would mend.
     pub(crate) fn here<'a>(cause: Cause, detail: impl Into<Option<&'a str>>) -> Self {
         let detail = detail.into().map(str::to_owned);
-        Self { cause, detail, failure: None, stale: false, slow_app: false, torn: false, retry_after: None }
+        Self {
+            cause,
+            detail,
+            failure: None,
+            stale: false,
+            slow_app: false,
+            torn: false,
+            reset: None,
+            retry_after: None,
+        }
     }
 
     /// Something that another try might mend.
@@ -75,13 +86,17 @@ pub(crate) struct Try<'a> {
     pub(crate) replayable: bool,
     pub(crate) stale: bool,
     pub(crate) retry_after: Option<Duration>,
+    /// What a gRPC server asks of whoever would try again.
+    pub(crate) pushback: Option<Pushback>,
+    /// When the caller gives up, where the request says so.
+    pub(crate) deadline: Option<Instant>,
 }
 
 /// The endpoint of the next try, and its breaker's leave. The try before it failed on `failed`.
 pub(crate) fn admit(
     shared: &Shared,
     plan: &Plan,
-    early: &mut Early,
+    early: &Early,
     failed: Option<SocketAddr>,
     record: &mut ExchangeRecord,
 ) -> Result<(Arc<Endpoint>, Pass), Failed> {
@@ -154,10 +169,14 @@ pub(crate) fn decide(
         return Some(Duration::ZERO);
     }
     let retry = plan.policy.retry.as_ref()?;
-    if let Failure::Status(status) = tried.failure
-        && !retry.statuses.contains(status)
-        && !retry.unprocessed_statuses.contains(status)
-    {
+    let is_listed = match tried.failure {
+        Failure::Status(status) => {
+            retry.statuses.contains(status) || retry.unprocessed_statuses.contains(status)
+        }
+        Failure::Grpc(status) => retry.grpc_statuses.contains(status),
+        _ => true,
+    };
+    if !is_listed {
         return None;
     }
     let now = Instant::now();
@@ -173,8 +192,8 @@ pub(crate) fn decide(
         has_idempotency_key: plan.has_idempotency_key,
         replayable: tried.replayable,
         retry_after: tried.retry_after,
-        pushback: None,
-        remaining: plan.deadline().map(|deadline| deadline.saturating_duration_since(now)),
+        pushback: tried.pushback,
+        remaining: soonest(plan.deadline(), tried.deadline).map(|end| end.saturating_duration_since(now)),
     };
     match with_random(|random| endpoint.decide(retry, &attempt, now, random)) {
         Decision::Retry { wait, proof } => {
@@ -199,6 +218,13 @@ fn proof_of_stale(plan: &Plan, tried: &Try<'_>) -> Option<Proof> {
     }
 }
 
+fn soonest(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
+
 /// The time that a Retry-After field asks for.
 pub(crate) fn retry_after(value: &[u8]) -> Option<Duration> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -218,7 +244,8 @@ pub(crate) fn dial_limit(plan: &Plan) -> (Duration, bool) {
 /// A dial that failed; `whole`: the time of the whole exchange was its limit.
 pub(crate) fn dial_failed(failed: DialFailed, whole: bool) -> Failed {
     if failed.cause == Cause::ConnectTimeout && whole {
-        return Failed::here(Cause::Timeout, &*failed.detail);
+        // How little time was left is not the endpoint's fault.
+        return Failed { slow_app: true, ..Failed::here(Cause::Timeout, &*failed.detail) };
     }
     Failed::not_connected(failed)
 }

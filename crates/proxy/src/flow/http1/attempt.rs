@@ -93,7 +93,7 @@ impl Sending<'_> {
                 }
             }
             if self.response.status() == 100 {
-                upload.app_was_told();
+                upload.leave_given();
             }
             self.record.bytes_to_app += length as u64;
             upstream.buf.consume(length);

@@ -7,19 +7,21 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use dragoman_config::PoolParams;
-use dragoman_net::DialError;
+use dragoman_net::{DialError, is_still_open};
 use dragoman_telemetry::Cause;
 use dragoman_wire::http1::BodyReader;
 use tokio::time::timeout;
 
+use super::attempt::app_failed;
 use super::exchange::Shape;
 use super::upload::Upload;
 use super::{Connection, Kept};
-use crate::flow::early::Taken;
+use crate::flow::early::{Early, Taken};
 use crate::flow::exchange::plan::Plan;
 use crate::flow::exchange::response::Spent;
 use crate::flow::exchange::tries::{Failed, dial_failed, dial_limit};
 use crate::leg::Leg;
+use crate::shared::Shared;
 use crate::upstream::dial::{DialFailed, dial};
 use crate::upstream::pool::warm::keep_warm;
 use crate::upstream::pool::{Place, PoolKey, Pooled};
@@ -65,78 +67,13 @@ impl Connection<'_> {
         endpoint: &Arc<Endpoint>,
         fresh: bool,
     ) -> Result<Upstream, Failed> {
-        let address = endpoint.address;
-        if let Some(kept) = self.take_kept(plan, address) {
+        if let Some(kept) = self.take_kept(plan, endpoint.address) {
             return Ok(kept);
         }
-        let Some(params) = &plan.destination.pool else { return self.make(plan, address, None).await };
-        let place = self.wait_for_place(plan, params, address).await?;
-        let pooled = if fresh { None } else { self.take_pooled(plan, address) };
-        let upstream = match pooled {
-            Some(Pooled { stream, made }) => {
-                self.early.discard();
-                let leg = Leg::new(stream);
-                Ok(Upstream { made, reused: true, ..Upstream::new(leg, address, Some(place)) })
-            }
-            None => {
-                self.shared.pool.make_room(&key(plan, address));
-                self.make(plan, address, Some(place)).await
-            }
-        };
-        keep_warm(self.shared, &plan.destination, endpoint);
-        upstream
-    }
-
-    /// Waits until the exchange may have one of the pool's connections in use.
-    async fn wait_for_place(
-        &mut self,
-        plan: &Plan,
-        params: &PoolParams,
-        address: SocketAddr,
-    ) -> Result<Place, Failed> {
-        let key = key(plan, address);
-        let mut place = pin!(self.shared.pool.place(&key, params, Instant::now()));
         tokio::select! {
-            biased;
-            place = &mut place => return Ok(place),
-            () = ready(()) => {}
-        }
-        // A flow that waits must not have a connection beyond those that it waits for.
-        self.early.discard();
-        let (limit, whole) = dial_limit(plan);
-        timeout(limit, place).await.map_err(|_| {
-            let cause = if whole { Cause::Timeout } else { Cause::PoolFull };
-            let size = params.max_size.unwrap_or_default();
-            Failed::here(cause, &*format!("{address}: all {size} connections were in use for {limit:?}"))
-        })
-    }
-
-    /// A new connection: the early dial's, or one dialled now.
-    async fn make(
-        &mut self,
-        plan: &Plan,
-        address: SocketAddr,
-        place: Option<Place>,
-    ) -> Result<Upstream, Failed> {
-        let (limit, whole) = dial_limit(plan);
-        match timeout(limit, self.early.take(address)).await {
-            Ok(Some(Taken::Open(leg))) if leg.buf.is_empty() => {
-                return Ok(Upstream::new(leg, address, place));
-            }
-            // What a server says unasked (an idle 408) is not the answer to this request.
-            Ok(Some(Taken::Open(leg) | Taken::Ended(leg, _))) => leg.close(),
-            Ok(Some(Taken::Failed(failed))) => return Err(Failed::not_connected(failed)),
-            Ok(None) => {}
-            Err(_) => {
-                self.early.discard();
-                let error = DialError::Timeout(limit);
-                return Err(dial_failed(DialFailed::new(address, &error), whole));
-            }
-        }
-        let (limit, whole) = dial_limit(plan);
-        match dial(self.shared, plan.destination.index, address, limit).await {
-            Ok(leg) => Ok(Upstream::new(leg, address, place)),
-            Err(failed) => Err(dial_failed(failed, whole)),
+            obtained = obtain(self.shared, &mut self.early, plan, endpoint, fresh) => obtained,
+            // Nobody waits for an answer any more.
+            error = self.app.broken() => Err(app_failed(&error)),
         }
     }
 
@@ -144,17 +81,11 @@ impl Connection<'_> {
     fn take_kept(&mut self, plan: &Plan, address: SocketAddr) -> Option<Upstream> {
         let Kept { upstream, destination } = self.kept.take()?;
         let right = upstream.endpoint == address && destination == plan.destination.index;
-        if right && dragoman_net::is_still_open(upstream.leg.stream()) {
+        if right && is_still_open(upstream.leg.stream()) {
             return Some(Upstream { since: Instant::now(), reused: false, ..upstream });
         }
         upstream.leg.close();
         None
-    }
-
-    fn take_pooled(&self, plan: &Plan, address: SocketAddr) -> Option<Pooled> {
-        let pooled = self.shared.pool.take(&key(plan, address), plan.is_repeatable(), Instant::now())?;
-        self.shared.telemetry.destination(plan.destination.index).connection_reused();
-        Some(pooled)
     }
 
     /// Ends an exchange on its upstream connection, whose response is read up to the end of `upstream`'s buffer. The
@@ -202,6 +133,89 @@ impl Connection<'_> {
         let body = reader.advance(buf.bytes()).unwrap_or_default();
         buf.consume(body);
         self.release(plan, shape, upstream, upload, reader.is_done());
+    }
+}
+
+/// A connection of the pool, where there is one; else a new one.
+async fn obtain(
+    shared: &Arc<Shared>,
+    early: &mut Early,
+    plan: &Plan,
+    endpoint: &Arc<Endpoint>,
+    fresh: bool,
+) -> Result<Upstream, Failed> {
+    let address = endpoint.address;
+    let Some(params) = &plan.destination.pool else { return reach(shared, early, plan, address, None).await };
+    let key = key(plan, address);
+    let place = wait_for_place(shared, early, plan, &key, params).await?;
+    let pooled = if fresh { None } else { shared.pool.take(&key, plan.is_repeatable(), Instant::now()) };
+    let upstream = match pooled {
+        Some(Pooled { stream, made }) => {
+            early.discard();
+            shared.telemetry.destination(key.destination).connection_reused();
+            Ok(Upstream { made, reused: true, ..Upstream::new(Leg::new(stream), address, Some(place)) })
+        }
+        None => {
+            shared.pool.make_room(&key);
+            reach(shared, early, plan, address, Some(place)).await
+        }
+    };
+    keep_warm(shared, &plan.destination, endpoint);
+    upstream
+}
+
+/// Waits until the exchange may have one of the pool's connections in use.
+async fn wait_for_place(
+    shared: &Shared,
+    early: &mut Early,
+    plan: &Plan,
+    key: &PoolKey,
+    params: &PoolParams,
+) -> Result<Place, Failed> {
+    let mut place = pin!(shared.pool.place(key, params, Instant::now()));
+    tokio::select! {
+        biased;
+        place = &mut place => return Ok(place),
+        () = ready(()) => {}
+    }
+    // A flow that waits must not have a connection beyond those that it waits for.
+    early.discard();
+    let (limit, whole) = dial_limit(plan);
+    timeout(limit, place).await.map_err(|_| {
+        let cause = if whole { Cause::Timeout } else { Cause::PoolFull };
+        let size = params.max_size.unwrap_or_default();
+        let detail = format!("{}: all {size} connections were in use for {limit:?}", key.endpoint);
+        // Nothing was asked of the endpoint.
+        Failed { slow_app: true, ..Failed::here(cause, &*detail) }
+    })
+}
+
+/// The early dial, or a new one.
+async fn reach(
+    shared: &Shared,
+    early: &mut Early,
+    plan: &Plan,
+    address: SocketAddr,
+    place: Option<Place>,
+) -> Result<Upstream, Failed> {
+    let (limit, whole) = dial_limit(plan);
+    match timeout(limit, early.take(address)).await {
+        Ok(Some(Taken::Open(leg))) if leg.buf.is_empty() && is_still_open(leg.stream()) => {
+            return Ok(Upstream::new(leg, address, place));
+        }
+        // What a server says unasked (an idle 408) is not the answer to this request.
+        Ok(Some(Taken::Open(leg) | Taken::Ended(leg, _))) => leg.close(),
+        Ok(Some(Taken::Failed(failed))) => return Err(Failed::not_connected(failed)),
+        Ok(None) => {}
+        Err(_) => {
+            early.discard();
+            return Err(dial_failed(DialFailed::new(address, &DialError::Timeout(limit)), whole));
+        }
+    }
+    let (limit, whole) = dial_limit(plan);
+    match dial(shared, plan.destination.index, address, limit).await {
+        Ok(leg) => Ok(Upstream::new(leg, address, place)),
+        Err(failed) => Err(dial_failed(failed, whole)),
     }
 }
 

@@ -164,6 +164,7 @@ pub(super) async fn finish_upload(
     app: &mut Leg,
     upstream: &mut Leg,
     upload: &mut Upload<'_>,
+    until: Option<Limit>,
     record: &mut ExchangeRecord,
 ) {
     while !upload.is_done() && !upload.is_broken() && !upload.app_has_ended() {
@@ -179,6 +180,7 @@ pub(super) async fn finish_upload(
             },
             // The server has nothing more to say: bytes or an end mean that it wants no more either.
             _ = upstream_buf.fill(&mut upstream_read), if upstream_buf.is_empty() => return,
+            _ = passed(until) => return,
         }
     }
 }

@@ -6,11 +6,10 @@ use std::time::Duration;
 use dragoman_config::Request;
 use dragoman_policy::Failure;
 use dragoman_telemetry::Cause;
-use dragoman_wire::http1::{BadHead, Body, Known};
-use tokio::io::Interest;
+use dragoman_wire::http1::{BadHead, Body, Known, Version};
 use tokio::time::{sleep, timeout_at};
 
-use super::attempt::Sending;
+use super::attempt::{Sending, app_failed};
 use super::connect::Upstream;
 use super::request::{HopByHop, write_head};
 use super::respond::Answer;
@@ -25,7 +24,6 @@ use crate::upstream::state::Endpoint;
 /// What a request head says about its connection and its bytes.
 pub(super) struct Shape {
     body: Body,
-    expects_continue: bool,
     /// The app takes another exchange after this one.
     pub(super) app_keeps_alive: bool,
     /// The upstream connection may carry another exchange after this one.
@@ -33,6 +31,10 @@ pub(super) struct Shape {
     pub(super) is_connect: bool,
     /// An upgrade goes out with it.
     pub(super) upgrades: bool,
+    /// The app waits for leave to send its body.
+    expects_leave: bool,
+    /// The app speaks HTTP/1.0.
+    pub(super) is_http10: bool,
 }
 
 impl Connection<'_> {
@@ -117,10 +119,11 @@ impl Connection<'_> {
         }
         let shape = Shape {
             body: head.body(),
-            expects_continue: head.expect_continue(),
             app_keeps_alive: head.keeps_alive(),
             upstream_keeps_alive: head.keeps_alive() || strip_close && head.connection().close,
             is_connect: head.is_connect(),
+            expects_leave: head.expect_continue(),
+            is_http10: head.version() == Version::Http10,
             upgrades: head.connection().upgrade && has_upgrade(outgoing),
         };
         self.pinned |= head.fields().iter().any(|field| {
@@ -134,13 +137,16 @@ impl Connection<'_> {
     async fn carry_out(&mut self, plan: &Plan, shape: &Shape, outgoing: &[u8]) -> Result<(), End> {
         let replay = plan.policy.retry.as_ref().map_or(0, |retry| retry.replay_bytes);
         let room = self.shared.replay.begin(replay);
-        let silence = Silence::new(self.shared.config.proxy.request_body_timeout, shape.expects_continue);
+        let silence = Silence::new(self.shared.config.proxy.request_body_timeout);
         let mut upload = match Upload::new(outgoing, shape.body, room, silence, &self.app.buf) {
             Ok(upload) => upload,
             Err(bad) => {
                 return self.give_up(plan, shape, None, Failed::here(Cause::BadRequest, bad.0)).await;
             }
         };
+        if shape.expects_leave && !upload.is_done_reading() {
+            upload.expect_leave();
+        }
         if plan.destination.deny {
             let denied = Failed::here(Cause::Denied, None);
             return self.give_up(plan, shape, Some(&mut upload), denied).await;
@@ -148,7 +154,7 @@ impl Connection<'_> {
         let (mut fresh, mut failed_on) = (false, None);
         loop {
             let record = &mut self.scratch.record;
-            let (endpoint, pass) = match admit(self.shared, plan, &mut self.early, failed_on, record) {
+            let (endpoint, pass) = match admit(self.shared, plan, &self.early, failed_on, record) {
                 Ok(admitted) => admitted,
                 Err(failed) => return self.give_up(plan, shape, Some(&mut upload), failed).await,
             };
@@ -227,6 +233,8 @@ impl Connection<'_> {
             replayable: upload.is_replayable(),
             stale,
             retry_after: wait,
+            pushback: None,
+            deadline: None,
         };
         decide(self.shared, plan, endpoint, &tried, u32::from(after_stale), &mut self.scratch.record)
     }
@@ -235,7 +243,7 @@ impl Connection<'_> {
     async fn back_off(&mut self, wait: Duration) -> Result<(), Failed> {
         tokio::select! {
             () = sleep(wait) => Ok(()),
-            _ = self.app.stream().ready(Interest::ERROR) => Err(Failed::here(Cause::AppReset, None)),
+            error = self.app.broken() => Err(app_failed(&error)),
         }
     }
 }

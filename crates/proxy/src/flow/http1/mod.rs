@@ -116,6 +116,17 @@ impl Scratch {
     }
 }
 
+impl Scratch {
+    /// Gives back what a large head has taken: a connection that waits costs what a small one did.
+    fn release(&mut self) {
+        const SMALL: usize = 4096;
+        if self.outgoing.capacity().max(self.incoming.capacity()) > SMALL {
+            (self.outgoing, self.incoming) = (Vec::new(), Vec::new());
+            (self.request, self.response) = (RequestHead::default(), ResponseHead::default());
+        }
+    }
+}
+
 impl Connection<'_> {
     /// Waits for the first bytes of the next request.
     async fn wait(&mut self) -> Result<(), End> {
@@ -125,6 +136,7 @@ impl Connection<'_> {
         if self.shared.drain.has_begun() {
             return Err(End::Close);
         }
+        self.scratch.release();
         tokio::select! {
             biased;
             read = self.app.fill() => match read {

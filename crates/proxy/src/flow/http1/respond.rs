@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use dragoman_telemetry::{Cause, Effect};
-use dragoman_wire::http1::{Known, ResponseHead};
+use dragoman_wire::http1::{Known, ResponseHead, list};
 
 use super::connect::Upstream;
 use super::download::{Download, finish_upload, forward};
@@ -40,7 +40,7 @@ impl Connection<'_> {
         pass: Option<Pass>,
     ) -> Result<(), End> {
         upload.stop_keeping();
-        upload.app_was_told();
+        upload.leave_given();
         let status = self.scratch.response.status();
         let method = upload.method();
         if status == 101 && !shape.upgrades {
@@ -79,7 +79,7 @@ impl Connection<'_> {
             return Err(End::Tunnel(upstream));
         }
         if !upload.is_done() && status < 400 && self.scratch.response.keeps_alive() {
-            finish_upload(&mut self.app, &mut upstream.leg, upload, &mut self.scratch.record).await;
+            finish_upload(&mut self.app, &mut upstream.leg, upload, until, &mut self.scratch.record).await;
         }
         self.release(plan, shape, upstream, upload, by_framing);
         let keeps_alive = by_framing && self.scratch.response.keeps_alive() && shape.app_keeps_alive;
@@ -110,7 +110,15 @@ impl Connection<'_> {
             return false;
         }
         response.copy_without(out, bytes, |field| {
-            changes.is_some_and(|changes| changes.drops(field.name.of(bytes)))
+            let replaced = closes
+                && match field.known {
+                    Known::KeepAlive => true,
+                    Known::Connection => {
+                        list(field.value.of(bytes)).any(|item| item.eq_ignore_ascii_case(b"keep-alive"))
+                    }
+                    _ => false,
+                };
+            replaced || changes.is_some_and(|changes| changes.drops(field.name.of(bytes)))
         });
         if let Some(changes) = changes {
             changes.write(|name, value| write_field(out, name, value));
@@ -155,7 +163,8 @@ impl Connection<'_> {
         }
         let to_head = upload.as_ref().is_some_and(|upload| upload.method() == "HEAD");
         let all_came = upload.is_some_and(|upload| upload.discard(&mut self.app.buf));
-        let keep_alive = all_came && shape.app_keeps_alive && cause != Cause::BadRequest;
+        // An HTTP/1.0 app takes the end of the connection for the end of the answer, unless it is told otherwise.
+        let keep_alive = all_came && shape.app_keeps_alive && !shape.is_http10 && cause != Cause::BadRequest;
         self.answer(cause, detail.as_deref(), retry_after, Answer { keep_alive, to_head }).await;
         if keep_alive { Ok(()) } else { Err(End::Linger) }
     }

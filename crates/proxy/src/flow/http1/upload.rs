@@ -31,6 +31,8 @@ pub(super) struct Upload<'a> {
     /// The upstream takes no more; its answer may still come.
     broken: bool,
     app_ended: bool,
+    /// The app waits for leave to send its body (Expect: 100-continue).
+    expects_leave: bool,
 }
 
 /// What one step did.
@@ -76,9 +78,25 @@ impl<'a> Upload<'a> {
             silence,
             broken: false,
             app_ended: false,
+            expects_leave: false,
         };
         upload.advance(app)?;
         Ok(upload)
+    }
+
+    /// Whether the app has said all of it.
+    pub(super) fn is_done_reading(&self) -> bool {
+        self.reader.is_done()
+    }
+
+    /// The app waits for leave before it sends its body: it is the server's turn.
+    pub(super) fn expect_leave(&mut self) {
+        self.expects_leave = true;
+    }
+
+    /// The server has given leave, or its answer without waiting for the body.
+    pub(super) fn leave_given(&mut self) {
+        self.expects_leave = false;
     }
 
     /// Begins again from the first byte, for another attempt.
@@ -92,11 +110,6 @@ impl<'a> Upload<'a> {
     pub(super) fn stop_keeping(&mut self) {
         self.whole = false;
         self.forget_sent();
-    }
-
-    /// The app has been told whether to send the body.
-    pub(super) fn app_was_told(&mut self) {
-        self.silence.asked();
     }
 
     /// The method: what stands before the first space.
@@ -128,7 +141,7 @@ impl<'a> Upload<'a> {
 
     /// Whether it is the app that the request waits for.
     pub(super) fn waits_for_app(&self) -> bool {
-        !self.reader.is_done() && !self.has_pending() && !self.broken
+        !self.reader.is_done() && !self.has_pending() && !self.broken && !self.expects_leave
     }
 
     /// Whether the upstream refused to take more.
@@ -155,12 +168,12 @@ impl<'a> Upload<'a> {
         let done = self.is_done();
         // A broken upload is not read on: its answer decides. Pipelined requests wait in the socket.
         if self.app_ended || self.broken || done && !buf.is_empty() {
-            return Step::AppBroke(broken(from).await);
+            return Step::AppBroke(broken(from.as_ref()).await);
         }
         let read = tokio::select! {
             biased;
             read = buf.fill(from) => read,
-            () = self.silence.too_long(), if !done => return Step::AppSilent,
+            () = self.silence.too_long(), if !done && !self.expects_leave => return Step::AppSilent,
         };
         self.silence.end();
         match read {
@@ -169,7 +182,10 @@ impl<'a> Upload<'a> {
                 Step::AppEnded
             }
             Ok(_) if done => Step::Read,
-            Ok(_) => self.advance(buf).map_or_else(Step::Bad, |()| Step::Read),
+            Ok(_) => {
+                self.expects_leave = false;
+                self.advance(buf).map_or_else(Step::Bad, |()| Step::Read)
+            }
             Err(error) => Step::AppBroke(error),
         }
     }
