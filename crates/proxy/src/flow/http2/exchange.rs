@@ -33,6 +33,9 @@ use crate::upstream::multiplex::{Lease, handshake};
 use crate::upstream::pool::PoolKey;
 use crate::upstream::state::{Endpoint, Pass};
 
+/// Interim answers that are passed on before a final one. They are queued whatever the app reads.
+const INTERIMS: u32 = 100;
+
 /// How long a connection without a stream is kept where the flow owns it: as long as the flow.
 const WITH_THE_FLOW: Duration = Duration::from_secs(u64::MAX / 4);
 
@@ -192,11 +195,15 @@ impl Exchange {
         let respond = &mut self.respond;
         let result = {
             let mut sending = std::pin::pin!(upload.send(upstream));
-            let mut sent = false;
+            let (mut sent, mut interims) = (false, 0);
             loop {
                 tokio::select! {
                     head = next_head(&mut response) => match head {
+                        Head::Interim(_) if interims == INTERIMS => {
+                            break Err(Failed::here(Cause::BadResponse, "interim answers without end"));
+                        }
                         Head::Interim(interim) => {
+                            interims += 1;
                             // An app that is gone shows in `poll_reset`.
                             let _ = respond.send_informational(interim);
                         }
