@@ -27,7 +27,7 @@ const STREAMS: usize = 1000;
 const SETTLE: Duration = Duration::from_secs(5);
 
 /// What one side may send on a stream before the other has taken it, in bytes.
-pub(crate) const STREAM_WINDOW: u32 = 128 * 1024;
+pub(crate) const STREAM_WINDOW: u32 = 64 * 1024;
 
 /// The same on all streams of a connection: no limit of its own. With one, the streams of an app that does not read would
 /// use it up, and those of others that share the connection would wait for it.

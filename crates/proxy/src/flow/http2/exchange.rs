@@ -19,7 +19,9 @@ use http::{HeaderMap, Request, Response};
 use tokio::time::sleep;
 
 use super::Context;
-use super::head::{apply, grpc_deadline, host, is_grpc, is_too_large, repeat_grpc, request_id_of};
+use super::head::{
+    apply, grpc_deadline, host, is_grpc, is_too_large, previous_attempts, repeat_grpc, request_id_of,
+};
 use super::io::Io;
 use super::pipe::Broken;
 use super::upload::Upload;
@@ -48,6 +50,8 @@ pub(super) struct Exchange {
     pub(super) is_grpc: bool,
     /// The head as policy made it.
     head: Request<()>,
+    /// What the app's own library tried before.
+    previous_attempts: u32,
     /// The last attempt sent it.
     wrote: bool,
     early: Early,
@@ -99,7 +103,8 @@ impl Exchange {
         let early = context.early.lock().unwrap_or_else(PoisonError::into_inner).take();
         let early = early.unwrap_or_else(|| Early::never(shared, &plan.destination, context.original));
         let is_grpc = is_grpc(head.headers());
-        Self { plan, record, respond, is_grpc, head, wrote: false, early, context }
+        let previous_attempts = previous_attempts(head.headers());
+        Self { plan, record, respond, is_grpc, head, previous_attempts, wrote: false, early, context }
     }
 
     /// Tries until there is an answer, or no further try is allowed.
@@ -134,7 +139,7 @@ impl Exchange {
                 return self.give_up(failed).await;
             }
             if self.is_grpc {
-                let attempts = self.record.attempts();
+                let attempts = self.previous_attempts.saturating_add(self.record.attempts());
                 repeat_grpc(self.head.headers_mut(), attempts, self.plan.started, Instant::now());
             }
         }

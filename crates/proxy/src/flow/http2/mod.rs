@@ -32,7 +32,7 @@ use crate::upstream::multiplex::{CONNECTION_WINDOW, Multiplexers, STREAM_WINDOW,
 use io::Io;
 
 /// Bytes of a stream that wait in memory for the app's window, at most.
-const SEND_BUFFER: usize = 64 * 1024;
+const SEND_BUFFER: usize = 16 * 1024;
 
 /// What the exchanges of one flow share.
 struct Context {
