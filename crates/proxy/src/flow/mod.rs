@@ -3,7 +3,7 @@
 //! Each stage returns a plain value that the next one takes, so the compiler keeps the order.
 
 pub(crate) mod early;
-mod exchange;
+pub(crate) mod exchange;
 mod http1;
 pub(crate) mod http2;
 mod opaque;
