@@ -174,7 +174,7 @@ impl RequestHead {
         // Servers differ in which of the two they believe (RFC 9112 §3.2.2): policy would judge the one and the server
         // serve the other.
         let named = target::host(self.target.authority.of(bytes));
-        if !self.is_connect && !named.is_empty() && !is_same_host(named, target::host(host.value.of(bytes))) {
+        if !named.is_empty() && !is_same_host(named, target::host(host.value.of(bytes))) {
             return Err(BadHead::Framing("a URL and a Host field that name different hosts"));
         }
         Ok(host.value)
