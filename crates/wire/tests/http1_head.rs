@@ -100,13 +100,22 @@ const TARGETS: &[(&str, [&str; 4])] = &[
 #[test]
 fn each_form_of_target_names_host_and_path() {
     for &(start, [host, authority, path, query]) in TARGETS {
-        let bytes = format!("{start} HTTP/1.1\r\nHost: h:1\r\n\r\n").into_bytes();
+        // The target's own port, if it names one, counts.
+        let bytes = format!("{start} HTTP/1.1\r\nHost: {host}:1\r\n\r\n").into_bytes();
         let head = request(&bytes);
         assert_eq!(head.host(&bytes), Some(host), "{start}");
         assert_eq!(head.authority(&bytes), Some(authority), "{start}");
         assert_eq!(head.path(&bytes), path, "{start}");
         assert_eq!(head.query(&bytes), query.as_bytes(), "{start}");
         assert_eq!(head.is_connect(), start.starts_with("CONNECT"), "{start}");
+    }
+}
+
+#[test]
+fn a_url_and_a_host_field_may_write_the_same_name_differently() {
+    for (url, host) in [("http://A.test./", "a.test:8080"), ("http://[FE80::1]:80/", "[fe80::1]")] {
+        let bytes = format!("GET {url} HTTP/1.1\r\nHost: {host}\r\n\r\n").into_bytes();
+        assert!(url.contains(request(&bytes).host(&bytes).expect("the URL names one")), "{url}");
     }
 }
 

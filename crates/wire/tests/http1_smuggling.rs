@@ -25,6 +25,7 @@ const BARE_CR: Refused = Syntax("a bare CR in a field value");
 const CONTROL: Refused = Syntax("a control byte in a field value");
 const NO_COLON: Refused = Syntax("a field line without a colon");
 const HOST: Refused = Syntax("a Host field that is not a host");
+const OTHER_HOST: Refused = Framing("a URL and a Host field that name different hosts");
 const TWO_HOSTS: Refused = Framing("two Host fields");
 const VERSION: Refused = Syntax("a version that is neither HTTP/1.0 nor HTTP/1.1");
 const METHOD: Refused = Syntax("a method that is not a token");
@@ -141,11 +142,16 @@ const HEADS: &[(&str, Refused)] = &[
     ("GET / HTTP/1.1\r\nHost: b\u{fc}cher\r\n\r\n", HOST),
     ("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", Framing("Transfer-Encoding in HTTP/1.0")),
     ("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n", BOTH),
-    ("CONNECT a.test:443 HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n", Framing("CONNECT with a body")),
-    ("CONNECT a.test:443 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", Framing("CONNECT with a body")),
+    ("CONNECT a.test:443 HTTP/1.1\r\nHost: a.test\r\nContent-Length: 5\r\n\r\n", Framing("CONNECT with a body")),
+    ("CONNECT a.test:443 HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n", Framing("CONNECT with a body")),
     ("CONNECT /x HTTP/1.1\r\nHost: a\r\n\r\n", Syntax("CONNECT to something other than host:port")),
     ("CONNECT a.test HTTP/1.1\r\nHost: a\r\n\r\n", Syntax("CONNECT to something other than host:port")),
     ("CONNECT %61.test:443 HTTP/1.1\r\nHost: a\r\n\r\n", Syntax("CONNECT to something other than host:port")),
+    ("GET http://a.test/ HTTP/1.1\r\nHost: b.test\r\n\r\n", OTHER_HOST),
+    ("GET http://a.test/ HTTP/1.0\r\nHost: b.test\r\n\r\n", OTHER_HOST),
+    ("GET http://b.test@a.test/ HTTP/1.1\r\nHost: b.test\r\n\r\n", OTHER_HOST),
+    ("GET http://a.test/ HTTP/1.1\r\nHost: \r\n\r\n", OTHER_HOST),
+    ("CONNECT a.test:443 HTTP/1.1\r\nHost: b.test:443\r\n\r\n", OTHER_HOST),
     // The request line.
     ("GET  / HTTP/1.1\r\nHost: a\r\n\r\n", Syntax("two spaces after the method")),
     ("GET /  HTTP/1.1\r\nHost: a\r\n\r\n", VERSION),

@@ -10,12 +10,10 @@ use dragoman_harness::http2::{
 use dragoman_harness::net::server;
 use dragoman_harness::{Net, Origin};
 
+use crate::connect;
+
 /// A code that no standard knows: it is passed on as it is.
 const UNKNOWN_CODE: u32 = 0xbeef;
-
-fn connect(net: &Net) -> Wire {
-    Wire::client(net.app.connect(server(80)), &[]).unwrap()
-}
 
 fn codes() -> impl Iterator<Item = u32> {
     (1..=code::LAST).chain([UNKNOWN_CODE])

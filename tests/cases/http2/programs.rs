@@ -2,9 +2,10 @@
 
 use std::fs;
 
+use dragoman_harness::http2::way::POLICY;
 use dragoman_harness::http2::{Http2Origin, Way, each_way};
 use dragoman_harness::net::server;
-use dragoman_harness::{Net, programs, servers};
+use dragoman_harness::{Dragoman, Net, programs, servers};
 
 /// A body that no window of the beginning holds.
 const LARGE: usize = 3_000_000;
@@ -103,4 +104,31 @@ fn python_and_node_exchange_what_they_do_without() {
             assert_eq!(all, *printed.borrow());
         }
     });
+}
+
+#[test]
+fn h9_half_a_gibibyte_in_each_direction_keeps_memory_flat() {
+    const BYTES: u64 = 512 << 20;
+    let net = Net::new();
+    let nghttpd = servers::nghttpd(&net.servers);
+    let www = nghttpd.directory().join("www");
+    // A file of nothing: what is measured is the proxy, not the disk.
+    fs::File::create(www.join("huge")).unwrap().set_len(BYTES).unwrap();
+    fs::write(www.join("small"), "small").unwrap();
+    let dragoman = Dragoman::start(&net, POLICY);
+    let huge = www.join("huge").display().to_string();
+    let counted = net.app.succeed("curl -sS --http2-prior-knowledge http://198.18.0.2/huge | wc -c");
+    assert_eq!(counted.trim(), BYTES.to_string());
+    let up = format!(
+        "curl -sS --http2-prior-knowledge -o /dev/null -w '%{{http_code}} %{{size_upload}}' -T {huge} http://198.18.0.2/small"
+    );
+    assert_eq!(net.app.succeed(&up), format!("200 {BYTES}"));
+    let metrics = dragoman.settle();
+    for direction in ["from_app", "to_app"] {
+        assert!(metrics.sum("dragoman_bytes_total", &[("direction", direction)]) >= BYTES, "{direction}");
+    }
+    let status = fs::read_to_string(format!("/proc/{}/status", dragoman.pid())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap().trim();
+    println!("at most {peak} while 512 MiB passed in each direction");
+    assert!(peak.trim_end_matches(" kB").parse::<u64>().unwrap() < 32 * 1024, "{peak}");
 }

@@ -13,7 +13,7 @@ use dragoman_harness::http2::{End, Event, Frame, Http2Origin, Way, Wire, each_wa
 use dragoman_harness::net::server;
 use dragoman_harness::{Dragoman, Net, Origin, wait};
 
-use crate::resident_bytes;
+use crate::{connect, resident_bytes};
 
 const MIB: usize = 1 << 20;
 
@@ -22,10 +22,6 @@ const BETWEEN: usize = 2 * MIB;
 
 /// Long beside what loopback needs to fill every window.
 const SETTLED: Duration = Duration::from_millis(300);
-
-fn connect(net: &Net) -> Wire {
-    Wire::client(net.app.connect(server(80)), &[]).unwrap()
-}
 
 /// A writer's count once its reader has stalled.
 fn settled(sent: &AtomicUsize) -> usize {

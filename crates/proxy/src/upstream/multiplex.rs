@@ -6,22 +6,32 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use h2::Ping;
 use h2::client::{Builder, SendRequest};
+use tokio::time::timeout;
 
 use super::pool::PoolKey;
+use crate::flow::exchange::tries::Failed;
 use crate::flow::http2::io::Io;
 
 /// Streams on one connection at most, whatever the server allows.
 const STREAMS: usize = 1000;
 
-/// What a server may send on one stream, and on all of a connection, before the app has taken it, in bytes.
-pub(crate) const STREAM_WINDOW: u32 = 256 * 1024;
-pub(crate) const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// How long a server may take to answer the first PING; one that does not has room for one stream until then.
+const SETTLE: Duration = Duration::from_secs(5);
+
+/// What one side may send on a stream before the other has taken it, in bytes.
+pub(crate) const STREAM_WINDOW: u32 = 64 * 1024;
+
+/// The same on all streams of a connection: no limit of its own. With one, the streams of an app that does not read would
+/// use it up, and those of others that share the connection would wait for it.
+pub(crate) const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 
 /// The HTTP/2 connections to all endpoints of a proxy, or of one flow.
 #[derive(Debug, Default)]
@@ -30,8 +40,10 @@ pub(crate) struct Multiplexers(Mutex<HashMap<PoolKey, Arc<Shelf>>>);
 #[derive(Debug, Default)]
 struct Shelf {
     members: Mutex<Vec<Arc<Member>>>,
-    /// Held by the exchange that dials for all that wait.
-    dialling: tokio::sync::Mutex<()>,
+    /// Held by the exchange that dials for all that wait, and until the server's settings are known.
+    dialling: Arc<tokio::sync::Mutex<()>>,
+    /// How the last dial failed, and when: the exchanges that waited for it fail with it.
+    failed: Mutex<Option<(Instant, Failed)>>,
 }
 
 #[derive(Debug)]
@@ -39,6 +51,8 @@ struct Member {
     send: SendRequest<Bytes>,
     streams: AtomicUsize,
     closed: AtomicBool,
+    /// The server has said how many streams it takes.
+    settled: AtomicBool,
     /// When the last stream ended.
     idle_since: Mutex<Instant>,
     idle: Duration,
@@ -72,33 +86,50 @@ impl Multiplexers {
     /// `idle` is how long it is kept without a stream.
     ///
     /// # Errors
-    /// Those of `dial`.
-    pub(crate) async fn lease<E>(
+    /// Those of `dial`, be it this one or the one that was waited for.
+    pub(crate) async fn lease(
         &self,
         key: &PoolKey,
         idle: Duration,
         fresh: bool,
-        dial: impl Future<Output = Result<SendRequest<Bytes>, E>>,
-    ) -> Result<Lease, E> {
+        dial: impl Future<Output = Result<Connected, Failed>>,
+    ) -> Result<Lease, Failed> {
         let shelf = Arc::clone(lock(&self.0).entry(key.clone()).or_default());
         if let Some(lease) = shelf.room().filter(|_| !fresh) {
             return Ok(lease);
         }
-        let _dialling = shelf.dialling.lock().await;
+        let since = Instant::now();
+        let dialling = Arc::clone(&shelf.dialling).lock_owned().await;
         if let Some(lease) = shelf.room().filter(|_| !fresh) {
             return Ok(lease);
         }
-        let send = dial.await?;
+        if let Some((_, failed)) = lock(&shelf.failed).as_ref().filter(|(at, _)| *at >= since) {
+            return Err(failed.clone());
+        }
+        let Connected { send, settled } = match dial.await {
+            Ok(connected) => connected,
+            Err(failed) => {
+                *lock(&shelf.failed) = Some((Instant::now(), failed.clone()));
+                return Err(failed);
+            }
+        };
         let member = Arc::new(Member {
             send,
             streams: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
+            settled: AtomicBool::new(false),
             idle_since: Mutex::new(Instant::now()),
             idle,
         });
         lock(&shelf.members).push(Arc::clone(&member));
-        // Nobody else can have filled a connection that allows any stream at all; one that allows none is of no use.
-        Ok(member.lease(false))
+        let lease = member.lease(false);
+        // Whoever waits gets the room that the server really has.
+        tokio::spawn(async move {
+            let _ = timeout(SETTLE, settled).await;
+            member.settled.store(true, Ordering::Release);
+            drop(dialling);
+        });
+        Ok(lease)
     }
 
     /// Lets go of connections that are closed or have been idle for too long. Called now and then.
@@ -121,7 +152,8 @@ impl Shelf {
 
 impl Member {
     fn has_room(&self) -> bool {
-        self.streams.load(Ordering::Acquire) < self.send.current_max_send_streams().min(STREAMS)
+        self.settled.load(Ordering::Acquire)
+            && self.streams.load(Ordering::Acquire) < self.send.current_max_send_streams().min(STREAMS)
     }
 
     fn lease(self: &Arc<Self>, reused: bool) -> Lease {
@@ -136,25 +168,38 @@ impl Member {
     }
 }
 
+/// A new connection, and the news that the server's settings are known.
+pub(crate) struct Connected {
+    send: SendRequest<Bytes>,
+    settled: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
 /// Makes a connection an HTTP/2 connection, which lives as long as somebody may still send on it.
 ///
 /// # Errors
 /// What the handshake says: only our half of it is waited for.
-pub(crate) async fn handshake(io: Io, max_head_bytes: usize) -> Result<SendRequest<Bytes>, h2::Error> {
-    let (send, connection) = Builder::new()
+pub(crate) async fn handshake(io: Io, max_head_bytes: usize) -> Result<Connected, h2::Error> {
+    let (send, mut connection) = Builder::new()
         .enable_push(false)
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(head_limit(max_head_bytes))
         .handshake(io)
         .await?;
+    // A server's SETTINGS are its first frame, so they have come when a PING is answered.
+    let ping = connection.ping_pong();
+    let settled = Box::pin(async move {
+        if let Some(mut ping) = ping {
+            let _ = ping.ping(Ping::opaque()).await;
+        }
+    });
     // Its end shows on each stream, and on the next attempt to open one.
     tokio::spawn(async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "an upstream HTTP/2 connection ended");
         }
     });
-    Ok(send)
+    Ok(Connected { send, settled })
 }
 
 /// What h2 itself refuses: wider than the limit of policy, which then answers with its cause.

@@ -6,13 +6,13 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use dragoman_config::{Destination, Route};
 use dragoman_policy::{
-    Admission, Attempt, Breaker, Budget, Decision, Random, RetryParams, State, Ticket, Transition, Verdict,
-    decide,
+    Admission, Attempt, Breaker, Budget, BudgetParams, Decision, Random, RetryParams, State, Ticket,
+    Transition, Verdict, decide,
 };
 use dragoman_telemetry::{Outcome, Telemetry};
 
@@ -27,7 +27,8 @@ pub(crate) struct Endpoint {
     destination: usize,
     telemetry: Telemetry,
     breaker: Option<Mutex<Breaker>>,
-    budget: OnceLock<Mutex<Budget>>,
+    /// One for each budget that a policy of the destination states: routes may have their own.
+    budgets: Mutex<Vec<(BudgetParams, Budget)>>,
     /// What the metrics were last told of the breaker.
     told_open: AtomicBool,
 }
@@ -77,7 +78,7 @@ impl Endpoint {
 
     /// A new exchange or flow pays into the retry budget.
     pub(crate) fn deposit(&self, params: &RetryParams, now: Instant) {
-        lock(self.budget(params)).deposit(now);
+        self.with_budget(params, |budget| budget.deposit(now));
     }
 
     /// Decides on a retry, and takes it from the budget.
@@ -88,11 +89,16 @@ impl Endpoint {
         now: Instant,
         rng: &mut impl Random,
     ) -> Decision {
-        decide(params, attempt, &mut lock(self.budget(params)), now, rng)
+        self.with_budget(params, |budget| decide(params, attempt, budget, now, rng))
     }
 
-    fn budget(&self, params: &RetryParams) -> &Mutex<Budget> {
-        self.budget.get_or_init(|| Mutex::new(Budget::new(params.budget)))
+    fn with_budget<T>(&self, params: &RetryParams, act: impl FnOnce(&mut Budget) -> T) -> T {
+        let mut budgets = lock(&self.budgets);
+        let place = budgets.iter().position(|(of, _)| *of == params.budget).unwrap_or_else(|| {
+            budgets.push((params.budget, Budget::new(params.budget)));
+            budgets.len() - 1
+        });
+        act(&mut budgets[place].1)
     }
 
     fn record(&self, ticket: Ticket, verdict: Verdict) {
@@ -182,7 +188,7 @@ impl Endpoints {
             destination: destination.index,
             telemetry: self.telemetry.clone(),
             breaker,
-            budget: OnceLock::new(),
+            budgets: Mutex::default(),
             told_open: AtomicBool::new(false),
         });
         table.insert(key, Arc::clone(&endpoint));

@@ -11,9 +11,10 @@ const HIDDEN: &str = "GET /hidden HTTP/1.1\r\nHost: h\r\n\r\n";
 #[rustfmt::skip]
 const REQUEST_LINES: &[&str] = &[
     "GET / HTTP/1.1", "POST /a?b=c HTTP/1.1", "PUT /a%2f../;b HTTP/1.1", "HEAD / HTTP/1.1", "x-y / HTTP/1.1",
-    "GET http://b.test:80/a HTTP/1.1", "OPTIONS * HTTP/1.1", "CONNECT a.test:443 HTTP/1.1", "GET / HTTP/1.0",
+    "GET http://a.test:80/a HTTP/1.1", "OPTIONS * HTTP/1.1", "CONNECT a.test:443 HTTP/1.1", "GET / HTTP/1.0",
     "POST / HTTP/1.0", "GET  / HTTP/1.1", "GET /a b HTTP/1.1", "GET / HTTP/1.2", "GET /", "GET /\u{e9} HTTP/1.1",
     "GET /<a> HTTP/1.1", "GET a HTTP/1.1", "GET http://u@b.test/ HTTP/1.1", "GET //a HTTP/1.1",
+    "GET http://b.test/ HTTP/1.1",
 ];
 
 #[rustfmt::skip]

@@ -67,6 +67,8 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         "One reader takes the first, another the last: policy would be looked up for a host that the server does not serve."),
     stricter("a Host field that is not a host", "GET / HTTP/1.1\r\nHost: a, b\r\n\r\n",
         "A separator in it lets two readers see two hosts; so does percent-encoding."),
+    stricter("a URL and a Host field that name different hosts", "GET http://a/ HTTP/1.1\r\nHost: b\r\n\r\n",
+        "RFC 9112 §3.2.2 lets the URL win, and not all servers know."),
     stricter("a request target that is neither a path, a URL nor *", "GET a:80 HTTP/1.1\r\nHost: a\r\n\r\n",
         "The authority form is for CONNECT alone (RFC 9112 §3.2.3); a path without its slash is read in different ways."),
     stricter("a request target whose host is not a host", "GET http://a:b/ HTTP/1.1\r\nHost: a\r\n\r\n",

@@ -16,7 +16,7 @@ use crate::upstream::dial::DialFailed;
 use crate::upstream::state::{Endpoint, Pass, verdict};
 
 /// Why a try gave no final response head, or no whole response.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Failed {
     pub(crate) cause: Cause,
     pub(crate) detail: Option<String>,

@@ -44,6 +44,8 @@ impl Sending<'_> {
             // Not biased: a server that never stops talking must not keep the request, or the limit, from its turn.
             tokio::select! {
                 read = upstream_buf.fill(&mut upstream_read) => match (read, broke.take()) {
+                    // What comes before a byte of the request was written is no answer to it: an idle 408, and the end.
+                    (Ok(1..), _) if !upload.wrote() => return Err(upstream_closed(true)),
                     (Ok(1..), error) => (self.heard, broke) = (true, error),
                     (Ok(0), None) => return Err(upstream_closed(upstream_buf.is_empty())),
                     // The write said more than this end does.

@@ -19,7 +19,9 @@ use http::{HeaderMap, Request, Response};
 use tokio::time::sleep;
 
 use super::Context;
-use super::head::{apply, grpc_deadline, host, is_grpc, is_too_large, repeat_grpc, request_id_of};
+use super::head::{
+    apply, grpc_deadline, host, is_grpc, is_too_large, previous_attempts, repeat_grpc, request_id_of,
+};
 use super::io::Io;
 use super::pipe::Broken;
 use super::upload::Upload;
@@ -33,6 +35,9 @@ use crate::upstream::multiplex::{Lease, handshake};
 use crate::upstream::pool::PoolKey;
 use crate::upstream::state::{Endpoint, Pass};
 
+/// Interim answers that are passed on before a final one. They are queued whatever the app reads.
+const INTERIMS: u32 = 100;
+
 /// How long a connection without a stream is kept where the flow owns it: as long as the flow.
 const WITH_THE_FLOW: Duration = Duration::from_secs(u64::MAX / 4);
 
@@ -45,6 +50,8 @@ pub(super) struct Exchange {
     pub(super) is_grpc: bool,
     /// The head as policy made it.
     head: Request<()>,
+    /// What the app's own library tried before.
+    previous_attempts: u32,
     /// The last attempt sent it.
     wrote: bool,
     early: Early,
@@ -96,7 +103,8 @@ impl Exchange {
         let early = context.early.lock().unwrap_or_else(PoisonError::into_inner).take();
         let early = early.unwrap_or_else(|| Early::never(shared, &plan.destination, context.original));
         let is_grpc = is_grpc(head.headers());
-        Self { plan, record, respond, is_grpc, head, wrote: false, early, context }
+        let previous_attempts = previous_attempts(head.headers());
+        Self { plan, record, respond, is_grpc, head, previous_attempts, wrote: false, early, context }
     }
 
     /// Tries until there is an answer, or no further try is allowed.
@@ -131,7 +139,7 @@ impl Exchange {
                 return self.give_up(failed).await;
             }
             if self.is_grpc {
-                let attempts = self.record.attempts();
+                let attempts = self.previous_attempts.saturating_add(self.record.attempts());
                 repeat_grpc(self.head.headers_mut(), attempts, self.plan.started, Instant::now());
             }
         }
@@ -192,11 +200,15 @@ impl Exchange {
         let respond = &mut self.respond;
         let result = {
             let mut sending = std::pin::pin!(upload.send(upstream));
-            let mut sent = false;
+            let (mut sent, mut interims) = (false, 0);
             loop {
                 tokio::select! {
                     head = next_head(&mut response) => match head {
+                        Head::Interim(_) if interims == INTERIMS => {
+                            break Err(Failed::here(Cause::BadResponse, "interim answers without end"));
+                        }
                         Head::Interim(interim) => {
+                            interims += 1;
                             // An app that is gone shows in `poll_reset`.
                             let _ = respond.send_informational(interim);
                         }

@@ -68,7 +68,13 @@ pub(super) fn request_id_of(headers: &HeaderMap) -> &str {
     headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default()
 }
 
-/// Tells the server of a repeated call that it is one, and what is left of its time.
+/// The attempts that the app's own library made before this request.
+pub(super) fn previous_attempts(headers: &HeaderMap) -> u32 {
+    let value = headers.get(PREVIOUS_ATTEMPTS).and_then(|value| value.to_str().ok());
+    value.and_then(|value| value.parse().ok()).unwrap_or(0)
+}
+
+/// Tells the server of a repeated call how many attempts came before it, and what is left of its time.
 pub(super) fn repeat_grpc(headers: &mut HeaderMap, attempts_before: u32, started: Instant, now: Instant) {
     headers.insert(PREVIOUS_ATTEMPTS, HeaderValue::from(attempts_before));
     if let Some(left) =

@@ -11,7 +11,9 @@ mod pipe;
 mod respond;
 mod upload;
 
+use std::future::{Future, poll_fn};
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 
 use bytes::Bytes;
 use dragoman_net::OrigDst;
@@ -30,7 +32,7 @@ use crate::upstream::multiplex::{CONNECTION_WINDOW, Multiplexers, STREAM_WINDOW,
 use io::Io;
 
 /// Bytes of a stream that wait in memory for the app's window, at most.
-const SEND_BUFFER: usize = 64 * 1024;
+const SEND_BUFFER: usize = 16 * 1024;
 
 /// What the exchanges of one flow share.
 struct Context {
@@ -81,7 +83,11 @@ pub(super) async fn serve(
         tokio::select! {
             accepted = connection.accept() => match accepted {
                 Some(Ok((request, respond))) => {
-                    exchanges.spawn(exchange::serve(Arc::clone(&context), request, respond));
+                    let mut exchange = Box::pin(exchange::serve(Arc::clone(&context), request, respond));
+                    // Its first steps are taken here: requests go upstream in the order in which they came.
+                    if poll_fn(|cx| Poll::Ready(exchange.as_mut().poll(cx).is_pending())).await {
+                        exchanges.spawn(exchange);
+                    }
                 }
                 Some(Err(error)) => return fail(flow, &error),
                 None => return,

@@ -6,11 +6,7 @@ use dragoman_harness::http2::{End, Event, Frame, Wire, code, flag, hpack, kind, 
 use dragoman_harness::net::server;
 use dragoman_harness::{Dragoman, Net, Origin, Peer};
 
-use crate::resident_bytes;
-
-fn connect(net: &Net) -> Wire {
-    Wire::client(net.app.connect(server(80)), &[]).unwrap()
-}
+use crate::{connect, resident_bytes};
 
 /// HEADERS in one frame.
 fn head(flags: u8, fields: &[(&str, &str)]) -> Frame {

@@ -1,0 +1,120 @@
+//! CONNECT, and extended CONNECT for WebSockets (RFC 8441): bytes in both directions, and each end in its own
+//! time.
+
+use std::sync::{Arc, Mutex};
+
+use dragoman_harness::http2::hpack::Field;
+use dragoman_harness::http2::{Event, Http2Origin, Wire, each_way, setting, value};
+use dragoman_harness::net::server;
+use dragoman_harness::{Net, Origin};
+
+use crate::{connect, data, exactly, head, owned, rest};
+
+#[test]
+fn h4_connect_becomes_a_tunnel() {
+    let net = Net::new();
+    each_way(&net, |_| {
+        let tunnel = Tunnel::start(&net, &[]);
+        let mut client = connect(&net);
+        let head = [(":method", "CONNECT"), (":authority", "db.test:5432")];
+        client.fields(1, &head, false).unwrap();
+        through_the_tunnel(&mut client);
+        assert_eq!(tunnel.head()[..2], owned(&head));
+    });
+}
+
+#[test]
+fn h3_extended_connect_opens_a_websocket() {
+    let net = Net::new();
+    each_way(&net, |_| {
+        let tunnel = Tunnel::start(&net, &[(setting::ENABLE_CONNECT_PROTOCOL, 1)]);
+        let mut client = connect(&net);
+        // RFC 8441: a client may only ask once the server has said that it understands.
+        let allowed = (setting::ENABLE_CONNECT_PROTOCOL, 1);
+        client
+            .take(|event| matches!(event, Event::Settings(all) if all.contains(&allowed)).then_some(()))
+            .unwrap();
+        let head = [
+            (":method", "CONNECT"),
+            (":protocol", "websocket"),
+            (":scheme", "http"),
+            (":authority", "a.test"),
+            (":path", "/chat"),
+            ("sec-websocket-version", "13"),
+        ];
+        client.fields(1, &head, false).unwrap();
+        through_the_tunnel(&mut client);
+        for (name, expected) in head {
+            assert_eq!(value(&tunnel.head(), name), Some(expected), "{:?}", tunnel.head());
+        }
+    });
+}
+
+#[test]
+fn extended_connect_is_not_offered_where_the_server_does_not() {
+    let net = Net::new();
+    each_way(&net, |_| {
+        let _origin = Http2Origin::start(&net.servers, server(80), |wire, request, _| {
+            wire.respond(request.stream, "200", b"")
+        });
+        let mut client = connect(&net);
+        client.get(1, "/").unwrap();
+        let mut offered = false;
+        client
+            .take(|event| {
+                offered |= matches!(event, Event::Settings(all) if all.contains(&(setting::ENABLE_CONNECT_PROTOCOL, 1)));
+                matches!(event, Event::Fields { .. }).then_some(())
+            })
+            .unwrap();
+        assert!(!offered, "a WebSocket client would take the offer and fail");
+    });
+}
+
+/// A server that takes one CONNECT and then repeats what it hears, in capitals.
+struct Tunnel {
+    heads: Arc<Mutex<Vec<Vec<Field>>>>,
+    _origin: Origin,
+}
+
+impl Tunnel {
+    fn start(net: &Net, settings: &'static [(u16, u32)]) -> Tunnel {
+        let heads = Arc::<Mutex<Vec<Vec<Field>>>>::default();
+        let kept = Arc::clone(&heads);
+        let origin = Origin::tcp(&net.servers, server(80), move |peer| {
+            let mut wire = Wire::server(peer, settings)?;
+            let (stream, fields) = wire.take(head)?;
+            kept.lock().unwrap().push(fields);
+            wire.fields(stream, &[(":status", "200")], false)?;
+            loop {
+                let (bytes, end) = wire.take(|event| data(event, stream))?;
+                wire.data(stream, &bytes.to_ascii_uppercase(), end)?;
+                if end {
+                    break;
+                }
+            }
+            while wire.event().is_ok() {}
+            Ok(())
+        });
+        Tunnel { heads, _origin: origin }
+    }
+
+    /// The head of the first CONNECT.
+    fn head(&self) -> Vec<Field> {
+        self.heads.lock().unwrap()[0].clone()
+    }
+}
+
+/// Two turns through a tunnel that opens on stream 1, then its end.
+fn through_the_tunnel(client: &mut Wire) {
+    let head = client.take(|event| match event {
+        Event::Fields { stream: 1, fields, end } => Some((value(fields, ":status")?.to_owned(), *end)),
+        _ => None,
+    });
+    assert_eq!(head.unwrap(), ("200".to_owned(), false));
+    for words in ["hello", "you there"] {
+        client.data(1, words.as_bytes(), false).unwrap();
+        assert_eq!(exactly(client, 1, words.len()), words.to_ascii_uppercase().as_bytes());
+    }
+    client.data(1, b"bye", true).unwrap();
+    assert_eq!(rest(client, 1), b"BYE");
+}
