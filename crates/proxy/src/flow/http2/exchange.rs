@@ -20,7 +20,8 @@ use tokio::time::sleep;
 
 use super::Context;
 use super::head::{
-    apply, grpc_deadline, host, is_grpc, is_too_large, previous_attempts, repeat_grpc, request_id_of,
+    apply, grpc_deadline, host, is_grpc, is_too_large, name_authority, previous_attempts, repeat_grpc,
+    request_id_of,
 };
 use super::io::Io;
 use super::pipe::Broken;
@@ -80,6 +81,7 @@ pub(super) async fn serve(context: Arc<Context>, request: Request<RecvStream>, r
 
 impl Exchange {
     fn new(context: Arc<Context>, mut head: Request<()>, respond: SendResponse<Bytes>) -> Self {
+        name_authority(&mut head);
         let shared = &context.shared;
         let mut record = ExchangeRecord::new(&shared.telemetry);
         let host = host(&head);
