@@ -11,8 +11,7 @@ use crate::{
 };
 
 /// Keys that mean something for HTTP alone.
-const HTTP_ONLY: [&str; 23] = [
-    "upstream_protocol",
+const HTTP_ONLY: [&str; 22] = [
     "pool",
     "timeout",
     "try_timeout",
@@ -38,8 +37,7 @@ const HTTP_ONLY: [&str; 23] = [
 ];
 
 /// Keys that mean something for traffic that is let through.
-const ALLOWED_ONLY: [&str; 15] = [
-    "upstream_protocol",
+const ALLOWED_ONLY: [&str; 14] = [
     "endpoints",
     "connect_timeout",
     "breaker",

@@ -8,6 +8,7 @@ use dragoman_wire::http1::Known;
 use http::header::{CONTENT_TYPE, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri};
 
+use crate::flow::exchange::response::Changes;
 use crate::flow::exchange::trace::{Trace, request_id};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -75,6 +76,22 @@ pub(super) fn apply(headers: &mut HeaderMap, rules: &HeaderRules) {
     if rules.request_id && !headers.contains_key(REQUEST_ID) {
         insert(headers, REQUEST_ID.as_str(), &request_id());
     }
+}
+
+/// Applies policy's changes to the fields of a response.
+pub(super) fn apply_changes(headers: &mut HeaderMap, changes: &Changes<'_>) {
+    let dropped: Vec<HeaderName> =
+        headers.keys().filter(|name| changes.drops(name.as_str().as_bytes())).cloned().collect();
+    for name in dropped {
+        headers.remove(name);
+    }
+    changes.write(|name, value| {
+        if let (Ok(name), Ok(value)) =
+            (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value))
+        {
+            headers.append(name, value);
+        }
+    });
 }
 
 /// The request id that the fields carry.
