@@ -72,13 +72,18 @@ def chat(requests, _context):
 
 def slow(_request, context):
     gone = threading.Event()
-    if not context.add_callback(gone.set):
+
+    def give_up():
+        global given_up
+        with lock:
+            given_up += 1
         gone.set()
+
+    # Counted here and not below: what is below need not be reached once the call is gone.
+    if not context.add_callback(give_up):
+        give_up()
     yield b"begun"
     gone.wait()
-    global given_up
-    with lock:
-        given_up += 1
 
 
 def main() -> None:

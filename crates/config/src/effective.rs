@@ -2,7 +2,7 @@
 
 use crate::{
     errors::Place,
-    raw::{Destination, Root, Route},
+    raw::{Destination, Exchange, Root, Route},
     table::Table,
     value::{
         collection::{Entry, Switch},
@@ -11,8 +11,7 @@ use crate::{
 };
 
 /// Keys that mean something for HTTP alone.
-const HTTP_ONLY: [&str; 23] = [
-    "upstream_protocol",
+const HTTP_ONLY: [&str; 22] = [
     "pool",
     "timeout",
     "try_timeout",
@@ -38,8 +37,7 @@ const HTTP_ONLY: [&str; 23] = [
 ];
 
 /// Keys that mean something for traffic that is let through.
-const ALLOWED_ONLY: [&str; 15] = [
-    "upstream_protocol",
+const ALLOWED_ONLY: [&str; 14] = [
     "endpoints",
     "connect_timeout",
     "breaker",
@@ -75,10 +73,10 @@ impl<'a> Effective<'a> {
         let defaults = root.defaults();
         let mut table = entry.table.clone();
         table.connection.inherit_keys(&defaults.connection);
-        table.exchange.inherit_keys(&defaults.exchange);
+        inherit_exchange(&mut table.exchange, &defaults.exchange);
         let mut routes = table.routes.route().0;
         for route in &mut routes {
-            route.table.exchange.inherit_keys(&table.exchange);
+            inherit_exchange(&mut route.table.exchange, &table.exchange);
             if let (Some(own), Switch::On(base)) = (&mut route.table.own.breaker, table.connection.breaker())
             {
                 own.value.inherit_keys(&base);
@@ -108,5 +106,16 @@ impl<'a> Effective<'a> {
             });
         }
         None
+    }
+}
+
+/// An inherited `try_timeout` that is longer than the own `timeout` means no more than that.
+fn inherit_exchange(own: &mut Exchange, base: &Exchange) {
+    let states_try = own.try_timeout.is_some();
+    own.inherit_keys(base);
+    if let (false, Some(one), Some(all)) = (states_try, &mut own.try_timeout, &own.timeout)
+        && one.value.0 > all.value.0
+    {
+        one.value.0 = all.value.0;
     }
 }

@@ -31,7 +31,7 @@ use toml::de::{DeTable, DeValue};
 pub use errors::{Errors, Problem};
 pub use model::{
     Access, Admin, BreakerPolicy, ByAddress, Destination, Format, HeaderRules, Level, Log, Name, Policy,
-    PoolParams, Protocol, Proxy, Request, ResponseRules, Route, UpstreamProtocol,
+    PoolParams, Protocol, Proxy, Request, ResponseRules, Route,
 };
 pub use reference::reference;
 

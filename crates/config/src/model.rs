@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use dragoman_policy::{BreakerParams, GrpcStatusSet, RetryParams, StatusSet};
 
-pub use crate::value::word::{Access, Format, Level, Protocol, UpstreamProtocol};
+pub use crate::value::word::{Access, Format, Level, Protocol};
 use crate::{route::index::RouteIndex, select::DestinationMatch};
 
 /// The listener of captured connections, and the limits of the process.
@@ -65,8 +65,6 @@ pub struct Destination {
     pub name: Arc<str>,
     /// What is spoken.
     pub protocol: Protocol,
-    /// What HTTP endpoints are spoken to in.
-    pub upstream_protocol: UpstreamProtocol,
     /// Whether the traffic is refused.
     pub deny: bool,
     /// Where to connect, each in turn; empty is the original destination.

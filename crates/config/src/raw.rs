@@ -19,7 +19,7 @@ use crate::{
         pairs::{MatchHeaders, MatchQuery, SetHeaders},
         path::PathPattern,
         quantity::{Attempts, Count, DAY, Deadline, GIB, HOUR, KIB, MIB, MINUTE, Ratio, SECOND, Size, Time},
-        word::{Access, FilePath, Format, Level, Protocol, UpstreamProtocol},
+        word::{Access, FilePath, Format, Level, Protocol},
     },
 };
 
@@ -111,8 +111,6 @@ table! {
     Connection {
         /// What is spoken: `auto` finds out, `http` refuses everything else, `opaque` relays bytes unseen.
         protocol: Protocol = Protocol::Auto;
-        /// What HTTP endpoints are spoken to in: `auto` is what the app speaks, the others translate.
-        upstream_protocol: UpstreamProtocol = UpstreamProtocol::Auto;
         /// Where to connect instead of the original destination, each in turn.
         endpoints: NonEmpty<Endpoint>;
         /// Refuse the traffic.

@@ -11,7 +11,7 @@ use dragoman_policy::BreakerParams;
 use crate::{
     effective::Effective,
     errors::Problem,
-    model::{Admin, BreakerPolicy, Destination, Log, PoolParams, Protocol, Proxy, UpstreamProtocol},
+    model::{Admin, BreakerPolicy, Destination, Log, PoolParams, Protocol, Proxy},
     raw::{self, Connection, Root},
     read::Item,
     select::{DestinationMatch, Index},
@@ -109,7 +109,6 @@ fn destination(index: usize, effective: &Effective<'_>) -> Destination {
         index,
         name: effective.entry.name.as_str().into(),
         protocol: connection.protocol(),
-        upstream_protocol: connection.upstream_protocol(),
         deny: connection.deny(),
         endpoints: endpoints(connection),
         connect_timeout: connection.connect_timeout().0,
@@ -171,7 +170,6 @@ fn list<T: Item>(list: Option<NonEmpty<T>>) -> Vec<T> {
 fn changes_nothing(destination: &Destination) -> bool {
     let connect_timeout: Duration = Connection::default().connect_timeout().0;
     destination.protocol == Protocol::Auto
-        && destination.upstream_protocol == UpstreamProtocol::Auto
         && !destination.deny
         && destination.endpoints.is_empty()
         && destination.connect_timeout == connect_timeout

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use dragoman_config::{
-    Config, Destination, Level, Name, PoolParams, Protocol, ResponseRules, UpstreamProtocol,
-};
+use dragoman_config::{Config, Destination, Level, Name, PoolParams, Protocol, ResponseRules};
 use dragoman_policy::{BreakerParams, GrpcStatus, GrpcStatusSet, RetryParams};
 
 fn parse(text: &str) -> Config {
@@ -37,7 +35,6 @@ fn an_empty_file_changes_nothing() {
         assert_eq!(config.proxy.request_head_timeout, Duration::from_secs(30));
         assert_eq!(config.proxy.request_body_timeout, None);
         assert_eq!((config.proxy.max_h2_streams, config.proxy.replay_bytes), (256, 16 << 20));
-        assert_eq!(default.upstream_protocol, UpstreamProtocol::Auto);
         assert_eq!(config.admin.listen.len(), 1);
         assert_eq!(config.log.access_file, None);
     }
@@ -60,7 +57,7 @@ fn the_defaults_of_retry_and_breaker_are_those_of_the_algorithms() {
 fn a_pool_is_bounded_as_stated() {
     let config = parse(
         "[defaults]\npool = { max_age = \"1h\", min_warm = 2 }\n[destination.a]\nhosts = [\"a\"]\n\
-         pool = { max_size = 3 }\nupstream_protocol = \"http1\"\n",
+         pool = { max_size = 3 }\n",
     );
     let inherited = PoolParams {
         max_idle: 64,
@@ -72,7 +69,6 @@ fn a_pool_is_bounded_as_stated() {
     assert_eq!(config.destinations()[0].pool, Some(inherited));
     let a = named(&config, "a");
     assert_eq!(a.pool, Some(PoolParams { max_size: Some(3), ..inherited }));
-    assert_eq!(a.upstream_protocol, UpstreamProtocol::Http1);
     assert_eq!(parse("[defaults]\npool = {}\n").destinations()[0].pool.map(|it| it.max_age), Some(None));
 }
 
@@ -102,7 +98,6 @@ fn observing_only_ends_where_policy_begins() {
         ("[defaults]\nresponse_headers.remove = [\"x-a\"]", false),
         ("[defaults]\nserver_timing = true", false),
         ("[defaults]\nprotocol = \"opaque\"", false),
-        ("[defaults]\nupstream_protocol = \"http2\"", false),
         ("[destination.everything]\n", false),
     ] {
         assert_eq!(parse(text).destinations()[0].observe_only, observe_only, "{text}");
@@ -284,7 +279,6 @@ access_file = "/var/log/a \"b\"\\c.log"
 retry = { statuses = ["5xx", 429], unprocessed_statuses = [503], grpc_statuses = ["unavailable"], refused = false, methods = [], idempotency_header = "Idempotency-Key" }
 breaker = { statuses = [503], grpc_statuses = [] }
 pool = { max_idle = 1, idle = "1s", max_age = "24h", max_size = 7, min_warm = 1 }
-upstream_protocol = "http2"
 response_headers = { set = { Server = "x" }, remove = ["x-powered-by"] }
 response_time = true
 server_timing = true

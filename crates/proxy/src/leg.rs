@@ -71,21 +71,27 @@ impl Leg {
     }
 
     /// The orderly end while the other side may still be sending: says that we end, then reads and throws away until
-    /// it has ended too, or is stuck.
-    pub(crate) async fn close_lingering(mut self) {
+    /// it has ended too, is stuck, or has sent `most` bytes more.
+    pub(crate) async fn close_lingering(mut self, most: usize) {
         if self.shut_down().await.is_ok() {
-            let _ = timeout(LINGER, self.drain()).await;
+            let _ = timeout(LINGER, self.drain(most)).await;
         }
         self.close();
     }
 
-    async fn drain(&mut self) {
+    async fn drain(&mut self, most: usize) {
+        let mut read = 0;
         let mut until = Instant::now() + LINGER_STEP;
         let mut undelivered = dragoman_net::undelivered_bytes(self.stream());
         loop {
             self.buf.consume(self.buf.len());
             match timeout_at(until, self.fill()).await {
-                Ok(Ok(1..)) if Instant::now() < until => {}
+                Ok(Ok(count @ 1..)) if Instant::now() < until => {
+                    read += count;
+                    if read >= most {
+                        return;
+                    }
+                }
                 Ok(Ok(0) | Err(_)) => return,
                 _ => {
                     let left = dragoman_net::undelivered_bytes(self.stream());

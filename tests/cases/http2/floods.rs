@@ -117,7 +117,6 @@ fn a_field_section_without_end_is_ended() {
             0 => Frame::new(kind::HEADERS, flag::END_STREAM, 1, fields.clone()).bytes(),
             _ => Frame::new(kind::CONTINUATION, 0, 1, vec![b'v'; size]).bytes(),
         });
-        assert!(sent < 20_000, "{sent} frames of {size} bytes were taken");
         let allowed =
             [Some(code::ENHANCE_YOUR_CALM), Some(code::PROTOCOL_ERROR), Some(code::COMPRESSION_ERROR)];
         assert!(allowed.contains(&code), "{code:?} after {sent} frames of {size} bytes");

@@ -120,7 +120,7 @@ fn floods_by_a_server_cost_no_memory() {
         ("interim answers", Vec::new(), interim.bytes()),
         ("PING", Vec::new(), Frame::ping([0; 8]).bytes()),
         ("SETTINGS", Vec::new(), Frame::settings(&[(setting::MAX_CONCURRENT_STREAMS, 9)]).bytes()),
-        ("resets of other streams", Vec::new(), Frame::new(kind::PRIORITY, 0, 9, [0; 5]).bytes()),
+        ("priorities", Vec::new(), Frame::new(kind::PRIORITY, 0, 9, [0; 5]).bytes()),
     ];
     for (what, first, wave) in floods {
         let wave = wave.repeat(1000);

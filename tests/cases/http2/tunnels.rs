@@ -18,7 +18,7 @@ fn h4_connect_becomes_a_tunnel() {
         let mut client = connect(&net);
         let head = [(":method", "CONNECT"), (":authority", "db.test:5432")];
         client.fields(1, &head, false).unwrap();
-        through_the_tunnel(&mut client);
+        through_the_tunnel(&mut client, 1);
         assert_eq!(tunnel.head()[..2], owned(&head));
     });
 }
@@ -29,7 +29,10 @@ fn h3_extended_connect_opens_a_websocket() {
     each_way(&net, |_| {
         let tunnel = Tunnel::start(&net, &[(setting::ENABLE_CONNECT_PROTOCOL, 1)]);
         let mut client = connect(&net);
-        // RFC 8441: a client may only ask once the server has said that it understands.
+        // RFC 8441: a client may only ask once the server has said that it understands. The proxy knows that
+        // once it has met the server, with the first request of the connection.
+        client.get(1, "/").unwrap();
+        assert_eq!(client.response(1).unwrap().status(), 200);
         let allowed = (setting::ENABLE_CONNECT_PROTOCOL, 1);
         client
             .take(|event| matches!(event, Event::Settings(all) if all.contains(&allowed)).then_some(()))
@@ -42,8 +45,8 @@ fn h3_extended_connect_opens_a_websocket() {
             (":path", "/chat"),
             ("sec-websocket-version", "13"),
         ];
-        client.fields(1, &head, false).unwrap();
-        through_the_tunnel(&mut client);
+        client.fields(3, &head, false).unwrap();
+        through_the_tunnel(&mut client, 3);
         for (name, expected) in head {
             assert_eq!(value(&tunnel.head(), name), Some(expected), "{:?}", tunnel.head());
         }
@@ -82,7 +85,13 @@ impl Tunnel {
         let kept = Arc::clone(&heads);
         let origin = Origin::tcp(&net.servers, server(80), move |peer| {
             let mut wire = Wire::server(peer, settings)?;
-            let (stream, fields) = wire.take(head)?;
+            let (stream, fields) = loop {
+                let (stream, fields) = wire.take(head)?;
+                if value(&fields, ":method") == Some("CONNECT") {
+                    break (stream, fields);
+                }
+                wire.respond(stream, "200", b"")?;
+            };
             kept.lock().unwrap().push(fields);
             wire.fields(stream, &[(":status", "200")], false)?;
             loop {
@@ -104,17 +113,19 @@ impl Tunnel {
     }
 }
 
-/// Two turns through a tunnel that opens on stream 1, then its end.
-fn through_the_tunnel(client: &mut Wire) {
+/// Two turns through a tunnel that opens on a stream, then its end.
+fn through_the_tunnel(client: &mut Wire, stream: u32) {
     let head = client.take(|event| match event {
-        Event::Fields { stream: 1, fields, end } => Some((value(fields, ":status")?.to_owned(), *end)),
+        Event::Fields { stream: of, fields, end } if *of == stream => {
+            Some((value(fields, ":status")?.to_owned(), *end))
+        }
         _ => None,
     });
     assert_eq!(head.unwrap(), ("200".to_owned(), false));
     for words in ["hello", "you there"] {
-        client.data(1, words.as_bytes(), false).unwrap();
-        assert_eq!(exactly(client, 1, words.len()), words.to_ascii_uppercase().as_bytes());
+        client.data(stream, words.as_bytes(), false).unwrap();
+        assert_eq!(exactly(client, stream, words.len()), words.to_ascii_uppercase().as_bytes());
     }
-    client.data(1, b"bye", true).unwrap();
-    assert_eq!(rest(client, 1), b"BYE");
+    client.data(stream, b"bye", true).unwrap();
+    assert_eq!(rest(client, stream), b"BYE");
 }

@@ -214,7 +214,8 @@ fn h9_many_readers_that_stall_cost_no_memory() {
             let mut client = connect(&net);
             client.credits = false;
             (0..STREAMS).for_each(|n| client.get(2 * n + 1, "/").unwrap());
-            assert!(take_bytes(&mut client, 1, 1).unwrap() > 0);
+            // Which of its streams has the connection's window is the proxy's choice.
+            client.take(|event| matches!(event, Event::Data { .. }).then_some(())).unwrap();
             client
         })
         .collect();

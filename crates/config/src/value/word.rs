@@ -97,18 +97,6 @@ words! {
     }
 }
 
-words! {
-    /// What HTTP endpoints are spoken to in.
-    UpstreamProtocol {
-        /// What the app speaks.
-        Auto = "auto",
-        /// HTTP/1.1.
-        Http1 = "http1",
-        /// HTTP/2.
-        Http2 = "http2",
-    }
-}
-
 /// A path, or "-" for standard output.
 #[derive(Clone, Debug)]
 pub(crate) struct FilePath(pub(crate) String);

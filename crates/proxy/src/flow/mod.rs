@@ -138,7 +138,7 @@ async fn answer_probe(mut app: Leg, original: OrigDst) {
     while app.buf.len() < QUESTION && matches!(app.fill().await, Ok(1..)) {
         if let Some(answer) = probe::answer(app.buf.bytes(), original.0) {
             let _ = app.write_all(&answer).await;
-            return app.close_lingering().await;
+            return app.close_lingering(QUESTION).await;
         }
     }
 }

@@ -176,7 +176,7 @@ impl Connection<'_> {
                     kept.upstream.leg.close();
                 }
             }
-            End::Linger => self.app.close_lingering().await,
+            End::Linger => self.app.close_lingering(usize::MAX).await,
             End::Reset => self.app.reset().await,
             End::Tunnel(upstream) => {
                 let moved =

@@ -20,7 +20,8 @@ use tokio::time::sleep;
 
 use super::Context;
 use super::head::{
-    apply, grpc_deadline, host, is_grpc, is_too_large, previous_attempts, repeat_grpc, request_id_of,
+    apply, grpc_deadline, host, is_grpc, is_too_large, name_authority, previous_attempts, repeat_grpc,
+    request_id_of,
 };
 use super::io::Io;
 use super::pipe::Broken;
@@ -62,6 +63,8 @@ pub(super) struct Answered {
     pub(super) response: Response<RecvStream>,
     pub(super) upstream: SendStream<Bytes>,
     pub(super) lease: Lease,
+    /// When the attempt was on its connection.
+    pub(super) since: Instant,
 }
 
 /// Serves one exchange.
@@ -72,7 +75,7 @@ pub(super) async fn serve(context: Arc<Context>, request: Request<RecvStream>, r
     };
     let mut exchange = Exchange::new(context, head, respond);
     let replay = exchange.plan.policy.retry.as_ref().map_or(0, |retry| retry.replay_bytes);
-    let mut upload = Upload::new(body, replay);
+    let mut upload = Upload::new(body, exchange.context.shared.replay.begin(replay));
     exchange.carry_out(&mut upload).await;
     exchange.record.bytes_from_app += upload.bytes;
     exchange.record.finish();
@@ -80,6 +83,7 @@ pub(super) async fn serve(context: Arc<Context>, request: Request<RecvStream>, r
 
 impl Exchange {
     fn new(context: Arc<Context>, mut head: Request<()>, respond: SendResponse<Bytes>) -> Self {
+        name_authority(&mut head);
         let shared = &context.shared;
         let mut record = ExchangeRecord::new(&shared.telemetry);
         let host = host(&head);
@@ -168,6 +172,7 @@ impl Exchange {
             Err(error) => return Err(stale(lost(&error, Failure::Reset))),
         };
         self.wrote = true;
+        let since = Instant::now();
         let answered = self.wait(response, &mut upstream, upload).await;
         if lease.send.is_extended_connect_protocol_enabled() {
             self.context.extended_connect.notify_one();
@@ -176,7 +181,7 @@ impl Exchange {
             Ok(response) if is_too_large(response.headers(), &self.context.shared.config.proxy) => {
                 Err(Failed::here(Cause::ResponseTooLarge, None))
             }
-            Ok(response) => Ok(Answered { response, upstream, lease }),
+            Ok(response) => Ok(Answered { response, upstream, lease, since }),
             Err(failed) => {
                 let closed = failed.cause == Cause::UpstreamClosed;
                 if closed || failed.failure == Some(Failure::Refused) {

@@ -6,8 +6,9 @@ use dragoman_config::HeaderRules;
 use dragoman_policy::{format_grpc_timeout, parse_grpc_timeout};
 use dragoman_wire::http1::Known;
 use http::header::{CONTENT_TYPE, HOST};
-use http::{HeaderMap, HeaderName, HeaderValue, Request};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri};
 
+use crate::flow::exchange::response::Changes;
 use crate::flow::exchange::trace::{Trace, request_id};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -23,6 +24,20 @@ pub(super) fn host<T>(request: &Request<T>) -> &str {
     match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
         _ => host,
+    }
+}
+
+/// Gives a request that names its host in Host alone, as HTTP/2 allows, an authority too: a request cannot be sent on without.
+pub(super) fn name_authority(request: &mut Request<()>) {
+    if request.uri().authority().is_some() {
+        return;
+    }
+    let Some(host) = request.headers().get(HOST).and_then(|host| host.to_str().ok()) else { return };
+    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+    let uri = Uri::builder().scheme("http").authority(host).path_and_query(target).build();
+    // What is no authority is refused when it is sent.
+    if let Ok(uri) = uri {
+        *request.uri_mut() = uri;
     }
 }
 
@@ -61,6 +76,22 @@ pub(super) fn apply(headers: &mut HeaderMap, rules: &HeaderRules) {
     if rules.request_id && !headers.contains_key(REQUEST_ID) {
         insert(headers, REQUEST_ID.as_str(), &request_id());
     }
+}
+
+/// Applies policy's changes to the fields of a response.
+pub(super) fn apply_changes(headers: &mut HeaderMap, changes: &Changes<'_>) {
+    let dropped: Vec<HeaderName> =
+        headers.keys().filter(|name| changes.drops(name.as_str().as_bytes())).cloned().collect();
+    for name in dropped {
+        headers.remove(name);
+    }
+    changes.write(|name, value| {
+        if let (Ok(name), Ok(value)) =
+            (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value))
+        {
+            headers.append(name, value);
+        }
+    });
 }
 
 /// The request id that the fields carry.
@@ -142,6 +173,8 @@ mod tests {
         let mut only_host = request(&[("host", "b.test:8080")]);
         *only_host.uri_mut() = "/x".parse().unwrap();
         assert_eq!(host(&only_host), "b.test");
+        name_authority(&mut only_host);
+        assert_eq!(only_host.uri(), "http://b.test:8080/x");
     }
 
     #[test]

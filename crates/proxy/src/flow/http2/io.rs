@@ -11,6 +11,9 @@ use tokio::runtime::Handle;
 use crate::buffer::Buffer;
 use crate::leg::Leg;
 
+/// What is read of an app that goes on after our GOAWAY, in bytes: it may not have read that yet, or be of ill will.
+const LINGER: usize = 64 * 1024;
+
 /// The connection of a leg, which first gives what was read from it already. As a leg it is reset when it is dropped before
 /// either side has ended it.
 #[derive(Debug)]
@@ -94,7 +97,7 @@ impl Drop for Io {
             (_, true) => leg.close(),
             // Our last words (GOAWAY and why) would be lost if the other side still sends.
             (true, false) if Handle::try_current().is_ok() => {
-                tokio::spawn(leg.close_lingering());
+                tokio::spawn(leg.close_lingering(LINGER));
             }
             (_, false) => drop(leg),
         }

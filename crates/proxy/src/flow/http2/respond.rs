@@ -12,8 +12,10 @@ use tokio::time::sleep;
 
 use super::answer;
 use super::exchange::{Answered, Exchange};
+use super::head::apply_changes;
 use super::pipe::{Broken, finish, pipe};
 use super::upload::Upload;
+use crate::flow::exchange::response::{Changes, Spent};
 use crate::flow::exchange::tries::{Failed, conclude, passed};
 use crate::upstream::state::Pass;
 
@@ -23,14 +25,18 @@ const WRITTEN: Duration = Duration::from_millis(10);
 impl Exchange {
     /// Passes the response on. The rest of the request goes on meanwhile.
     pub(super) async fn respond(&mut self, answered: Answered, upload: &mut Upload, pass: Option<Pass>) {
-        let Answered { response, mut upstream, lease } = answered;
-        let (parts, mut body) = response.into_parts();
+        let Answered { response, mut upstream, lease, since } = answered;
+        let (mut parts, mut body) = response.into_parts();
         let status = parts.status.as_u16();
         self.record.status = Some(status);
         if status >= 500 {
             self.record.fail(Cause::UpstreamStatus, None);
         }
         let in_head = self.grpc_status(&parts.headers);
+        let spent = || Spent { whole: self.plan.started.elapsed(), upstream: since.elapsed() };
+        if let Some(changes) = Changes::new(&self.plan.policy.response, spent) {
+            apply_changes(&mut parts.headers, &changes);
+        }
         let ended = body.is_end_stream();
         let mut app = match self.respond.send_response(Response::from_parts(parts, ()), ended) {
             Ok(app) => app,

@@ -5,14 +5,14 @@ use h2::{RecvStream, SendStream};
 use http::HeaderMap;
 
 use super::pipe::{Broken, finish, write};
+use crate::flow::exchange::replay::Replay;
 
 /// A request body.
 #[derive(Debug)]
 pub(super) struct Upload {
     body: RecvStream,
     kept: Vec<Bytes>,
-    kept_bytes: usize,
-    limit: usize,
+    room: Replay,
     /// `kept` holds the whole body so far.
     whole: bool,
     /// How many of `kept` this attempt has taken.
@@ -31,14 +31,13 @@ pub(super) struct Upload {
 }
 
 impl Upload {
-    /// A body of which at most `limit` bytes are kept.
-    pub(super) fn new(body: RecvStream, limit: usize) -> Self {
+    /// A body of which as much is kept as `room` allows.
+    pub(super) fn new(body: RecvStream, room: Replay) -> Self {
         Self {
             ended: body.is_end_stream(),
             body,
             kept: Vec::new(),
-            kept_bytes: 0,
-            limit,
+            room,
             whole: true,
             next: 0,
             hand: Bytes::new(),
@@ -103,13 +102,13 @@ impl Upload {
         self.bytes += chunk.len() as u64;
         self.unreleased += chunk.len();
         self.ended = self.body.is_end_stream();
-        if self.whole && self.kept_bytes + chunk.len() <= self.limit {
-            self.kept_bytes += chunk.len();
+        if self.whole && self.room.take(chunk.len()) {
             self.kept.push(chunk.clone());
             self.next += 1;
         } else {
             self.whole = false;
             (self.kept, self.next) = (Vec::new(), 0);
+            self.room.end();
         }
         self.hand = chunk;
         Ok(())
