@@ -157,7 +157,7 @@ pub enum Refusal {
     AttemptsSpent,
     /// Nothing proves that a repetition would do no harm.
     NotSafe,
-    /// The request body is longer than what is kept of it.
+    /// The request body is longer than what is kept of it, or there was no room to keep it.
     BodyNotReplayable,
     /// The server asked for more time than the backoff's cap or the deadline allows.
     RetryAfter,
