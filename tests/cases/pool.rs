@@ -123,7 +123,8 @@ fn exchanges_wait_for_one_of_as_many_connections_as_there_may_be() {
             });
         }
     });
-    assert_eq!(most.load(Ordering::SeqCst), SIZE);
+    // The server may notice the end of a connection after the one in its place has come: never twice as many.
+    assert!((SIZE..2 * SIZE).contains(&most.load(Ordering::SeqCst)), "{most:?} of 20 at once");
     assert!(origin.seen().len() >= 200 / 7);
     assert_eq!(dragoman.settle().sum("dragoman_exchanges_total", &[("code", "200")]), 200);
 }
