@@ -21,26 +21,50 @@ use crate::upstream::state::{Endpoint, verdict};
 pub(crate) async fn serve(
     shared: &Arc<Shared>,
     app: Leg,
-    mut early: Early,
+    early: Early,
     original: OrigDst,
     destination: &Arc<Destination>,
     record: &mut FlowRecord,
 ) {
-    let connected = tokio::select! {
-        connected = connect(shared, &mut early, original, destination, record) => Some(connected),
-        _ = app.broken() => None,
-    };
-    let upstream = match connected {
-        // Nobody waits for the connection any more.
-        None => return record.fail(Cause::AppReset, None),
-        Some(Ok(Upstream::Open(leg))) => leg,
-        Some(Ok(Upstream::Reset(leg, error))) => return pass_on_reset(app, leg, &error, record).await,
-        Some(Err(failed)) => return record.fail(failed.cause, failed.detail),
-    };
-    early.discard();
+    // Boxed: the relay, which may wait for days, is smaller.
+    let opened = Box::pin(open(shared, app, early, original, destination, record)).await;
+    let Some((app, upstream)) = opened else { return };
     let moved = Moved { from_app: &mut record.bytes_from_app, to_app: &mut record.bytes_to_app };
     if let Err(broken) = relay(app, upstream, moved).await {
         record.fail(broken.cause, broken.detail);
+    }
+}
+
+/// The two connections of the flow. `None` where it has ended.
+async fn open(
+    shared: &Arc<Shared>,
+    app: Leg,
+    mut early: Early,
+    original: OrigDst,
+    destination: &Arc<Destination>,
+    record: &mut FlowRecord,
+) -> Option<(Leg, Leg)> {
+    let connected = tokio::select! {
+        connected = connect(shared, &mut early, original, destination, record) => connected,
+        // Nobody waits for the connection any more.
+        _ = app.broken() => {
+            record.fail(Cause::AppReset, None);
+            return None;
+        }
+    };
+    match connected {
+        Ok(Upstream::Open(upstream)) => {
+            early.discard();
+            Some((app, upstream))
+        }
+        Ok(Upstream::Reset(upstream, error)) => {
+            pass_on_reset(app, upstream, &error, record).await;
+            None
+        }
+        Err(failed) => {
+            record.fail(failed.cause, failed.detail);
+            None
+        }
     }
 }
 

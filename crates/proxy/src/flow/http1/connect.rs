@@ -55,7 +55,8 @@ impl Upstream {
 
     /// Where the time went since the exchange started, if its response head is here.
     pub(super) fn spent(&self, started: Instant) -> Spent {
-        Spent { whole: started.elapsed(), upstream: self.since.elapsed() }
+        let now = Instant::now();
+        Spent { whole: now - started, upstream: now - self.since }
     }
 }
 

@@ -70,14 +70,16 @@ struct Scratch {
 }
 
 /// Serves an HTTP/1 flow to its end.
-pub(super) async fn serve(
-    shared: &Arc<Shared>,
+///
+/// Not an `async fn`: that keeps its arguments beside what it makes of them, for as long as the flow waits.
+pub(super) fn serve<'a>(
+    shared: &'a Arc<Shared>,
     app: Leg,
     early: Early,
     original: OrigDst,
     began: Option<Instant>,
-    flow: &mut FlowRecord,
-) {
+    flow: &'a mut FlowRecord,
+) -> impl Future<Output = ()> + use<'a> {
     let proxy = &shared.config.proxy;
     let mut connection = Connection {
         shared,
@@ -92,16 +94,19 @@ pub(super) async fn serve(
         scratch: Scratch::new(shared),
         flow,
     };
-    let end = loop {
-        if let Err(end) = connection.wait().await {
-            break end;
-        }
-        // Boxed: the future of an exchange is many times the size of one that waits.
-        if let Err(end) = Box::pin(connection.exchange()).await {
-            break end;
-        }
-    };
-    connection.end(end).await;
+    async move {
+        let end = loop {
+            if let Err(end) = connection.wait().await {
+                break end;
+            }
+            // Boxed: the future of an exchange is many times the size of one that waits.
+            if let Err(end) = Box::pin(connection.exchange()).await {
+                break end;
+            }
+        };
+        // As rare, and for once.
+        Box::pin(connection.end(end)).await;
+    }
 }
 
 impl Scratch {
@@ -114,9 +119,7 @@ impl Scratch {
             record: ExchangeRecord::new(&shared.telemetry),
         }
     }
-}
 
-impl Scratch {
     /// Gives back what a large head has taken: a connection that waits costs what a small one did.
     fn release(&mut self) {
         const SMALL: usize = 4096;
@@ -192,5 +195,25 @@ async fn upstream_spoke(kept: &mut Option<Kept>) -> std::io::Result<usize> {
     match kept {
         Some(kept) => kept.upstream.leg.fill().await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dragoman_config::Config;
+    use dragoman_telemetry::{AccessLog, Telemetry};
+
+    #[test]
+    fn storage_for_a_large_head_is_given_back_and_for_a_small_one_kept() {
+        let telemetry = Telemetry::new(vec!["default".into()], AccessLog::off());
+        let shared = Shared::new(Arc::new(Config::empty()), telemetry, vec![]);
+        let mut scratch = Scratch::new(&shared);
+        scratch.outgoing = Vec::with_capacity(500);
+        scratch.release();
+        assert!(scratch.outgoing.capacity() >= 500);
+        scratch.incoming = vec![0; 30_000];
+        scratch.release();
+        assert_eq!((scratch.outgoing.capacity(), scratch.incoming.capacity()), (0, 0));
     }
 }
