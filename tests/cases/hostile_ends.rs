@@ -43,6 +43,7 @@ fn drain(mut stream: &TcpStream) -> (usize, bool) {
             Ok(0) => return (total, false),
             Ok(count) => total += count,
             Err(error) if error.kind() == ErrorKind::ConnectionReset => return (total, true),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => panic!("after {total} bytes: {error}"),
         }
     }

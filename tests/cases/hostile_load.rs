@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{self, Write};
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use dragoman_harness::net::server;
@@ -50,7 +51,8 @@ fn waiting_connections_are_cheap() {
         ("half a method", b"GE", 16),
         ("half a head", half.as_bytes(), 32),
         ("idle after a small exchange", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", 24),
-        ("idle after a head of 30 KB", big.as_bytes(), 40),
+        // The buffers are given back to the allocator, which keeps some of it: 20 to 50 KiB each, by chance.
+        ("idle after a head of 30 KB", big.as_bytes(), 64),
     ] {
         let dragoman = Dragoman::start(
             &net,
@@ -105,9 +107,11 @@ fn a_mixed_crowd_leaves_nothing_behind() {
     );
     dragoman.settle();
     let before = dragoman.descriptors();
+    let connected = AtomicU64::new(0);
     let abuse = |kind: usize| -> io::Result<()> {
         let port = [80, 80, 80, 80, 80, 80, 9000, 9000, 9001, 80][kind];
         let mut peer = net.app.try_connect(server(port))?;
+        connected.fetch_add(1, Ordering::SeqCst);
         peer.stream().set_read_timeout(Some(Duration::from_secs(5)))?;
         match kind {
             0 => Ok(()),
@@ -150,9 +154,14 @@ fn a_mixed_crowd_leaves_nothing_behind() {
             });
         }
     });
+    // The machine may interrupt a connect: then nobody knows whether it became a flow.
+    let (least, most) = (connected.load(Ordering::SeqCst), (THREADS * ROUNDS * KINDS) as u64);
+    assert!(least > most * 9 / 10, "only {least} of {most} could connect");
+    // The last of them may still wait to be accepted, when their apps are long gone.
+    dragoman.metrics_where("all are counted", |m| m.sum("dragoman_flows_total", &[]) >= least);
     let metrics = dragoman.settle();
-    let flows = (THREADS * ROUNDS * KINDS) as u64;
-    assert_eq!(metrics.sum("dragoman_flows_total", &[]), flows);
+    let flows = metrics.sum("dragoman_flows_total", &[]);
+    assert!((least..=most).contains(&flows), "{flows} flows of {least} to {most}");
     let records = dragoman.records_where(flows as usize, |r| r["kind"] == "flow");
     assert_eq!(records.len() as u64, flows);
     let exchanges = metrics.sum("dragoman_exchanges_total", &[]);
