@@ -54,7 +54,7 @@ table! {
         drain: Time<0, HOUR> = Time::of(25 * SECOND);
         /// From the first byte of a request head to its end.
         request_head_timeout: Time<1, { 10 * MINUTE }> = Time::of(30 * SECOND);
-        /// The longest silence of the app inside a request body.
+        /// The longest silence of the app inside a request body; HTTP/1 only, so far.
         request_body_timeout: Deadline;
         /// The most bytes of a request or response head.
         max_head_bytes: Size<KIB, MIB> = Size(64 * 1024);
@@ -226,11 +226,11 @@ table! {
         max_idle: Count<1, 10_000> = Count(64);
         /// How long a connection may be idle before it is closed.
         idle: Time<SECOND, HOUR> = Time::of(MINUTE);
-        /// How long after it was made a connection takes new exchanges.
+        /// How long after it was made a connection takes new exchanges; HTTP/1 only, so far.
         max_age: Time<SECOND, DAY>;
-        /// The most connections per endpoint, in use and idle; beyond it, exchanges wait for one.
+        /// The most connections per endpoint, in use and idle; beyond it, exchanges wait for one; HTTP/1 only, so far.
         max_size: Count<1, 100_000>;
-        /// How many idle connections are kept ready per endpoint in use.
+        /// How many idle connections are kept ready per endpoint in use; HTTP/1 only, so far.
         min_warm: Count<0, 1000> = Count(0);
     }
 }
