@@ -58,5 +58,8 @@ static: ## build both binaries (release) without shared libraries, and print the
 		triple=$$(rustc -vV | sed -n 's/^host: //p'); \
 		echo "static: the target $(MUSL) is not installed (rustup target add $(MUSL)); linking glibc statically"; \
 	fi; \
-	RUSTFLAGS="$$RUSTFLAGS -C target-feature=+crt-static" $(CARGO) build --release --target $$triple $(binaries); \
-	cd $(target)/$$triple/release && ls -l dragoman dragoman-init | awk '{ printf "%-16s %.1f MiB\n", $$NF, $$5 / 1048576 }'
+	export RUSTFLAGS="$$RUSTFLAGS -C target-feature=+crt-static"; \
+	$(CARGO) build --release --target $$triple -p dragoman; \
+	$(CARGO) build --profile small --target $$triple -p dragoman-init; \
+	cd $(target)/$$triple && ls -l release/dragoman small/dragoman-init | \
+		awk '{ printf "%-24s %.2f MiB\n", $$NF, $$5 / 1048576 }'

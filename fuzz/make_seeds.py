@@ -102,6 +102,9 @@ def pieces(payload: bytes, size: int) -> Iterator[bytes]:
 def files() -> Iterator[bytes]:
     for folder in (ROOT / "deploy", CONFIG / "tests"):
         yield from (path.read_bytes() for path in folder.rglob("*.toml"))
+    # Files that are merged, as the target parts them.
+    for folder in (path for path in (CONFIG / "tests" / "golden").iterdir() if path.is_dir()):
+        yield b"\n#---\n".join(path.read_bytes() for path in sorted(folder.iterdir()))
     for vector in literals(*(CONFIG / "tests").glob("*.rs")):
         if b"=" in vector or vector.startswith(b"["):
             yield vector

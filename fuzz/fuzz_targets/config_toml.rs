@@ -1,17 +1,22 @@
-//! A configuration file is a model that prints as itself, or a list of mistakes that each have a place.
+//! One or several configuration files are a model that prints as itself, or a list of mistakes that each have a place.
 #![no_main]
 
-use dragoman_config::{Config, Name};
+use dragoman_config::{Config, Name, Secrets, Sources};
 use libfuzzer_sys::fuzz_target;
+
+/// What parts the input into files.
+const NEXT_FILE: &str = "\n#---\n";
 
 fuzz_target!(|text: &str| {
     let no_environment = |_: &str| None;
-    match Config::parse("fuzz.toml", text, &no_environment) {
+    let files: Vec<_> =
+        text.split(NEXT_FILE).enumerate().map(|(index, text)| (index.to_string(), text)).collect();
+    match Config::resolve(&files.iter().cloned().collect::<Sources>(), &no_environment) {
         Ok(config) => {
-            let printed = config.print();
+            let printed = config.print(Secrets::Shown);
             let again = Config::parse("printed.toml", &printed, &no_environment);
             let again = again.unwrap_or_else(|errors| panic!("{printed}\n{}", errors.render(false)));
-            assert_eq!(meaning(&again.print()), meaning(&printed));
+            assert_eq!(meaning(&again.print(Secrets::Shown)), meaning(&printed));
             let address = ([192, 0, 2, 1], 443).into();
             let found = config.lookup(address, Name::Host("a.example"));
             assert!(found.index < config.destinations().len());
@@ -21,12 +26,9 @@ fuzz_target!(|text: &str| {
             assert!(!errors.render(false).is_empty() && !errors.render(true).is_empty());
             for problem in errors.iter() {
                 assert!(!problem.message().is_empty());
-                let span = problem.span().unwrap_or_default();
-                assert!(
-                    text.get(span.clone()).is_some(),
-                    "{span:?} is not in the text: {}",
-                    problem.message()
-                );
+                let place = errors.position(problem).expect("there is no environment");
+                let (_, text) = files.iter().find(|(name, _)| *name == place.file).expect("one of them");
+                assert!(text.get(place.span.clone()).is_some(), "{place:?}: {}", problem.message());
             }
         }
     }

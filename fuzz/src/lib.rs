@@ -94,8 +94,9 @@ pub fn plain_chunked_end(bytes: &[u8]) -> Option<usize> {
     let mut rest = bytes;
     loop {
         let line = take_line(&mut rest)?;
-        let digits = line.split(|&byte| byte == b';').next()?;
-        let size = u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+        let padded = line.split(|&byte| byte == b';').next()?;
+        let digits = std::str::from_utf8(padded).ok()?.trim_end_matches([' ', '\t']);
+        let size = u64::from_str_radix(digits, 16).ok()?;
         if size == 0 {
             break;
         }

@@ -1,13 +1,15 @@
-//! The command line and the environment as a request.
+//! The command line, the environment and the file of options as a request.
 
 use std::ffi::OsString;
+use std::fs::File;
+use std::io::Read;
 use std::str::FromStr;
 use std::time::Duration;
 
-use dragoman_capture::{Ipv6, Options, parse_cidr};
+use dragoman_capture::{Ipv6, Options, Own, PortRange, parse_cidr};
 use lexopt::Arg;
 
-use crate::settings::{Kind, Settings, Wrong, option};
+use crate::settings::{FILE, FILE_BYTES, Kind, Settings, Wrong, option};
 
 /// What to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +28,10 @@ pub(crate) struct Request {
     pub(crate) dry_run: bool,
     /// How long `remove` lets redirected flows end.
     pub(crate) drain: Option<Duration>,
+    /// Say what `verify` found as JSON.
+    pub(crate) json: bool,
+    /// Print the rules as text for iptables.
+    pub(crate) iptables: bool,
 }
 
 /// What the command line asks for.
@@ -33,7 +39,7 @@ pub(crate) struct Request {
 pub(crate) enum Parsed {
     Help,
     Version,
-    Run(Request),
+    Run(Box<Request>),
 }
 
 /// Reads the arguments (without the program's name) and the variables.
@@ -66,36 +72,74 @@ pub(crate) fn parse(
         }
     }
     settings.environment(variables)?;
-    request(command.unwrap_or(Command::Install), &settings).map(Parsed::Run)
+    if let Some(path) = settings.one(FILE, |path| Ok(path.to_owned()))? {
+        settings.file(&path, &read_file(&path)?)?;
+    }
+    request(command.unwrap_or(Command::Install), &settings).map(|request| Parsed::Run(Box::new(request)))
 }
 
 fn request(command: Command, settings: &Settings) -> Result<Request, Wrong> {
-    if settings.has_flag("drain") && command != Command::Remove {
-        return Err(Wrong("--drain: goes with remove only".to_owned()));
-    }
+    let belongs = |name: &str, to: &[Command], where_to: &str| match settings.has_flag(name) {
+        true if !to.contains(&command) => Err(Wrong(format!("--{name}: goes with {where_to} only"))),
+        _ => Ok(()),
+    };
+    belongs("drain", &[Command::Remove], "remove")?;
+    belongs("json", &[Command::Verify], "verify")?;
+    belongs("iptables", &[Command::Print], "print")?;
     if settings.has_flag("dry-run") && command == Command::Verify {
         return Err(Wrong("--dry-run: verify changes nothing anyway".to_owned()));
     }
-    let defaults = Options::default();
-    let options = Options {
-        port: settings.one("port", port)?.unwrap_or(defaults.port),
-        proxy_gid: settings.one("proxy-gid", id("a group's number"))?.unwrap_or(defaults.proxy_gid),
-        exclude_cidr: settings.list("exclude-cidr", parse_cidr)?,
-        include_cidr: settings.list("include-cidr", parse_cidr)?,
-        exclude_port: settings.list("exclude-port", port)?,
-        include_port: settings.list("include-port", port)?,
-        exclude_uid: settings.list("exclude-uid", id("a user's number"))?,
-        exclude_gid: settings.list("exclude-gid", id("a group's number"))?,
-        ipv6: settings.one("ipv6", ipv6)?.unwrap_or_default(),
-        capture_loopback: settings.one("capture-loopback", switch)?.unwrap_or_default(),
-    };
+    let options = options(settings)?;
     options.check().map_err(|invalid| settings.invalid(&invalid))?;
     Ok(Request {
         command,
         options,
         dry_run: settings.one("dry-run", switch)?.unwrap_or_default(),
         drain: settings.one("drain", seconds)?,
+        json: settings.one("json", switch)?.unwrap_or_default(),
+        iptables: settings.one("iptables", switch)?.unwrap_or_default(),
     })
+}
+
+fn options(settings: &Settings) -> Result<Options, Wrong> {
+    let defaults = Options::default();
+    Ok(Options {
+        port: settings.one("port", ports)?.unwrap_or(defaults.port),
+        own: own(settings)?.unwrap_or(defaults.own),
+        exclude_cidr: settings.list("exclude-cidr", parse_cidr)?,
+        include_cidr: settings.list("include-cidr", parse_cidr)?,
+        exclude_port: settings.list("exclude-port", port)?,
+        include_port: settings.list("include-port", port)?,
+        exclude_uid: settings.list("exclude-uid", id("a user's number"))?,
+        exclude_gid: settings.list("exclude-gid", id("a group's number"))?,
+        exclude_interface: settings.list("exclude-interface", |name| Ok(name.to_owned()))?,
+        ipv6: settings.one("ipv6", ipv6)?.unwrap_or_default(),
+        capture_loopback: settings.one("capture-loopback", switch)?.unwrap_or_default(),
+        capture_dns: settings.one("capture-dns", port)?,
+        reject_quic: settings.one("reject-quic", switch)?.unwrap_or_default(),
+        drop_invalid: settings.one("drop-invalid", switch)?.unwrap_or_default(),
+    })
+}
+
+fn own(settings: &Settings) -> Result<Option<Own>, Wrong> {
+    let group = settings.one("proxy-gid", id("a group's number"))?.map(Own::Group);
+    let mark = settings.one("mark", mark)?.map(Own::Mark);
+    if group.is_some() && mark.is_some() {
+        return Err(Wrong("--mark: takes the place of --proxy-gid; give one of them".to_owned()));
+    }
+    Ok(group.or(mark))
+}
+
+/// Not more than fits: a name such as /dev/zero must not fill the memory.
+fn read_file(path: &str) -> Result<String, Wrong> {
+    let wrong = |reason: &dyn std::fmt::Display| Wrong(format!("--options {path}: {reason}"));
+    let file = File::open(path).map_err(|error| wrong(&error))?;
+    let mut bytes = Vec::new();
+    file.take(FILE_BYTES + 1).read_to_end(&mut bytes).map_err(|error| wrong(&error))?;
+    if bytes.len() as u64 > FILE_BYTES {
+        return Err(wrong(&"is longer than 1 MiB"));
+    }
+    String::from_utf8(bytes).map_err(|_| wrong(&"is not UTF-8"))
 }
 
 fn value(parser: &mut lexopt::Parser, name: &str, kind: Kind) -> Result<String, Wrong> {
@@ -123,6 +167,30 @@ fn read_command(word: &OsString) -> Result<Command, Wrong> {
 
 fn port(text: &str) -> Result<u16, String> {
     number(text).filter(|&port| port != 0).ok_or_else(|| "expected a port from 1 to 65535".to_owned())
+}
+
+/// `15001` or `15001-15004`.
+fn ports(text: &str) -> Result<PortRange, String> {
+    let ends = text.split_once('-').unwrap_or((text, text));
+    let port = |text| number(text).filter(|&port: &u16| port != 0);
+    match (port(ends.0), port(ends.1)) {
+        (Some(first), Some(last)) => Ok(PortRange { first, last }),
+        _ => Err("expected a port from 1 to 65535, or a range such as 15001-15004".to_owned()),
+    }
+}
+
+/// Decimal, or hexadecimal as `ip rule` and nft write marks.
+fn mark(text: &str) -> Result<u32, String> {
+    let hexadecimal = |digits: &str| {
+        digits
+            .bytes()
+            .all(|byte| byte.is_ascii_hexdigit())
+            .then(|| u32::from_str_radix(digits, 16).ok())
+            .flatten()
+    };
+    text.strip_prefix("0x")
+        .map_or_else(|| number(text), hexadecimal)
+        .ok_or_else(|| "expected a mark such as 17 or 0x11".to_owned())
 }
 
 fn id(what: &'static str) -> impl Fn(&str) -> Result<u32, String> {

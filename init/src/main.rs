@@ -1,6 +1,6 @@
 //! `dragoman-init`: redirects the outbound TCP of this network namespace to dragoman, and proves that it does.
 //!
-//! Thin on purpose: it reads the command line and the environment, calls `dragoman-capture`, and says in one line
+//! Thin on purpose: it reads the command line, the environment and a file of options, calls `dragoman-capture`, and says in one line
 //! what happened. Exit codes: 0 done, 1 could not be done, 2 wrong input.
 
 mod args;
@@ -10,7 +10,7 @@ use std::error::Error as _;
 use std::process::ExitCode;
 
 use args::{Command, Parsed, Request};
-use dragoman_capture::{Error, Ipv6, Options, Plan};
+use dragoman_capture::{Error, Installed, Ipv6, Options, Own, Plan};
 
 const HELP: &str = include_str!("help.txt");
 
@@ -36,17 +36,20 @@ fn main() -> ExitCode {
 fn run(request: &Request) -> Result<ExitCode, Error> {
     let options = &request.options;
     Ok(match request.command {
+        Command::Print if request.iptables => say(&dragoman_capture::plan(options)?.to_iptables()),
         Command::Print => print(&dragoman_capture::plan(options)?),
         Command::Install if request.dry_run => print(&dragoman_capture::plan(options)?),
         Command::Install => say(&installed(&dragoman_capture::install(options)?, options)),
-        Command::Remove if request.dry_run => say("would remove table dragoman, with all that is in it\n"),
+        Command::Remove if request.dry_run => {
+            say("would remove the tables dragoman of nf_tables and the chains DRAGOMAN_OUTPUT of iptables\n")
+        }
         Command::Remove => {
             let removed = dragoman_capture::remove(options.port, request.drain)?;
             say(&format!("dragoman-init: {removed}\n"))
         }
         Command::Verify => {
             let report = dragoman_capture::verify(options)?;
-            let said = say(&report.to_string());
+            let said = say(&if request.json { report.to_json() } else { report.to_string() });
             if report.is_proof() { said } else { ExitCode::FAILURE }
         }
     })
@@ -58,20 +61,20 @@ fn print(plan: &Plan) -> ExitCode {
     say(&(words + &plan.to_nft()))
 }
 
-fn installed(plan: &Plan, options: &Options) -> String {
-    let versions = match (plan.captures_ipv6(), options.ipv6) {
+fn installed(installed: &Installed, options: &Options) -> String {
+    let versions = match (installed.plan.ipv6, options.ipv6) {
         (true, _) => "over IPv4 and IPv6",
         (false, Ipv6::Off) => "over IPv4 (not IPv6: --ipv6 off)",
         (false, _) => "over IPv4 (not IPv6: this kernel cannot)",
     };
+    let port = options.port;
+    let ports = if port.first == port.last { "port" } else { "ports" };
+    let own = match options.own {
+        Own::Group(gid) => format!("of group {gid}"),
+        Own::Mark(mark) => format!("with mark {mark}"),
+    };
     format!(
-        "dragoman-init: new outbound TCP connections {versions} go to port {}, save for those of group {}: \
-         table {} {}, {} rules\n",
-        options.port,
-        options.proxy_gid,
-        plan.family.name(),
-        dragoman_capture::TABLE,
-        plan.rules.len(),
+        "dragoman-init: new outbound TCP connections {versions} go to {ports} {port}, save for those {own}: {installed}\n"
     )
 }
 

@@ -1,5 +1,8 @@
-//! The values of options as they were given, on the command line or in the environment, with the name under which
-//! they came: an error must name what the user wrote.
+//! The values of options as they were given, on the command line, in the environment or in a file, with the place
+//! from which they came: an error must name what the user wrote.
+//!
+//! What stands on the command line wins over the environment, and that over the file. A list is taken whole from
+//! one of them.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -29,20 +32,33 @@ pub(crate) enum Kind {
 }
 
 /// Every option that takes part in the rules or the command.
-const OPTIONS: [(&str, Kind); 12] = [
+const OPTIONS: [(&str, Kind); 20] = [
     ("port", Kind::One),
     ("proxy-gid", Kind::One),
+    ("mark", Kind::One),
     ("exclude-cidr", Kind::List),
     ("include-cidr", Kind::List),
     ("exclude-port", Kind::List),
     ("include-port", Kind::List),
     ("exclude-uid", Kind::List),
     ("exclude-gid", Kind::List),
+    ("exclude-interface", Kind::List),
     ("ipv6", Kind::One),
     ("capture-loopback", Kind::Switch),
+    ("capture-dns", Kind::One),
+    ("reject-quic", Kind::Switch),
+    ("drop-invalid", Kind::Switch),
     ("drain", Kind::One),
     ("dry-run", Kind::Switch),
+    ("json", Kind::Switch),
+    ("iptables", Kind::Switch),
+    ("options", Kind::One),
 ];
+
+/// The option that names the file of options.
+pub(crate) const FILE: &str = "options";
+/// No file of options is longer, in bytes.
+pub(crate) const FILE_BYTES: u64 = 1024 * 1024;
 
 const PREFIX: &str = "DRAGOMAN_INIT_";
 
@@ -53,29 +69,38 @@ pub(crate) fn option(name: &str) -> Option<(&'static str, Kind)> {
 
 /// What was given, by the name of the option.
 #[derive(Default)]
-pub(crate) struct Settings(BTreeMap<&'static str, Given>);
+pub(crate) struct Settings {
+    given: BTreeMap<&'static str, Given>,
+    /// The path of the file of options, as it was given.
+    file: String,
+}
 
 struct Given {
     from: From,
     /// Not split at commas yet; never empty.
-    values: Vec<String>,
+    values: Vec<Value>,
+}
+
+struct Value {
+    text: String,
+    /// In the file, from 1; 0 elsewhere.
+    line: usize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum From {
     Flag,
     Environment,
+    File,
 }
 
 impl Settings {
     /// Takes an option of the command line.
-    pub(crate) fn flag(&mut self, name: &'static str, kind: Kind, value: String) -> Result<(), Wrong> {
-        let given = self.0.entry(name).or_insert(Given { from: From::Flag, values: Vec::new() });
-        given.values.push(value);
-        match given.values.len() {
-            1 => Ok(()),
-            _ if kind == Kind::List => Ok(()),
-            _ => Err(Wrong(format!("--{name} is given twice"))),
+    pub(crate) fn flag(&mut self, name: &'static str, kind: Kind, text: String) -> Result<(), Wrong> {
+        if self.take(From::Flag, name, kind, Value { text, line: 0 }) {
+            Ok(())
+        } else {
+            Err(Wrong(format!("--{name} is given twice")))
         }
     }
 
@@ -88,15 +113,42 @@ impl Settings {
             let Some(variable) = variable.to_str().filter(|variable| variable.starts_with(PREFIX)) else {
                 continue;
             };
-            let (name, _) = OPTIONS
+            let (name, kind) = OPTIONS
                 .into_iter()
                 .find(|(name, _)| self::variable(name) == variable)
                 .ok_or_else(|| Wrong(format!("{variable}: no option has this variable; see --help")))?;
-            let value = value
+            let text = value
                 .into_string()
                 .map_err(|value| Wrong(format!("{variable}={}: is not UTF-8", value.display())))?;
-            if !value.trim().is_empty() {
-                self.0.entry(name).or_insert(Given { from: From::Environment, values: vec![value] });
+            if !text.trim().is_empty() {
+                self.take(From::Environment, name, kind, Value { text, line: 0 });
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the lines of a file whose options are neither on the command line nor in the environment: one option
+    /// in each line, as on the command line, with or without dashes; `#` begins a comment.
+    pub(crate) fn file(&mut self, path: &str, text: &str) -> Result<(), Wrong> {
+        path.clone_into(&mut self.file);
+        for (index, content) in text.lines().enumerate() {
+            let line = index + 1;
+            let content = content.split('#').next().unwrap_or_default().trim();
+            if content.is_empty() {
+                continue;
+            }
+            let at = |reason: String| Wrong(format!("{path}:{line}: {reason}"));
+            let (name, value) = split(content);
+            let (name, kind) = option(name)
+                .filter(|(name, _)| *name != FILE)
+                .ok_or_else(|| at(format!("{name}: no such option; see --help")))?;
+            let text = match (value, kind) {
+                ("", Kind::Switch) => "true",
+                ("", Kind::One | Kind::List) => return Err(at(format!("{name}: a value must follow"))),
+                (value, _) => value,
+            };
+            if !self.take(From::File, name, kind, Value { text: text.to_owned(), line }) {
+                return Err(at(format!("{name} is given twice")));
             }
         }
         Ok(())
@@ -104,7 +156,7 @@ impl Settings {
 
     /// Whether the option is on the command line.
     pub(crate) fn has_flag(&self, name: &str) -> bool {
-        self.0.get(name).is_some_and(|given| given.from == From::Flag)
+        self.given.get(name).is_some_and(|given| given.from == From::Flag)
     }
 
     /// The value of an option, read by `read`, whose error says what was expected.
@@ -113,8 +165,10 @@ impl Settings {
         name: &str,
         read: impl Fn(&str) -> Result<T, String>,
     ) -> Result<Option<T>, Wrong> {
-        let Some(value) = self.0.get(name).and_then(|given| given.values.first()) else { return Ok(None) };
-        read(value.trim()).map(Some).map_err(|reason| self.wrong(name, value.trim(), &reason))
+        let Some(given) = self.given.get(name) else { return Ok(None) };
+        let Some(value) = given.values.first() else { return Ok(None) };
+        let text = value.text.trim();
+        read(text).map(Some).map_err(|reason| self.wrong(name, text, value.line, &reason))
     }
 
     /// The values of a list, each read by `read`, whose error says what was expected.
@@ -123,25 +177,50 @@ impl Settings {
         name: &str,
         read: impl Fn(&str) -> Result<T, String>,
     ) -> Result<Vec<T>, Wrong> {
-        let values = self.0.get(name).into_iter().flat_map(|given| &given.values);
+        let values = self.given.get(name).into_iter().flat_map(|given| &given.values);
         values
-            .flat_map(|value| value.split(','))
-            .map(|item| read(item.trim()).map_err(|reason| self.wrong(name, item.trim(), &reason)))
+            .flat_map(|value| value.text.split(',').map(move |item| (item.trim(), value.line)))
+            .map(|(item, line)| read(item).map_err(|reason| self.wrong(name, item, line, &reason)))
             .collect()
     }
 
     /// A refusal of the options as a whole, by the name under which the value came.
     pub(crate) fn invalid(&self, invalid: &Invalid) -> Wrong {
-        self.wrong(invalid.option, &invalid.value, &invalid.reason)
+        let values = self.given.get(invalid.option).map_or(&[][..], |given| &given.values);
+        // The last of them: where a value is given twice, the second one is the mistake.
+        let is_it = |value: &&Value| value.text.split(',').any(|item| item.trim() == invalid.value);
+        let line = values.iter().rev().find(is_it).or(values.last()).map_or(0, |value| value.line);
+        self.wrong(invalid.option, &invalid.value, line, &invalid.reason)
     }
 
-    fn wrong(&self, name: &str, value: &str, reason: &str) -> Wrong {
+    /// False if the option may be given only once in one place, and was already. What a place of higher standing
+    /// has said stays.
+    fn take(&mut self, from: From, name: &'static str, kind: Kind, value: Value) -> bool {
+        let given = self.given.entry(name).or_insert(Given { from, values: Vec::new() });
+        if given.from != from {
+            return true;
+        }
+        given.values.push(value);
+        kind == Kind::List || given.values.len() == 1
+    }
+
+    fn wrong(&self, name: &str, value: &str, line: usize, reason: &str) -> Wrong {
         let value = if value.is_empty() { "\"\"" } else { value };
-        Wrong(match self.0.get(name) {
-            Some(Given { from: From::Environment, .. }) => format!("{}={value}: {reason}", variable(name)),
-            _ => format!("--{name} {value}: {reason}"),
+        Wrong(match self.given.get(name).map(|given| given.from) {
+            Some(From::Environment) => format!("{}={value}: {reason}", variable(name)),
+            Some(From::File) => format!("{}:{line}: {name} {value}: {reason}", self.file),
+            Some(From::Flag) | None => format!("--{name} {value}: {reason}"),
         })
     }
+}
+
+/// A line of the file as a name and the rest: `--port 1`, `port 1` and `port = 1` are the same.
+fn split(content: &str) -> (&str, &str) {
+    let content = content.strip_prefix("--").unwrap_or(content);
+    let end = content.find(|c: char| c == '=' || c.is_whitespace()).unwrap_or(content.len());
+    let (name, rest) = content.split_at(end);
+    let rest = rest.trim_start();
+    (name, rest.strip_prefix('=').unwrap_or(rest).trim())
 }
 
 fn variable(name: &str) -> String {

@@ -56,7 +56,7 @@ fn an_endpoint_that_is_being_probed_does_not_refuse_for_the_others() {
     );
     wait::until("the breaker opens", wait::SOON, || {
         get(&net);
-        dragoman.metrics().sum("dragoman_breakers_open", &[]) == 1
+        dragoman.metrics().sum("dragoman_breakers", &[("state", "open")]) == 1
     });
     broken.store(false, Ordering::SeqCst);
     let end = AtomicBool::new(false);
@@ -97,7 +97,7 @@ fn a_probe_that_streams_for_long_closes_the_breaker() {
         get(&net);
     }
     broken.store(false, Ordering::SeqCst);
-    dragoman.metrics_where("the breaker is open", |m| m.sum("dragoman_breakers_open", &[]) == 1);
+    dragoman.metrics_where("the breaker is open", |m| m.sum("dragoman_breakers", &[("state", "open")]) == 1);
     wait::pause(Duration::from_millis(300));
     let mut first = connect(&net);
     first.send(GET).unwrap();
@@ -187,7 +187,7 @@ fn the_gauges_are_right_after_a_storm() {
         get(&net);
         let metrics = dragoman.metrics();
         let count = |to| metrics.sum("dragoman_breaker_transitions_total", &[("to", to)]);
-        count("opened") == count("half_opened") && metrics.sum("dragoman_breakers_open", &[]) == 0
+        count("opened") == count("half_opened") && metrics.sum("dragoman_breakers", &[("state", "open")]) == 0
     });
     let metrics = dragoman.settle();
     assert_eq!(metrics.sum("dragoman_flows_open", &[]), 0);
@@ -207,7 +207,7 @@ fn open_breaker(net: &Net, dragoman: &Dragoman<'_>, broken: &AtomicBool) {
     for _ in 0..2 {
         get(net);
     }
-    dragoman.metrics_where("the breaker is open", |m| m.sum("dragoman_breakers_open", &[]) == 1);
+    dragoman.metrics_where("the breaker is open", |m| m.sum("dragoman_breakers", &[("state", "open")]) == 1);
     broken.store(false, Ordering::SeqCst);
 }
 

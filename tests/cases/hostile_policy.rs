@@ -113,7 +113,7 @@ fn h7_a_stale_connection_costs_a_keyed_post_nothing() {
     let answer = connect(&net).exchange(post).unwrap();
     assert_eq!(answer.status(), 200, "{}", answer.head);
     assert_eq!(origin.seen().len(), 2);
-    assert_eq!(dragoman.settle().sum("dragoman_breakers_open", &[]), 0);
+    assert_eq!(dragoman.settle().sum("dragoman_breakers", &[("state", "open")]), 0);
 }
 
 /// An interim answer is an answer: a pooled connection that gave one did not go stale.

@@ -37,7 +37,7 @@ fn s1_a_breaker_that_opened_recovers_for_a_server_that_speaks_first() {
     for _ in 0..2 {
         let _ = connect(&net, server(22)).read_to_reset();
     }
-    dragoman.metrics_where("the breaker is open", |m| m.sum("dragoman_breakers_open", &[]) == 1);
+    dragoman.metrics_where("the breaker is open", |m| m.sum("dragoman_breakers", &[("state", "open")]) == 1);
     let begun = Instant::now();
     let refused = connect(&net, server(22)).read_to_reset();
     assert!(matches!(refused, Ok((_, true))), "while it is open an app that waits is reset: {refused:?}");

@@ -20,6 +20,7 @@ const ODD_REQUESTS: &[&str] = &[
     "POST /p HTTP/1.1\r\nHost: a\r\ncontent-LENGTH: 00005\r\n\r\n\0\r\n\r\n",
     "POST /p HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
     "POST /p HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    "POST /p HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n5 \r\n\u{1f}\u{8b}\0\r\n\r\n0\t;x\r\n\r\n",
     "POST /p HTTP/1.1\r\nHost: a\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n\
      00A;name=\"v;\\\"w\";flag\r\n0123456789\r\n1;x\r\n!\r\n0;last\r\nX-Sum: 1\r\nx-sum: 2\r\n\r\n",
 ];
@@ -34,6 +35,7 @@ const ODD_RESPONSES: &[(&str, &str)] = &[
         "GET",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: T\r\n\r\n2;e=1\r\nok\r\n0\r\nT: v\r\nT: w\r\n\r\n",
     ),
+    ("GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: Deflate,chunked\r\n\r\n00002   \r\nok\r\n0     \r\n\r\n"),
     (
         "GET",
         "HTTP/1.1 200 OK\r\nServer: nginx\r\nDate: never\r\nConnection: Keep-Alive\r\nContent-Length: 1\r\n\r\n!",

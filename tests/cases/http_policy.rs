@@ -111,7 +111,7 @@ fn a_route_has_a_breaker_of_its_own() {
     assert_eq!([get("/busy"), get("/busy")], [(429, None), refused()]);
     assert_eq!([get("/good"), get("/same")], [(200, None), (200, None)]);
     assert_eq!(origin.requests().len(), 5);
-    let open = dragoman.metrics().sum("dragoman_breakers_open", &[("destination", "d")]);
+    let open = dragoman.metrics().sum("dragoman_breakers", &[("destination", "d"), ("state", "open")]);
     assert_eq!(open, 2);
 }
 

@@ -4,20 +4,10 @@ use std::time::Duration;
 
 use dragoman_harness::dragoman::{ID, init, proxy};
 use dragoman_harness::net::server;
-use dragoman_harness::origin::Reply;
+use dragoman_harness::origin::echo;
 use dragoman_harness::scratch::Scratch;
 use dragoman_harness::{Dragoman, Net, Origin, Peer, binaries, process, wait};
 use nix::sys::signal::Signal;
-
-const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
-
-/// Answers two bytes with the same two, for as long as it is asked.
-fn echo(mut peer: Peer) -> std::io::Result<()> {
-    while let Ok(bytes) = peer.read_exact(2) {
-        peer.send(bytes)?;
-    }
-    Ok(())
-}
 
 fn opaque(net: &Net) -> Peer {
     let mut client = net.app.connect(server(7000));
@@ -49,47 +39,6 @@ fn a_port_that_is_taken_is_a_clear_error() {
     let said = process::text(&out);
     assert_eq!(out.status.code(), Some(1), "{said}");
     assert!(said.contains("15001") && said.contains("taken"), "{said}");
-}
-
-#[test]
-fn sigterm_lets_open_flows_finish_and_exits_0() {
-    let net = Net::new();
-    let _origin = Origin::tcp(&net.servers, server(7000), echo);
-    let mut dragoman = Dragoman::start(&net, "");
-    let mut client = opaque(&net);
-    client.read_exact(2).unwrap();
-    dragoman.signal(Signal::SIGTERM);
-    wait::until("nothing listens on 15001", wait::SOON, || !net.app.listens(15001));
-    if let Some(answer) = dragoman.admin("/ready") {
-        assert_eq!(answer.status(), 503);
-    }
-    client.send("ok").unwrap();
-    assert_eq!(client.read_exact(2).unwrap(), b"ok", "an open flow goes on");
-    drop(client);
-    assert_eq!(dragoman.wait(Duration::from_secs(5)).code(), Some(0));
-    let records = dragoman.records();
-    assert_eq!(records.len(), 1, "the log is written to its end");
-    assert!(records[0]["cause"].is_null(), "{}", records[0]);
-}
-
-#[test]
-fn l2_sigterm_with_nothing_open_exits_0_at_once() {
-    let net = Net::new();
-    let mut dragoman = Dragoman::start(&net, "");
-    dragoman.signal(Signal::SIGTERM);
-    assert_eq!(dragoman.wait(Duration::from_secs(2)).code(), Some(0));
-}
-
-#[test]
-fn l2_an_idle_kept_alive_connection_does_not_hold_the_end_up() {
-    let net = Net::new();
-    let _origin = Origin::http(&net.servers, server(80), |_, _| Reply::status(200, "ok"));
-    let mut dragoman = Dragoman::start(&net, "[proxy]\ndrain = '20s'\n[defaults]\npool = {}\n");
-    let mut client = net.app.connect(server(80));
-    client.exchange(GET).unwrap();
-    dragoman.signal(Signal::SIGTERM);
-    assert_eq!(dragoman.wait(Duration::from_secs(5)).code(), Some(0), "an idle connection is no work");
-    assert_eq!(client.read_to_reset().unwrap().0, b"");
 }
 
 #[test]

@@ -228,7 +228,8 @@ fn cause_breaker_open_answers_without_a_dial_and_recovers_through_one_probe() {
     for _ in 0..5 {
         assert_eq!(get("/").text(), "broken");
     }
-    let open = dragoman.metrics_where("the breaker is open", |m| m.sum("dragoman_breakers_open", &[]) == 1);
+    let open = dragoman
+        .metrics_where("the breaker is open", |m| m.sum("dragoman_breakers", &[("state", "open")]) == 1);
     assert_eq!(open.sum("dragoman_breaker_transitions_total", &[("to", "opened")]), 1);
     let dialled = origin.seen().len();
     for _ in 0..10 {
@@ -256,7 +257,7 @@ fn cause_breaker_open_answers_without_a_dial_and_recovers_through_one_probe() {
     for to in ["opened", "half_opened", "closed"] {
         assert_eq!(metrics.sum("dragoman_breaker_transitions_total", &[("to", to)]), 1, "{to}");
     }
-    assert_eq!(metrics.sum("dragoman_breakers_open", &[]), 0);
+    assert_eq!(metrics.sum("dragoman_breakers", &[("state", "open")]), 0);
     let refused = dragoman.records_where(11, |r| r["cause"] == "breaker_open");
     assert!(
         refused.iter().all(|record| record["who"] == "dragoman" && record["detail"] != "remote"),

@@ -24,6 +24,9 @@ pub const ID: u32 = 1337;
 
 const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 15020);
 
+/// The name of its configuration.
+const FILE: &str = "dragoman.toml";
+
 /// Every flow and exchange in the log, so that a case can read what became of each.
 const LOG: &str = "[log]\naccess = \"all\"\n";
 
@@ -36,6 +39,11 @@ pub fn normal() -> String {
     logging
 }
 
+fn with_log(configuration: &str) -> String {
+    let log = if configuration.contains("[log]") { "" } else { LOG };
+    format!("{log}{configuration}")
+}
+
 /// One line of the access log.
 pub type Record = Value;
 
@@ -45,7 +53,7 @@ pub struct Dragoman<'n> {
     process: Process,
     access_log: PathBuf,
     // Dropped last: the proxy writes into it.
-    _scratch: Scratch,
+    scratch: Scratch,
 }
 
 impl<'n> Dragoman<'n> {
@@ -65,14 +73,23 @@ impl<'n> Dragoman<'n> {
     /// Starts the proxy without any rule by a command of the case's own, given the configuration's path.
     pub fn start_by(net: &'n Net, configuration: &str, command: fn(&Net, &Path) -> Command) -> Dragoman<'n> {
         let scratch = Scratch::new("proxy");
-        let log = if configuration.contains("[log]") { "" } else { LOG };
-        let mut command = command(net, &scratch.write("dragoman.toml", format!("{log}{configuration}")));
+        let mut command = command(net, &scratch.write(FILE, with_log(configuration)));
         let access_log = scratch.path().join("access.log");
         let stdout = File::create(&access_log).expect("the scratch directory takes a file");
         let log = scratch.path().join("dragoman.log");
         let mut process = Process::start("dragoman", &mut command, &log, Some(stdout));
         process.wait_ready(wait::SOON, || admin(net, "/ready").is_some_and(|r| r.status() == 200));
-        Dragoman { net, process, access_log, _scratch: scratch }
+        Dragoman { net, process, access_log, scratch }
+    }
+
+    /// Replaces its configuration (a `[log]` table is added where it has none), and waits until that is in force.
+    pub fn reload(&self, configuration: &str) -> Metrics {
+        let generation = |metrics: &Metrics| metrics.sum("dragoman_config_generation", &[]);
+        let before = generation(&self.metrics());
+        let new = self.scratch.write("dragoman.toml.new", with_log(configuration));
+        fs::rename(new, self.scratch.path().join(FILE)).expect("a file can be renamed beside itself");
+        self.signal(Signal::SIGHUP);
+        self.metrics_where("the new configuration is in force", |metrics| generation(metrics) == before + 1)
     }
 
     /// Its process id.

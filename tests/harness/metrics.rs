@@ -1,6 +1,6 @@
 //! Reads the Prometheus text format: enough to compare counters with what a server counted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One scrape.
 #[derive(Clone, Debug)]
@@ -33,6 +33,23 @@ impl Metrics {
         let sum = series.fold(0.0, |sum, s| sum + s.value);
         assert!(sum >= 0.0 && sum.fract() == 0.0, "{name} is not a count: {sum}");
         format!("{sum}").parse().unwrap_or_else(|_| panic!("{name} is not a count: {sum}"))
+    }
+
+    /// The names of all series.
+    pub fn names(&self) -> BTreeSet<&str> {
+        self.series.iter().map(|s| &*s.name).collect()
+    }
+
+    /// How many series there are.
+    pub fn count(&self) -> usize {
+        self.series.len()
+    }
+
+    /// The keys of the labels that every series of that name has; none where there is no such series.
+    pub fn labels(&self, name: &str) -> Option<BTreeSet<&str>> {
+        let of_name = self.series.iter().filter(|s| s.name == name);
+        let keys = of_name.map(|s| s.labels.keys().map(|key| &**key).collect::<BTreeSet<_>>());
+        keys.reduce(|one, other| one.intersection(&other).copied().collect())
     }
 
     /// Every value of one label of a metric that is above zero.
@@ -90,6 +107,9 @@ mod tests {
         assert_eq!(metrics.sum("a", &[("y", "none")]), 0);
         assert_eq!(metrics.sum("ab", &[]), 7);
         assert_eq!(metrics.values("a", "y").len(), 2);
+        assert_eq!(metrics.labels("a"), Some(BTreeSet::from(["x", "y"])));
+        assert_eq!((metrics.labels("ab"), metrics.labels("b")), (Some(BTreeSet::new()), None));
+        assert_eq!((metrics.names(), metrics.count()), (BTreeSet::from(["a", "ab"]), 3));
     }
 
     #[test]

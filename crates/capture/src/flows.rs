@@ -7,6 +7,8 @@
 use std::fmt::{Display, Formatter};
 use std::io;
 
+use crate::options::PortRange;
+
 /// How many flows go through the redirect at this moment.
 #[derive(Debug)]
 pub enum Flows {
@@ -19,10 +21,10 @@ pub enum Flows {
 const CONNTRACK: &str = "/proc/self/net/nf_conntrack";
 
 impl Flows {
-    /// Counts the flows that are redirected to `port`.
-    pub(crate) fn through(port: u16) -> Flows {
+    /// Counts the flows that are redirected to one of these ports.
+    pub(crate) fn through(ports: PortRange) -> Flows {
         match std::fs::read_to_string(CONNTRACK) {
-            Ok(text) => Flows::Live(text.lines().filter(|line| is_live(line, port)).count()),
+            Ok(text) => Flows::Live(text.lines().filter(|line| is_live(line, ports)).count()),
             Err(error) => Flows::Unknown(error),
         }
     }
@@ -38,9 +40,9 @@ impl Display for Flows {
     }
 }
 
-/// Whether a line of the table is a TCP flow that is open and was redirected to `port`: its reply comes from that
-/// port, while the original went to another one or to another address.
-fn is_live(line: &str, port: u16) -> bool {
+/// Whether a line of the table is a TCP flow that is open and was redirected to one of these ports: its reply
+/// comes from there, while the original went to another one or to another address.
+fn is_live(line: &str, ports: PortRange) -> bool {
     let mut words = line.split_whitespace().skip(2);
     let (protocol, state) = (words.next(), words.nth(2));
     if protocol != Some("tcp") || matches!(state, Some("TIME_WAIT" | "CLOSE") | None) {
@@ -51,20 +53,26 @@ fn is_live(line: &str, port: u16) -> bool {
     let (mut dports, mut sports) = (field("dport="), field("sport="));
     let asked = (destinations.next(), dports.next());
     let answers = (sources.nth(1), sports.nth(1));
-    asked != answers && answers.1.and_then(|sport| sport.parse().ok()) == Some(port)
+    asked != answers
+        && answers.1.and_then(|sport| sport.parse().ok()).is_some_and(|sport| ports.contains(sport))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::is_live;
+    use super::PortRange;
 
     const REDIRECTED: &str = "ipv4     2 tcp      6 300 ESTABLISHED src=10.9.0.1 dst=192.0.2.1 sport=47204 dport=80 \
         src=127.0.0.1 dst=10.9.0.1 sport=15001 dport=47204 [ASSURED] mark=0 zone=0 use=2";
+
+    fn is_live(line: &str, port: u16) -> bool {
+        super::is_live(line, PortRange::one(port))
+    }
 
     #[test]
     fn counts_what_was_redirected_to_the_port() {
         assert!(is_live(REDIRECTED, 15001));
         assert!(!is_live(REDIRECTED, 15002));
+        assert!(super::is_live(REDIRECTED, PortRange { first: 15000, last: 15001 }));
     }
 
     #[test]

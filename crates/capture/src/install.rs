@@ -4,10 +4,11 @@ use std::fmt::{Display, Formatter};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
-
-use crate::netlink::Nftables;
-use crate::{Error, Family, Flows, Ipv6State, Options, Part, Plan, TABLE};
+use crate::error::Attempt;
+use crate::iptables::{self, Backend};
+use crate::netlink::{Family, Layout, Nftables};
+use crate::options::PortRange;
+use crate::{Error, Flows, Ipv6State, Options, Plan, TABLE};
 
 /// How often draining looks whether flows are left.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(200);
@@ -17,112 +18,224 @@ const DRAIN_INTERVAL: Duration = Duration::from_millis(200);
 /// # Errors
 /// Options that make no sense, or IPv6 that is wanted and cannot be captured.
 pub fn plan(options: &Options) -> Result<Plan, Error> {
-    let family = Ipv6State::read()?.family(options.ipv6)?;
-    Ok(Plan::new(options, family)?)
+    let ipv6 = Ipv6State::read()?.captured(options.ipv6)?;
+    Ok(Plan::new(options, ipv6)?)
 }
 
-/// Installs the rules in one transaction, in place of what dragoman installed before; says what it installed.
+/// A way to put rules into the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// One nf_tables transaction over netlink.
+    Nftables {
+        /// With one table for both versions of IP, or else with one for each.
+        together: bool,
+    },
+    /// The programs of iptables.
+    Iptables(Backend),
+}
+
+/// What [`install()`] did.
+#[derive(Debug)]
+pub struct Installed {
+    /// The rules that are in place now.
+    pub plan: Plan,
+    /// How they got there.
+    pub way: Way,
+}
+
+/// Installs the rules, in place of what dragoman installed before, by whichever way. Over netlink that is one
+/// transaction; what a kernel lacks for it makes the next way be tried.
 ///
 /// # Errors
-/// Nothing has changed when this returns an error.
-pub fn install(options: &Options) -> Result<Plan, Error> {
-    let plan = plan(options)?;
-    let nftables = Nftables::open()?;
-    match replace(&nftables, &plan) {
-        Err(error) if plan.family == Family::Inet && lacks_inet_nat(&error) => {
-            let family = Ipv6State::read()?.family_without_inet(options.ipv6)?;
-            let plan = Plan::new(options, family)?;
-            replace(&nftables, &plan).map(|()| plan)
-        }
-        done => done.map(|()| plan),
+/// Nothing has changed when this returns an error, unless that is [`Error::HalfDone`] or [`Error::Leftover`].
+pub fn install(options: &Options) -> Result<Installed, Error> {
+    let state = Ipv6State::read()?;
+    let ipv6 = state.captured(options.ipv6)?;
+    let mut plans = vec![Plan::new(options, ipv6)?];
+    if ipv6 && state.is_dispensable(options.ipv6) {
+        plans.extend(Plan::new(options, false));
     }
+    let mut attempts = Vec::new();
+    for plan in plans {
+        for way in Way::all(plan.ipv6) {
+            match way.replace(&plan) {
+                Ok(()) => {
+                    way.clear_others().map_err(|error| Error::Leftover(Box::new(error)))?;
+                    return Ok(Installed { plan, way });
+                }
+                Err(error) if error.is_lack() => {
+                    attempts.push(Attempt { way, ipv6: plan.ipv6, error: Box::new(error) });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Err(Error::NoWay(attempts))
 }
 
 /// What [`remove`] found.
 #[derive(Debug)]
 pub enum Removed {
-    /// No table of dragoman's.
+    /// Nothing of dragoman's.
     Nothing,
-    /// The table is gone. These flows were still being redirected: where no other NAT rule keeps translation
-    /// going, the kernel has stopped to serve them.
-    Table(Flows),
+    /// The rules that were in these places are gone. These flows were still being redirected: where no other NAT
+    /// rule keeps translation going, the kernel has stopped to serve them.
+    Rules(Vec<&'static str>, Flows),
 }
 
-/// Deletes dragoman's table, and nothing else.
+/// Deletes dragoman's rules, wherever they are, and nothing else.
 ///
 /// The kernel translates only while a rule that translates is there, so the removal of the last one cuts the flows
-/// through it. With `drain`, new connections are let by first and the redirected flows have so long to end. `port`
-/// tells which flows are redirected ones.
+/// through it. With `drain`, new connections are let by first and the redirected flows have so long to end. `ports`
+/// tell which flows are redirected ones.
 ///
 /// # Errors
-/// Nothing was deleted when this returns an error.
-pub fn remove(port: u16, drain: Option<Duration>) -> Result<Removed, Error> {
-    let nftables = Nftables::open()?;
-    let families = present(&nftables)?;
-    if families.is_empty() {
+/// Nothing was deleted when this returns an error, unless there were rules in more than one place.
+pub fn remove(ports: PortRange, drain: Option<Duration>) -> Result<Removed, Error> {
+    let places = places()?;
+    if places.is_empty() {
         return Ok(Removed::Nothing);
     }
-    let mut flows = Flows::through(port);
+    let mut flows = Flows::through(ports);
     if let Some(patience) = drain {
-        for &family in &families {
-            nftables.replace(&Plan::draining(family, port), &[])?;
-        }
-        flows = drained(port, patience);
+        places.iter().try_for_each(|place| place.drain(ports))?;
+        flows = drained(ports, patience);
     }
-    nftables.delete(&families)?;
-    Ok(Removed::Table(flows))
+    places.iter().try_for_each(Place::clear)?;
+    Ok(Removed::Rules(places.iter().map(Place::name).collect(), flows))
+}
+
+impl Way {
+    /// In the order in which they are tried.
+    fn all(ipv6: bool) -> impl Iterator<Item = Way> {
+        let layouts: &[bool] = if ipv6 { &[true, false] } else { &[false] };
+        let nftables = layouts.iter().map(|&together| Way::Nftables { together });
+        nftables.chain(Backend::ALL.into_iter().map(Way::Iptables))
+    }
+
+    fn replace(self, plan: &Plan) -> Result<(), Error> {
+        match self {
+            Way::Nftables { together } => {
+                let layout = if together { Layout::Together } else { Layout::Apart };
+                Nftables::open()?.replace(plan, layout.families(plan))
+            }
+            Way::Iptables(backend) => backend.replace(plan),
+        }
+    }
+
+    /// Takes out what a former run put elsewhere.
+    fn clear_others(self) -> Result<(), Error> {
+        places()?.iter().filter(|place| !place.is_of(self)).try_for_each(Place::clear)
+    }
+}
+
+/// Where rules of dragoman's are.
+enum Place {
+    Tables(Nftables, Vec<Family>),
+    Iptables(Backend),
+}
+
+/// Looks everywhere; a kernel without nf_tables may still have ip_tables.
+fn places() -> Result<Vec<Place>, Error> {
+    let mut places = Vec::new();
+    let nftables = Nftables::open().and_then(|nftables| Ok((nftables.tables()?, nftables)));
+    let backends = match nftables {
+        Ok((families, nftables)) => {
+            let backends = Backend::installed(Some(&nftables))?;
+            if !families.is_empty() {
+                places.push(Place::Tables(nftables, families));
+            }
+            backends
+        }
+        Err(Error::NoNftables { .. }) => Backend::installed(None)?,
+        Err(error) => return Err(error),
+    };
+    places.extend(backends.into_iter().map(Place::Iptables));
+    Ok(places)
+}
+
+impl Place {
+    fn clear(&self) -> Result<(), Error> {
+        match self {
+            Place::Tables(nftables, families) => nftables.delete(families),
+            Place::Iptables(backend) => backend.remove(),
+        }
+    }
+
+    fn drain(&self, ports: PortRange) -> Result<(), Error> {
+        match self {
+            Place::Tables(nftables, families) => nftables.replace(&Plan::draining(true, ports), families),
+            Place::Iptables(backend) => backend.replace(&Plan::draining(backend.has_ipv6(), ports)),
+        }
+    }
+
+    fn is_of(&self, way: Way) -> bool {
+        match self {
+            Place::Tables(..) => matches!(way, Way::Nftables { .. }),
+            Place::Iptables(backend) => way == Way::Iptables(*backend),
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Place::Tables(..) => "table dragoman",
+            Place::Iptables(_) => "the iptables chains DRAGOMAN_OUTPUT",
+        }
+    }
+}
+
+impl Display for Way {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Way::Nftables { together: true } => f.write_str("nf_tables over netlink"),
+            Way::Nftables { together: false } => {
+                f.write_str("nf_tables over netlink with a table for each version of IP")
+            }
+            Way::Iptables(backend) => backend.fmt(f),
+        }
+    }
+}
+
+impl Display for Installed {
+    /// Where the rules are.
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        let rules = self.plan.rule_count();
+        match self.way {
+            Way::Nftables { together: true } => write!(f, "table inet {TABLE}, {rules} rules"),
+            Way::Nftables { .. } if self.plan.ipv6 => write!(f, "tables ip and ip6 {TABLE}, {rules} rules"),
+            Way::Nftables { .. } => write!(f, "table ip {TABLE}, {rules} rules"),
+            Way::Iptables(backend) => {
+                write!(f, "by {backend}, chains {} of tables nat and filter, {rules} rules", iptables::CHAIN)
+            }
+        }
+    }
 }
 
 impl Display for Removed {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
         match self {
             Removed::Nothing => write!(f, "nothing to remove: there is no table {TABLE}"),
-            Removed::Table(Flows::Live(0)) => {
-                write!(f, "removed table {TABLE}; no redirected flow was open")
+            Removed::Rules(places, Flows::Live(0)) => {
+                write!(f, "removed {}; no redirected flow was open", places.join(" and "))
             }
-            Removed::Table(flows) => write!(
+            Removed::Rules(places, flows) => write!(
                 f,
-                "removed table {TABLE} under {flows} through the proxy; \
-                 they break now unless other NAT rules keep translation on (--drain lets them end first)"
+                "removed {} under {flows} through the proxy; \
+                 they break now unless other NAT rules keep translation on (--drain lets them end first)",
+                places.join(" and ")
             ),
         }
     }
 }
 
-fn replace(nftables: &Nftables, plan: &Plan) -> Result<(), Error> {
-    let stale: Vec<Family> = present(nftables)?.into_iter().filter(|&family| family != plan.family).collect();
-    nftables.replace(plan, &stale)
-}
-
-fn present(nftables: &Nftables) -> Result<Vec<Family>, Error> {
-    let mut families = Vec::new();
-    for family in [Family::Inet, Family::Ip] {
-        if nftables.has_table(family)? {
-            families.push(family);
-        }
-    }
-    Ok(families)
-}
-
-/// Linux before 5.2 has tables of family `inet`, but no NAT chain in them.
-fn lacks_inet_nat(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::Refused {
-            part: Part::Table(Family::Inet) | Part::Chain(Family::Inet),
-            errno: Errno::ENOENT | Errno::EOPNOTSUPP | Errno::EAFNOSUPPORT,
-        }
-    )
-}
-
 /// Waits until no redirected flow is left or the time is up.
-fn drained(port: u16, patience: Duration) -> Flows {
+fn drained(ports: PortRange, patience: Duration) -> Flows {
     let deadline = Instant::now() + patience;
     // Nothing tells when a conntrack entry ends save a subscription to all of them; a channel that never speaks
     // is the clock.
     let (_silent, clock) = mpsc::channel::<()>();
     loop {
-        let flows = Flows::through(port);
+        let flows = Flows::through(ports);
         let left = deadline.saturating_duration_since(Instant::now());
         match flows {
             Flows::Live(count) if count > 0 && !left.is_zero() => {
@@ -130,22 +243,5 @@ fn drained(port: u16, patience: Duration) -> Flows {
             }
             flows => return flows,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn c3_only_a_refusal_of_the_inet_chain_is_a_lack_of_inet_nat() {
-        let refused = |part, errno| lacks_inet_nat(&Error::Refused { part, errno });
-        assert!(refused(Part::Chain(Family::Inet), Errno::ENOENT));
-        assert!(refused(Part::Table(Family::Inet), Errno::EAFNOSUPPORT));
-        assert!(!refused(Part::Chain(Family::Inet), Errno::ENOMEM));
-        assert!(!refused(Part::Chain(Family::Ip), Errno::ENOENT));
-        let rule = Part::Rule { number: 1, comment: String::new() };
-        assert!(!refused(rule, Errno::ENOENT), "the same rule would fail for IPv4 alone too");
-        assert!(!lacks_inet_nat(&Error::Privilege));
     }
 }

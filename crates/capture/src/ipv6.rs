@@ -8,7 +8,6 @@ use std::io::ErrorKind;
 
 use crate::Error;
 use crate::options::Ipv6;
-use crate::plan::Family;
 
 /// What the kernel says of IPv6 in this network namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,39 +40,30 @@ impl Ipv6State {
         }
     }
 
-    /// The family of the table, given that the kernel can do NAT for both IP versions in one table.
+    /// Whether IPv6 is to be captured.
     ///
     /// # Errors
-    /// [`Error::Ipv6`] if IPv6 is wanted and could not be captured.
-    pub fn family(&self, mode: Ipv6) -> Result<Family, Error> {
+    /// [`Error::Ipv6`] if IPv6 is wanted and what is captured could not arrive.
+    pub fn captured(&self, mode: Ipv6) -> Result<bool, Error> {
         match mode {
-            Ipv6::Off => Ok(Family::Ip),
+            Ipv6::Off => Ok(false),
             Ipv6::On if !self.in_kernel => {
                 Err(Error::Ipv6("--ipv6 on: this kernel has no IPv6; use --ipv6 auto".to_owned()))
             }
             Ipv6::On if !self.on_loopback => Err(Error::Ipv6(format!("--ipv6 on: {NO_LOOPBACK}"))),
-            Ipv6::Auto if !self.in_kernel => Ok(Family::Ip),
+            Ipv6::Auto if !self.in_kernel => Ok(false),
             Ipv6::On | Ipv6::Auto => match &self.interface {
                 Some(interface) if !self.on_loopback => {
                     Err(Error::Ipv6(format!("{interface} has an IPv6 address, but {NO_LOOPBACK}")))
                 }
-                _ => Ok(Family::Inet),
+                _ => Ok(true),
             },
         }
     }
 
-    /// The family of the table where the kernel has just refused `inet` NAT (Linux before 5.2).
-    ///
-    /// # Errors
-    /// [`Error::Ipv6`] unless nobody here could use IPv6.
-    pub fn family_without_inet(&self, mode: Ipv6) -> Result<Family, Error> {
-        match (mode, &self.interface) {
-            (Ipv6::On, _) => Err(Error::Ipv6(format!("--ipv6 on: {NO_INET_NAT}"))),
-            (Ipv6::Auto, Some(interface)) => {
-                Err(Error::Ipv6(format!("{interface} has an IPv6 address, but {NO_INET_NAT}")))
-            }
-            (Ipv6::Auto, None) | (Ipv6::Off, _) => Ok(Family::Ip),
-        }
+    /// Whether IPv4 may be captured alone where no rule for IPv6 can be installed: nobody here could use IPv6.
+    pub fn is_dispensable(&self, mode: Ipv6) -> bool {
+        mode == Ipv6::Auto && self.interface.is_none()
     }
 
     /// Each line: address, interface index, prefix length, scope, flags, interface name.
@@ -91,8 +81,6 @@ impl Ipv6State {
 
 const NO_LOOPBACK: &str = "lo has no ::1, where captured connections would arrive; \
      set net.ipv6.conf.lo.disable_ipv6=0, or use --ipv6 off to let IPv6 pass by";
-const NO_INET_NAT: &str = "this kernel has no NAT for IPv4 and IPv6 in one table (Linux 5.2 has); \
-     use --ipv6 off to let IPv6 pass by";
 
 #[cfg(test)]
 #[path = "ipv6_tests.rs"]

@@ -5,22 +5,25 @@
 //! words or as nft text and is tested as a value. Only [`install()`], [`remove`] and [`verify()`] touch the kernel.
 //!
 //! ```text
-//! Options ─ check ─┬─ Plan ─┬─ Display   (words)
-//! Ipv6State ─ family ┘      ├─ to_nft    (text for `nft -f`)
-//!                           └─ install   (one nf_tables transaction over netlink)
+//! Options ─ check ─┬─ Plan ─┬─ Display      (words)
+//! Ipv6State ───────┘        ├─ to_nft       (text for `nft -f`)
+//!                           ├─ to_iptables  (text for `iptables-restore`)
+//!                           └─ install      (one nf_tables transaction over netlink, or else iptables)
 //! ```
 //!
-//! Three properties hold everywhere:
-//! * dragoman is recognised by the **group** that created the socket, never by its user: an app that happens to
-//!   share the proxy's uid is still captured, and an app that shares the gid is not, so the gid must be the
-//!   proxy's alone.
-//! * IPv4 and IPv6 go in together, in one transaction, or not at all. A process that is killed at any point
-//!   leaves either the rules of before or the new ones.
+//! Four properties hold everywhere:
+//! * dragoman is recognised by the **group** that created the socket (or by a mark), never by its user: an app that
+//!   happens to share the proxy's uid is still captured, and an app that shares the gid is not, so the gid must be
+//!   the proxy's alone.
+//! * IPv4 and IPv6 go in together or not at all. Over netlink that is one transaction: a process that is killed at
+//!   any point leaves either the rules of before or the new ones.
 //! * Only the first packet of a new connection is redirected; sessions from before the rules stay as they were.
+//! * Capture fails closed: a first packet that should have been redirected and was not is refused.
 
 mod error;
 mod flows;
 mod install;
+mod iptables;
 mod ipv6;
 mod netlink;
 mod nft;
@@ -30,15 +33,17 @@ pub mod probe;
 mod verify;
 mod words;
 
-pub use error::{Error, Part};
+pub use error::{Attempt, Error, Part};
 pub use flows::Flows;
-pub use install::{Removed, install, plan, remove};
+pub use install::{Installed, Removed, Way, install, plan, remove};
+pub use iptables::Backend;
 pub use ipv6::Ipv6State;
-pub use options::{ADMIN_PORT, Invalid, Ipv6, Options, PROXY_GID, READINESS_PORT, REDIRECT_PORT, parse_cidr};
-pub use plan::{Action, Family, Match, Nets, Plan, Rule};
+pub use netlink::Family;
+pub use options::{
+    ADMIN_PORT, Invalid, Ipv6, Options, Own, PROXY_GID, PortRange, READINESS_PORT, REDIRECT_PORT, parse_cidr,
+};
+pub use plan::{Action, Chain, ChainKind, IpVersion, Match, Nets, Plan, Rule, Transport};
 pub use verify::{Outcome, Report, verify};
 
-/// The name of the table that holds every rule of dragoman; nothing else is ever changed.
+/// The name of the nf_tables table that holds every rule of dragoman; nothing else is ever changed there.
 pub const TABLE: &str = "dragoman";
-/// The only chain of [`TABLE`].
-pub const CHAIN: &str = "output";

@@ -4,11 +4,11 @@
 //! `include_port` only those ports, with both only what matches both. So a value that could never have an effect
 //! is a mistake of its author, and is refused rather than ignored.
 
-use std::collections::HashSet;
-use std::fmt::Display;
-use std::hash::Hash;
+mod check;
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use std::fmt::{Display, Formatter};
+
+use ipnet::{IpNet, Ipv4Net};
 
 /// Where captured connections go unless the user says otherwise.
 pub const REDIRECT_PORT: u16 = 15001;
@@ -31,13 +31,34 @@ pub enum Ipv6 {
     Off,
 }
 
-/// Which outbound TCP connections are captured.
+/// How dragoman's own sockets are told from all others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Own {
+    /// A process of this group created them.
+    Group(u32),
+    /// They carry this mark (`SO_MARK`), which takes CAP_NET_ADMIN to set.
+    Mark(u32),
+}
+
+/// Ports in a row, on which the proxy listens.
+///
+/// Connections that share a source address and port, to whatever servers, need a redirect port each, or the kernel
+/// gives them another source port: one redirect port carries some 64k connections, TIME_WAIT included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortRange {
+    /// The first.
+    pub first: u16,
+    /// The last, not below the first.
+    pub last: u16,
+}
+
+/// Which outbound TCP connections are captured, and what else is done to outbound packets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// Where the proxy listens, on 127.0.0.1 and ::1.
-    pub port: u16,
-    /// Sockets that a process of this group created are dragoman's own.
-    pub proxy_gid: u32,
+    pub port: PortRange,
+    /// What is never captured because it is dragoman's.
+    pub own: Own,
     /// Destinations that are left alone.
     pub exclude_cidr: Vec<IpNet>,
     /// If not empty: the only destinations that are captured.
@@ -50,25 +71,59 @@ pub struct Options {
     pub exclude_uid: Vec<u32>,
     /// Groups whose sockets are left alone.
     pub exclude_gid: Vec<u32>,
+    /// Interfaces by which connections leave that are left alone.
+    pub exclude_interface: Vec<String>,
     /// Whether IPv6 is captured.
     pub ipv6: Ipv6,
     /// Also capture what stays on this host, save for dragoman's own ports.
     pub capture_loopback: bool,
+    /// Where DNS over UDP and TCP goes, on 127.0.0.1 and ::1, whatever ports are excluded or included.
+    pub capture_dns: Option<u16>,
+    /// Refuse UDP to port 443 of what is captured, so that clients of HTTP/3 take TCP.
+    pub reject_quic: bool,
+    /// Drop TCP packets that conntrack cannot assign: untranslated, they would reset the connection that they
+    /// belong to.
+    pub drop_invalid: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Options {
-            port: REDIRECT_PORT,
-            proxy_gid: PROXY_GID,
+            port: PortRange::one(REDIRECT_PORT),
+            own: Own::Group(PROXY_GID),
             exclude_cidr: Vec::new(),
             include_cidr: Vec::new(),
             exclude_port: Vec::new(),
             include_port: Vec::new(),
             exclude_uid: Vec::new(),
             exclude_gid: Vec::new(),
+            exclude_interface: Vec::new(),
             ipv6: Ipv6::Auto,
             capture_loopback: false,
+            capture_dns: None,
+            reject_quic: false,
+            drop_invalid: false,
+        }
+    }
+}
+
+impl PortRange {
+    /// A range of one.
+    pub const fn one(port: u16) -> PortRange {
+        PortRange { first: port, last: port }
+    }
+
+    /// Whether the port is in it.
+    pub fn contains(self, port: u16) -> bool {
+        (self.first..=self.last).contains(&port)
+    }
+}
+
+impl Display for PortRange {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        match self {
+            PortRange { first, last } if first == last => write!(f, "{first}"),
+            PortRange { first, last } => write!(f, "{first}-{last}"),
         }
     }
 }
@@ -85,7 +140,7 @@ pub struct Invalid {
 }
 
 impl Display for Invalid {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} {}: {}", self.option, self.value, self.reason)
     }
 }
@@ -93,107 +148,13 @@ impl Display for Invalid {
 impl std::error::Error for Invalid {}
 
 impl Options {
-    /// Refuses what is out of range, given twice, contradictory, or could never have an effect.
-    ///
-    /// # Errors
-    /// The first such value, by the name of its option.
-    pub fn check(&self) -> Result<(), Invalid> {
-        self.check_own()?;
-        self.check_owners()?;
-        self.check_ports()?;
-        self.check_networks()
-    }
-
     /// The ports on which dragoman itself listens.
     pub(crate) fn own_ports(&self) -> Vec<u16> {
-        let mut ports = vec![self.port, ADMIN_PORT, READINESS_PORT];
+        let mut ports: Vec<u16> = (self.port.first..=self.port.last).collect();
+        ports.extend([ADMIN_PORT, READINESS_PORT]);
+        ports.extend(self.capture_dns);
         ports.sort_unstable();
         ports
-    }
-
-    fn check_own(&self) -> Result<(), Invalid> {
-        match self.port {
-            0 => return invalid("port", 0, "expected a port from 1 to 65535"),
-            ADMIN_PORT => return invalid("port", ADMIN_PORT, "is dragoman's own administration port"),
-            READINESS_PORT => {
-                return invalid("port", READINESS_PORT, "is dragoman's own port for probes and metrics");
-            }
-            _ => {}
-        }
-        match self.proxy_gid {
-            0 => invalid(
-                "proxy-gid",
-                0,
-                "would let every process of root's group pass by; run the proxy in a group of its own",
-            ),
-            u32::MAX => invalid("proxy-gid", u32::MAX, "is not a group; expected 1 to 4294967294"),
-            _ => Ok(()),
-        }
-    }
-
-    fn check_owners(&self) -> Result<(), Invalid> {
-        unique("exclude-uid", &self.exclude_uid)?;
-        unique("exclude-gid", &self.exclude_gid)?;
-        if self.exclude_uid.contains(&u32::MAX) {
-            return invalid("exclude-uid", u32::MAX, "is not a user; expected 0 to 4294967294");
-        }
-        if self.exclude_gid.contains(&u32::MAX) {
-            return invalid("exclude-gid", u32::MAX, "is not a group; expected 0 to 4294967294");
-        }
-        if self.exclude_gid.contains(&self.proxy_gid) {
-            return invalid(
-                "exclude-gid",
-                self.proxy_gid,
-                "is the proxy's own group, which is never captured; leave it out",
-            );
-        }
-        Ok(())
-    }
-
-    fn check_ports(&self) -> Result<(), Invalid> {
-        unique("exclude-port", &self.exclude_port)?;
-        unique("include-port", &self.include_port)?;
-        for (option, ports) in [("exclude-port", &self.exclude_port), ("include-port", &self.include_port)] {
-            if ports.contains(&0) {
-                return invalid(option, 0, "expected a port from 1 to 65535");
-            }
-        }
-        if let Some(port) = self.include_port.iter().find(|&port| self.exclude_port.contains(port)) {
-            return invalid("include-port", port, "is in --exclude-port too; take it out of one of them");
-        }
-        if self.include_port.contains(&self.port) {
-            return invalid(
-                "include-port",
-                self.port,
-                "is the port to which captured connections go (--port)",
-            );
-        }
-        Ok(())
-    }
-
-    fn check_networks(&self) -> Result<(), Invalid> {
-        unique("exclude-cidr", &self.exclude_cidr)?;
-        unique("include-cidr", &self.include_cidr)?;
-        for net in &self.include_cidr {
-            if let Some(wider) = self.exclude_cidr.iter().find(|exclude| exclude.contains(net)) {
-                return invalid(
-                    "include-cidr",
-                    net,
-                    format!("lies within --exclude-cidr {wider}, which wins; take one of them out"),
-                );
-            }
-            if matches!(net, IpNet::V6(_)) && self.ipv6 == Ipv6::Off {
-                return invalid("include-cidr", net, "is IPv6, which --ipv6 off leaves alone");
-            }
-            if !self.capture_loopback && is_loopback(net) {
-                return invalid(
-                    "include-cidr",
-                    net,
-                    "never leaves this host, so it is captured with --capture-loopback only",
-                );
-            }
-        }
-        Ok(())
     }
 }
 
@@ -223,25 +184,5 @@ pub fn parse_cidr(text: &str) -> Result<IpNet, String> {
     Ok(net)
 }
 
-fn is_loopback(net: &IpNet) -> bool {
-    match net {
-        IpNet::V4(net) => net.network().is_loopback() && net.prefix_len() >= 8,
-        IpNet::V6(net) => *net == Ipv6Net::from(std::net::Ipv6Addr::LOCALHOST),
-    }
-}
-
-fn unique<T: Copy + Eq + Hash + Display>(option: &'static str, values: &[T]) -> Result<(), Invalid> {
-    let mut seen = HashSet::new();
-    match values.iter().find(|&value| !seen.insert(value)) {
-        Some(twice) => invalid(option, twice, "is given twice"),
-        None => Ok(()),
-    }
-}
-
-fn invalid(option: &'static str, value: impl Display, reason: impl Into<String>) -> Result<(), Invalid> {
-    Err(Invalid { option, value: value.to_string(), reason: reason.into() })
-}
-
 #[cfg(test)]
-#[path = "options_tests.rs"]
 mod tests;

@@ -1,53 +1,86 @@
 //! The rules, as values.
 //!
-//! Their order is their meaning: the first rule that matches a connection decides it. dragoman's own sockets come
-//! first, so that no option can make it dial itself; then what stays on the host, exclusions, inclusions, and
-//! last the redirect, for SYN packets alone. The kernel's connection tracking is lenient by default
-//! (`nf_conntrack_tcp_loose`): it takes a packet from the middle of an unknown session for a new connection, and a
-//! redirect of that packet would kill every session that was open before the rules.
+//! Their order is their meaning: the first rule of a chain that matches a packet decides it there. What captures is
+//! the NAT chain. dragoman's own sockets come first in it, so that no option can make it dial itself; then what
+//! stays on the host, exclusions, inclusions, and last the redirect, for SYN packets alone. The kernel's connection
+//! tracking is lenient by default (`nf_conntrack_tcp_loose`): it takes a packet from the middle of an unknown session
+//! for a new connection, and a redirect of that packet would kill every session that was open before the rules.
+//!
+//! A NAT chain sees only what conntrack takes for the first packet of a flow, and can refuse nothing. So the filter
+//! chain stands behind it and refuses each SYN that should have been redirected and was not: capture fails closed.
+//! docs/adr/0016 has the case for which that matters.
+
+mod rules;
+
+use std::fmt::{Display, Formatter};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::options::{Invalid, Options};
+use crate::options::{Invalid, Options, PortRange};
 
 /// Everything that [`crate::install()`] puts into the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// Which packets the table sees.
-    pub family: Family,
-    /// In order: the first that matches decides.
-    pub rules: Vec<Rule>,
+    /// Whether IPv6 packets meet these rules too.
+    pub ipv6: bool,
+    /// In the order in which a packet meets them.
+    pub chains: Vec<Chain>,
     /// What a user should know that no rule says.
     pub notes: Vec<String>,
 }
 
-/// The nf_tables family of the table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Family {
-    /// IPv4 and IPv6.
-    Inet,
-    /// IPv4 alone.
-    Ip,
+/// Rules at one place of the way that a packet takes out of the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chain {
+    /// The place.
+    pub kind: ChainKind,
+    /// In order: the first that matches decides.
+    pub rules: Vec<Rule>,
 }
 
-/// One rule: if all of `matches` hold, `action` decides the connection.
+/// A place of the way that a packet takes out of the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChainKind {
+    /// Where the first packet of a flow gets its translation.
+    Nat,
+    /// Where every packet may be refused, after translation.
+    Filter,
+}
+
+/// A version of IP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IpVersion {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+/// One rule: if all of `matches` hold, `action` decides the packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
     /// All must hold.
     pub matches: Vec<Match>,
-    /// What then becomes of the connection.
+    /// What then becomes of the packet, or of the connection that it opens.
     pub action: Action,
     /// Why the rule is there, as `nft list ruleset` shows it; at most 120 bytes of ASCII.
     pub comment: String,
 }
 
-/// What a rule does with a connection that it matches.
+/// What a rule does with what it matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// The connection goes where it was going.
+    /// It goes where it was going.
     Leave,
-    /// The connection goes to this port of 127.0.0.1 or ::1.
-    Redirect(u16),
+    /// The connection goes to one of these ports of 127.0.0.1 or ::1: the first one unless its source address and
+    /// port are in use there.
+    Redirect(PortRange),
+    /// The packet is lost, without a word.
+    Drop,
+    /// The sender gets a TCP reset: connection refused.
+    Reset,
+    /// The sender gets an ICMP error, port unreachable.
+    Unreachable,
 }
 
 /// One condition on a packet.
@@ -58,12 +91,14 @@ pub enum Match {
     SocketGid(Vec<u32>),
     /// The socket was created under one of these users.
     SocketUid(Vec<u32>),
+    /// The socket has this mark.
+    Mark(u32),
     /// The packet leaves by the loopback interface: to 127.0.0.0/8, ::1 or any other address of this host.
     Loopback,
-    /// The packet is IPv4.
-    IsIpv4,
-    /// The packet is IPv6.
-    IsIpv6,
+    /// The packet leaves by this interface.
+    Interface(String),
+    /// The packet is of this version of IP.
+    Version(IpVersion),
     /// The destination is in (or, if not `within`, outside of) these networks, which are of one IP version.
     Destination {
         /// The networks, sorted and without overlap.
@@ -73,6 +108,8 @@ pub enum Match {
     },
     /// The destination port is (or, if not `within`, is not) one of these.
     Port {
+        /// Of which protocol.
+        of: Transport,
         /// The ports, sorted.
         ports: Vec<u16>,
         /// One of them, not any other.
@@ -80,6 +117,21 @@ pub enum Match {
     },
     /// The first packet of a TCP connection: SYN, without ACK, FIN and RST.
     Syn,
+    /// A TCP packet that is not the first.
+    TcpButSyn,
+    /// A TCP packet that conntrack cannot assign to a connection, and so does not translate.
+    TcpInvalid,
+    /// A packet of a flow whose destination was translated, by these rules or by others.
+    Translated,
+}
+
+/// A protocol that has ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
 }
 
 /// Networks of one IP version.
@@ -92,47 +144,80 @@ pub enum Nets {
 }
 
 impl Plan {
-    /// What `options` mean for a table of `family`.
+    /// What `options` mean, with or without IPv6.
     ///
     /// # Errors
-    /// What [`Options::check`] refuses, and inclusions that leave nothing to capture in this family.
-    pub fn new(options: &Options, family: Family) -> Result<Plan, Invalid> {
+    /// What [`Options::check`] refuses, and inclusions that leave nothing to capture without IPv6.
+    pub fn new(options: &Options, ipv6: bool) -> Result<Plan, Invalid> {
         options.check()?;
-        let mut rules = vec![leave(
-            vec![Match::SocketGid(vec![options.proxy_gid])],
-            "dragoman itself: sockets of its group are never captured",
-        )];
-        rules.push(local(options));
-        rules.extend(exclusions(options, family));
-        rules.extend(inclusions(options, family)?);
-        rules.push(redirect(options.port));
-        Ok(Plan { family, rules, notes: notes(family) })
+        rules::plan(options, ipv6)
     }
 
-    /// Whether any IPv6 packet meets these rules.
-    pub fn captures_ipv6(&self) -> bool {
-        self.family == Family::Inet
+    /// Rules that capture nothing new and keep what was captured alive: the kernel translates only as long as some
+    /// rule could, so the redirect stays, out of reach.
+    pub(crate) fn draining(ipv6: bool, port: PortRange) -> Plan {
+        Plan { ipv6, chains: vec![rules::draining(port)], notes: Vec::new() }
     }
 
-    /// A table that captures nothing new and keeps what was captured alive: the kernel translates only as long as
-    /// some rule could, so the redirect stays, out of reach.
-    pub(crate) fn draining(family: Family, port: u16) -> Plan {
-        let rules = vec![leave(Vec::new(), "draining: new connections pass by"), redirect(port)];
-        Plan { family, rules, notes: Vec::new() }
+    /// How many rules there are.
+    pub fn rule_count(&self) -> usize {
+        self.chains.iter().map(|chain| chain.rules.len()).sum()
+    }
+
+    /// The versions of IP whose packets meet these rules.
+    pub(crate) fn versions(&self) -> &'static [IpVersion] {
+        if self.ipv6 { &[IpVersion::V4, IpVersion::V6] } else { &[IpVersion::V4] }
     }
 }
 
-impl Family {
-    /// The name that nft gives the family.
+impl ChainKind {
+    /// The name of the chain in dragoman's table.
     pub fn name(self) -> &'static str {
         match self {
-            Family::Inet => "inet",
-            Family::Ip => "ip",
+            ChainKind::Nat => "output",
+            ChainKind::Filter => "filter",
+        }
+    }
+}
+
+impl Rule {
+    /// The only version of IP whose packets can match; `None` is either.
+    pub(crate) fn version(&self) -> Option<IpVersion> {
+        self.matches.iter().find_map(|one| match one {
+            Match::Version(version) => Some(*version),
+            Match::Destination { nets: Nets::V4(_), .. } => Some(IpVersion::V4),
+            Match::Destination { nets: Nets::V6(_), .. } => Some(IpVersion::V6),
+            _ => None,
+        })
+    }
+
+    /// Whether a packet of this version could match.
+    pub(crate) fn is_for(&self, version: IpVersion) -> bool {
+        self.version().is_none_or(|only| only == version)
+    }
+}
+
+impl Display for IpVersion {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            IpVersion::V4 => "IPv4",
+            IpVersion::V6 => "IPv6",
+        })
+    }
+}
+
+impl Transport {
+    /// The name that nft and iptables give it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Transport::Tcp => "tcp",
+            Transport::Udp => "udp",
         }
     }
 }
 
 impl Nets {
+    /// The networks of each version, sorted and without overlap; `None` where there are none.
     fn of(nets: &[IpNet]) -> (Option<Nets>, Option<Nets>) {
         let v4: Vec<Ipv4Net> =
             nets.iter().filter_map(|net| if let IpNet::V4(v4) = net { Some(*v4) } else { None }).collect();
@@ -145,94 +230,5 @@ impl Nets {
     }
 }
 
-fn local(options: &Options) -> Rule {
-    if options.capture_loopback {
-        let own = Match::Port { ports: options.own_ports(), within: true };
-        leave(vec![Match::Loopback, own], "dragoman's own ports on this host")
-    } else {
-        leave(vec![Match::Loopback], "local traffic is captured with --capture-loopback only")
-    }
-}
-
-fn exclusions(options: &Options, family: Family) -> Vec<Rule> {
-    let mut rules = Vec::new();
-    if !options.exclude_gid.is_empty() {
-        rules.push(leave(vec![Match::SocketGid(sorted(&options.exclude_gid))], "exclude-gid"));
-    }
-    if !options.exclude_uid.is_empty() {
-        rules.push(leave(vec![Match::SocketUid(sorted(&options.exclude_uid))], "exclude-uid"));
-    }
-    let (v4, v6) = Nets::of(&options.exclude_cidr);
-    let v6 = v6.filter(|_| family == Family::Inet);
-    for nets in [v4, v6].into_iter().flatten() {
-        rules.push(leave(vec![Match::Destination { nets, within: true }], "exclude-cidr"));
-    }
-    if !options.exclude_port.is_empty() {
-        let ports = sorted(&options.exclude_port);
-        rules.push(leave(vec![Match::Port { ports, within: true }], "exclude-port"));
-    }
-    rules
-}
-
-fn inclusions(options: &Options, family: Family) -> Result<Vec<Rule>, Invalid> {
-    let mut rules = Vec::new();
-    if let Some(first) = options.include_cidr.first() {
-        let (v4, v6) = Nets::of(&options.include_cidr);
-        if family == Family::Ip && v4.is_none() {
-            return Err(Invalid {
-                option: "include-cidr",
-                value: first.to_string(),
-                reason: "is IPv6, of which nothing can be captured here; include an IPv4 network".to_owned(),
-            });
-        }
-        rules.push(match v4 {
-            Some(nets) => outside(nets),
-            None => leave(vec![Match::IsIpv4], "include-cidr has no IPv4 network"),
-        });
-        if family == Family::Inet {
-            rules.push(match v6 {
-                Some(nets) => outside(nets),
-                None => leave(vec![Match::IsIpv6], "include-cidr has no IPv6 network"),
-            });
-        }
-    }
-    if !options.include_port.is_empty() {
-        let ports = sorted(&options.include_port);
-        rules.push(leave(vec![Match::Port { ports, within: false }], "not in include-port"));
-    }
-    Ok(rules)
-}
-
-fn outside(nets: Nets) -> Rule {
-    leave(vec![Match::Destination { nets, within: false }], "not in include-cidr")
-}
-
-fn redirect(port: u16) -> Rule {
-    Rule {
-        matches: vec![Match::Syn],
-        action: Action::Redirect(port),
-        comment: "new connections go to dragoman; older sessions stay as they are".to_owned(),
-    }
-}
-
-fn notes(family: Family) -> Vec<String> {
-    let mut notes = vec!["Only TCP is captured: UDP, and with it QUIC, passes by.".to_owned()];
-    if family == Family::Ip {
-        notes.push("IPv6 is not captured: its connections pass by.".to_owned());
-    }
-    notes
-}
-
-fn leave(matches: Vec<Match>, comment: &str) -> Rule {
-    Rule { matches, action: Action::Leave, comment: comment.to_owned() }
-}
-
-fn sorted<T: Copy + Ord>(values: &[T]) -> Vec<T> {
-    let mut values = values.to_vec();
-    values.sort_unstable();
-    values
-}
-
 #[cfg(test)]
-#[path = "plan_tests.rs"]
 mod tests;

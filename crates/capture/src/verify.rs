@@ -16,7 +16,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{getsockopt, sockopt};
 
 use crate::options::Ipv6;
-use crate::{Error, Options, probe};
+use crate::{Error, Options, Own, PortRange, probe};
 
 const DEADLINE: Duration = Duration::from_secs(3);
 
@@ -47,6 +47,21 @@ impl Report {
         outcomes.iter().any(|one| matches!(one, Outcome::Proved(_)))
             && !outcomes.iter().any(|one| matches!(one, Outcome::Failed(_)))
     }
+
+    /// The report as one line of JSON: for each version of IP an `outcome` (`proved`, `skipped` or `failed`) and a
+    /// `detail` for people, and whether all of it is a proof.
+    pub fn to_json(&self) -> String {
+        let one = |outcome: &Outcome| {
+            let (word, detail) = match outcome {
+                Outcome::Proved(how) => ("proved", how),
+                Outcome::Skipped(why) => ("skipped", why),
+                Outcome::Failed(why) => ("failed", why),
+            };
+            format!("{{\"outcome\":\"{word}\",\"detail\":\"{}\"}}", escaped(detail))
+        };
+        let (ipv4, ipv6) = (one(&self.ipv4), one(&self.ipv6));
+        format!("{{\"proof\":{},\"ipv4\":{ipv4},\"ipv6\":{ipv6}}}\n", self.is_proof())
+    }
 }
 
 impl Display for Report {
@@ -70,6 +85,19 @@ impl Display for Outcome {
     }
 }
 
+/// As between the quotes of a JSON string (RFC 8259 section 7).
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => escaped.extend(['\\', c]),
+            c if c.is_control() => escaped += &format!("\\u{:04x}", u32::from(c)),
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}
+
 /// Proves, for IPv4 and IPv6, that a new connection arrives at the proxy's port with its original destination.
 /// Takes the options that the rules were installed with, and needs no privilege.
 ///
@@ -82,8 +110,9 @@ pub fn verify(options: &Options) -> Result<Report, Error> {
     let [v4, v6] = probe::targets(options);
     // Both before the first dial: which of them is taken tells whether the proxy runs.
     let here = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)]
-        .map(|address| Receiver::at(SocketAddr::new(address, options.port)));
-    let proxy_runs = here.iter().any(|receiver| matches!(receiver, Receiver::Proxy(_)));
+        .map(|address| Receiver::at(address, options.port));
+    let proxy_runs =
+        here.iter().any(|receiver| matches!(receiver, Receiver::Proxy(_) | Receiver::Lacking(_)));
     let [here_v4, here_v6] = here;
     let (ipv4, ipv6) = std::thread::scope(|scope| {
         let ipv4 = scope.spawn(|| check(v4, here_v4, proxy_runs, &token));
@@ -105,6 +134,8 @@ pub fn verify(options: &Options) -> Result<Report, Error> {
 enum Receiver {
     /// The port is taken, so the proxy must answer.
     Proxy(SocketAddr),
+    /// The first port is taken, and this further one is not.
+    Lacking(SocketAddr),
     /// The port was free: this check listens.
     Here(TcpListener, SocketAddr),
     /// Nobody can listen there.
@@ -112,10 +143,15 @@ enum Receiver {
 }
 
 impl Receiver {
-    fn at(address: SocketAddr) -> Receiver {
-        match TcpListener::bind(address) {
-            Ok(listener) => Receiver::Here(listener, address),
-            Err(error) if error.kind() == ErrorKind::AddrInUse => Receiver::Proxy(address),
+    /// On the first port: the others are for connections whose source is taken there. A proxy must have them all.
+    fn at(address: IpAddr, ports: PortRange) -> Receiver {
+        let first = SocketAddr::new(address, ports.first);
+        match TcpListener::bind(first) {
+            Ok(listener) => Receiver::Here(listener, first),
+            Err(error) if error.kind() == ErrorKind::AddrInUse => (ports.first..=ports.last)
+                .map(|port| SocketAddr::new(address, port))
+                .find(|&other| TcpListener::bind(other).is_ok())
+                .map_or(Receiver::Proxy(first), Receiver::Lacking),
             Err(error) => Receiver::None(error),
         }
     }
@@ -131,9 +167,8 @@ fn check(target: Result<SocketAddr, String>, receiver: Receiver, proxy_runs: boo
         return Outcome::Skipped(format!("no {version} route to {} ({error})", target.ip()));
     }
     let result = match receiver {
-        Receiver::Here(_, address) if proxy_runs => {
-            Err(format!("the proxy runs, but does not listen on {address}, where connections are redirected"))
-        }
+        Receiver::Lacking(address) => Err(unserved(address)),
+        Receiver::Here(_, address) if proxy_runs => Err(unserved(address)),
         Receiver::Here(listener, address) => arrives_here(&listener, address, target, token),
         Receiver::Proxy(address) => proxy_answers(address, target, token),
         Receiver::None(error) => Err(format!("nobody can listen where connections are redirected: {error}")),
@@ -142,6 +177,10 @@ fn check(target: Result<SocketAddr, String>, receiver: Receiver, proxy_runs: boo
         Ok(how) => Outcome::Proved(how),
         Err(why) => Outcome::Failed(why),
     }
+}
+
+fn unserved(address: SocketAddr) -> String {
+    format!("the proxy runs, but does not listen on {address}, where connections are redirected")
 }
 
 /// To connect a UDP socket looks the route up and sends nothing.
@@ -254,7 +293,7 @@ fn original_dst(stream: &TcpStream, here: SocketAddr) -> nix::Result<SocketAddr>
 
 fn refuse_if_excluded(options: &Options) -> Result<(), Error> {
     let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
-    let reason = if gid == options.proxy_gid {
+    let reason = if options.own == Own::Group(gid) {
         format!(
             "verify runs under the proxy's own group {gid}, which is never captured; run it under another"
         )

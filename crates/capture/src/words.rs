@@ -2,23 +2,32 @@
 
 use std::fmt::{Display, Formatter, Result};
 
-use crate::plan::{Action, Family, Match, Nets, Plan, Rule};
-use crate::{CHAIN, TABLE};
+use crate::plan::{Action, Chain, ChainKind, Match, Nets, Plan, Rule, Transport};
 
 impl Display for Plan {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        let versions = match self.family {
-            Family::Inet => "IPv4 and IPv6",
-            Family::Ip => "IPv4",
-        };
-        writeln!(f, "New outbound TCP connections over {versions}; the first rule that matches decides:")?;
-        for (number, rule) in self.rules.iter().enumerate() {
-            writeln!(f, "{:3}. {rule}", number + 1)?;
+        let versions = if self.ipv6 { "IPv4 and IPv6" } else { "IPv4" };
+        for chain in &self.chains {
+            match chain.kind {
+                ChainKind::Nat => write!(f, "New outbound connections over {versions}")?,
+                ChainKind::Filter => write!(f, "Then every outbound packet over {versions}")?,
+            }
+            writeln!(f, "; the first rule that matches decides (chain {}):", chain.kind.name())?;
+            chain.fmt(f)?;
         }
         for note in &self.notes {
             writeln!(f, "{note}")?;
         }
-        writeln!(f, "Table {} {TABLE}, chain {CHAIN}.", self.family.name())
+        Ok(())
+    }
+}
+
+impl Display for Chain {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        for (number, rule) in self.rules.iter().enumerate() {
+            writeln!(f, "{:3}. {rule}", number + 1)?;
+        }
+        Ok(())
     }
 }
 
@@ -33,7 +42,11 @@ impl Display for Rule {
         }
         match self.action {
             Action::Leave => write!(f, ": left alone")?,
-            Action::Redirect(port) => write!(f, ": redirected to port {port}")?,
+            Action::Redirect(port) if port.first == port.last => write!(f, ": redirected to port {port}")?,
+            Action::Redirect(ports) => write!(f, ": redirected to ports {ports}")?,
+            Action::Drop => write!(f, ": dropped")?,
+            Action::Reset => write!(f, ": refused with a reset")?,
+            Action::Unreachable => write!(f, ": refused as unreachable")?,
         }
         write!(f, "  [{}]", self.comment)
     }
@@ -44,9 +57,10 @@ impl Display for Match {
         match self {
             Match::SocketGid(gids) => write!(f, "made by {}", list("group", gids)),
             Match::SocketUid(uids) => write!(f, "made by {}", list("user", uids)),
+            Match::Mark(mark) => write!(f, "from a socket with mark {mark}"),
             Match::Loopback => f.write_str("stays on this host"),
-            Match::IsIpv4 => f.write_str("over IPv4"),
-            Match::IsIpv6 => f.write_str("over IPv6"),
+            Match::Interface(name) => write!(f, "leaves by {name}"),
+            Match::Version(version) => write!(f, "over {version}"),
             Match::Destination { nets, within } => {
                 let nets = match nets {
                     Nets::V4(nets) => list("IPv4 network", nets),
@@ -54,10 +68,17 @@ impl Display for Match {
                 };
                 write!(f, "{} {nets}", if *within { "to" } else { "to anywhere but" })
             }
-            Match::Port { ports, within } => {
-                write!(f, "to {}{}", if *within { "" } else { "anything but " }, list("port", ports))
+            Match::Port { of, ports, within } => {
+                let noun = match of {
+                    Transport::Tcp => "port",
+                    Transport::Udp => "UDP port",
+                };
+                write!(f, "to {}{}", if *within { "" } else { "anything but " }, list(noun, ports))
             }
-            Match::Syn => f.write_str("any other"),
+            Match::Syn => f.write_str("a new TCP connection"),
+            Match::TcpButSyn => f.write_str("a later packet of TCP"),
+            Match::TcpInvalid => f.write_str("a packet of TCP that belongs to no connection"),
+            Match::Translated => f.write_str("of a translated connection"),
         }
     }
 }

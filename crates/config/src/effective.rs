@@ -11,7 +11,8 @@ use crate::{
 };
 
 /// Keys that mean something for HTTP alone.
-const HTTP_ONLY: [&str; 22] = [
+const HTTP_ONLY: [&str; 23] = [
+    "upstream_protocol",
     "pool",
     "timeout",
     "try_timeout",
@@ -37,7 +38,8 @@ const HTTP_ONLY: [&str; 22] = [
 ];
 
 /// Keys that mean something for traffic that is let through.
-const ALLOWED_ONLY: [&str; 14] = [
+const ALLOWED_ONLY: [&str; 15] = [
+    "upstream_protocol",
     "endpoints",
     "connect_timeout",
     "breaker",

@@ -1,6 +1,6 @@
 //! The handful of keys that a pod specification sets without a file.
 //!
-//! A variable overrides the file's `[defaults]` or `[log]`; what a destination says itself still wins. Its
+//! A variable overrides the files' `[defaults]` or `[log]`; what a destination says itself still wins. Its
 //! text becomes a source of its own, so that an error points into it as it would into the file. An empty
 //! variable is one that is not set, because that is how templates leave one out.
 
@@ -85,8 +85,7 @@ pub(crate) fn apply(
         let place = Place { source: sources.len(), start, end: start + text.len() };
         let setting = Setting { variable: variable.name, text: &text, place };
         (variable.apply)(root, &setting, reader);
-        let text = format!("{}={text}", variable.name);
-        sources.push(Source { name: "environment".into(), text });
+        sources.push(Source::variable(variable.name, &text));
     }
 }
 

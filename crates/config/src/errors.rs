@@ -2,7 +2,7 @@
 //!
 //! Someone who repairs a file wants the whole list, each with the place to look at and what to write
 //! there. So nothing here stops at the first mistake: the stages add [`Problem`]s, and [`Errors`] shows
-//! them in the order of the file, with the line itself and a caret under what is meant.
+//! them in the order of the files, with the line itself and a caret under what is meant.
 
 use std::{fmt, ops::Range};
 
@@ -11,7 +11,7 @@ use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 /// How many problems are rendered: the rest of a file that is no configuration at all teaches nothing.
 const SHOWN: usize = 50;
 
-/// Every mistake of a configuration, in the order of the file; never empty.
+/// Every mistake of a configuration, in the order of the files; never empty.
 #[derive(Clone, Debug)]
 pub struct Errors {
     sources: Vec<Source>,
@@ -38,9 +38,36 @@ impl Errors {
         self.problems.len()
     }
 
-    /// Each mistake, in the order of the file.
+    /// Each mistake, in the order of the files.
     pub fn iter(&self) -> impl Iterator<Item = &Problem> {
         self.problems.iter()
+    }
+
+    /// Where one of these mistakes is; `None` if a file could not be read at all, or if an environment variable is
+    /// at fault.
+    pub fn position(&self, problem: &Problem) -> Option<Position<'_>> {
+        let place = problem.place?;
+        let source = &self.sources[place.source];
+        source.variable.is_none().then(|| Position::of(source, place))
+    }
+
+    /// Each mistake in one line, for a log: `FILE:LINE:COLUMN: what is wrong (what to do)`; of very many, the first
+    /// ones and how many more there are. Unlike [`render`](Self::render) it shows nothing of the files' text, which may
+    /// hold a secret.
+    pub fn lines(&self) -> impl Iterator<Item = String> {
+        let hidden = self.count().saturating_sub(SHOWN);
+        let more = (hidden > 0).then(|| format!("and {hidden} more errors"));
+        self.problems.iter().take(SHOWN).map(|problem| self.line(problem)).chain(more)
+    }
+
+    fn line(&self, problem: &Problem) -> String {
+        let start = match (self.position(problem), problem.place) {
+            (Some(Position { file, line, column, .. }), _) => format!("{file}:{line}:{column}: "),
+            (None, Some(place)) => format!("{}: ", self.sources[place.source].origin(1)),
+            (None, None) => String::new(),
+        };
+        let help = problem.help.as_ref().map_or(String::new(), |help| format!(" ({help})"));
+        format!("{start}{}{help}", problem.message)
     }
 
     /// The report for a person: each mistake with its line, a caret and what to do, then their number.
@@ -53,14 +80,23 @@ impl Errors {
             report.push_str("\n\n");
         }
         let hidden = self.problems.len().saturating_sub(SHOWN);
-        let first = self.problems.first().and_then(|problem| problem.place).unwrap_or_default();
-        let name = &self.sources[first.source].name;
         let noun = if self.count() == 1 { "error" } else { "errors" };
-        report.push_str(&format!("{name}: {} {noun}", self.count()));
+        report.push_str(&format!("{}{} {noun}", self.where_all_are(), self.count()));
         if hidden > 0 {
             report.push_str(&format!(", of which the first {SHOWN} are shown"));
         }
         report
+    }
+
+    /// "FILE: " if all mistakes are in one; otherwise each has said where it is.
+    fn where_all_are(&self) -> String {
+        let places = self.problems.iter().filter_map(|problem| problem.place);
+        let mut names: Vec<_> = places.map(|place| self.sources[place.source].name.as_str()).collect();
+        names.dedup();
+        match names[..] {
+            [one] => format!("{one}: "),
+            _ => String::new(),
+        }
     }
 }
 
@@ -116,10 +152,8 @@ impl Problem {
         &self.message
     }
 
-    /// The bytes of the file that are meant; `None` if the file could not be read at all, or if an
-    /// environment variable is at fault.
-    pub fn span(&self) -> Option<Range<usize>> {
-        self.place.filter(|place| place.source == 0).map(Place::range)
+    pub(crate) fn place(&self) -> Option<Place> {
+        self.place
     }
 
     fn group<'a>(&'a self, sources: &'a [Source]) -> Group<'a> {
@@ -153,14 +187,58 @@ impl Problem {
     }
 }
 
-/// A text that configuration comes from: the file, or one environment variable.
-#[derive(Clone, Debug)]
+/// A place in a file, for programs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Position<'a> {
+    /// The file, as it was named.
+    pub file: &'a str,
+    /// Counted from 1.
+    pub line: usize,
+    /// In characters, counted from 1.
+    pub column: usize,
+    /// The bytes of the file that are meant.
+    pub span: Range<usize>,
+}
+
+impl<'a> Position<'a> {
+    fn of(source: &'a Source, place: Place) -> Self {
+        let line = Lines::of(&source.text).number(place.start);
+        let before = &source.text[..place.start];
+        let column = 1 + before.chars().rev().take_while(|c| *c != '\n').count();
+        Self { file: &source.name, line, column, span: place.range() }
+    }
+}
+
+/// A text that configuration comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Source {
     pub(crate) name: String,
     pub(crate) text: String,
+    /// The environment variable that it is, if it is no file.
+    variable: Option<&'static str>,
 }
 
-/// Where something was said: a range of bytes in the source with that index. Source 0 is the file.
+impl Source {
+    pub(crate) fn file(name: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { name: name.into(), text: text.into(), variable: None }
+    }
+
+    /// Its text reads as one would set it in a shell.
+    pub(crate) fn variable(variable: &'static str, value: &str) -> Self {
+        Self { name: "environment".into(), text: format!("{variable}={value}"), variable: Some(variable) }
+    }
+
+    /// Where what stands on this line was said: `FILE:LINE`, or the variable.
+    pub(crate) fn origin(&self, line: usize) -> String {
+        match self.variable {
+            Some(variable) => format!("environment {variable}"),
+            None => format!("{}:{line}", self.name),
+        }
+    }
+}
+
+/// Where something was said: a range of bytes in the source with that index. The files come first, in their
+/// order, then the environment variables.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Place {
     pub(crate) source: usize,

@@ -4,22 +4,28 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use dragoman_policy::{BreakerParams, GrpcStatusSet, RetryParams, StatusSet};
 
-pub use crate::value::word::{Access, Format, Level, Protocol};
+pub use crate::value::word::{Access, Format, Level, Propagation, Protocol, UpstreamProtocol};
 use crate::{route::index::RouteIndex, select::DestinationMatch};
 
 /// The listener of captured connections, and the limits of the process.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Proxy {
-    /// The addresses to listen on, each with [`port`](Self::port); never empty.
+    /// The addresses to listen on, each with each of the ports; never empty.
     pub listen: Vec<SocketAddr>,
-    /// The port that captured connections are redirected to; never 0.
+    /// The first port that captured connections are redirected to; never 0.
     pub port: u16,
+    /// How many ports there are, in a row; at least 1.
+    pub port_count: u16,
+    /// The mark (`SO_MARK`) of each connection that the proxy opens; never 0.
+    pub mark: Option<u32>,
     /// Threads that serve flows; 0 leaves the choice to the proxy.
     pub workers: usize,
     /// The most flows at once; at least 1.
     pub max_flows: usize,
-    /// How long flows may go on after SIGTERM.
+    /// How long flows, old and new, may go on after SIGTERM.
     pub drain: Duration,
+    /// How long no flow must have been at work for a drain to end early.
+    pub drain_quiet: Duration,
     /// From the first byte of a request head to its end.
     pub request_head_timeout: Duration,
     /// The longest silence of the app inside a request body; `None` is any, otherwise never zero.
@@ -41,6 +47,39 @@ pub struct Admin {
     pub listen: Vec<SocketAddr>,
 }
 
+/// The surface that shows and changes things.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Control {
+    /// Its Unix socket.
+    pub socket: ControlSocket,
+    /// The addresses to listen on, all on loopback; may be empty.
+    pub listen: Vec<SocketAddr>,
+    /// Whether what changes something may be asked on [`listen`](Self::listen).
+    pub changes_on_tcp: bool,
+}
+
+/// Where the control surface has its Unix socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ControlSocket {
+    /// At the usual place, if that can be made.
+    Usual,
+    /// Here.
+    At(PathBuf),
+    /// Nowhere.
+    Off,
+}
+
+/// A plain port that leads to a destination.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Where to listen; never port 0.
+    pub address: SocketAddr,
+    /// The name of the destination, which has endpoints of its own.
+    pub destination: Arc<str>,
+}
+
 /// The log of the process, and the access log.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Log {
@@ -50,21 +89,53 @@ pub struct Log {
     pub format: Format,
     /// Which flows and exchanges the access log tells of.
     pub access: Access,
+    /// Which share of those that ended well gets a line, from 0 to 1.
+    pub access_sample: f64,
     /// How the access log is written.
     pub access_format: Format,
     /// Where the access log goes; `None` is standard output.
     pub access_file: Option<PathBuf>,
 }
 
+/// Traces: what is begun where the app began none, and where spans are sent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Trace {
+    /// Where spans are sent; `None` is nowhere, and then none are made.
+    pub endpoint: Option<TraceEndpoint>,
+    /// The share of traces that are recorded, of those that no caller has decided about: from 0 to 1.
+    pub sample: f64,
+    /// The form in which a trace is begun.
+    pub propagation: Propagation,
+    /// The attribute `service.name` of all spans.
+    pub service_name: String,
+    /// Headers to send with the spans.
+    pub headers: Vec<(String, String)>,
+}
+
+/// A receiver of OTLP/HTTP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TraceEndpoint {
+    /// A name, or an IP address without brackets.
+    pub host: String,
+    /// Never 0.
+    pub port: u16,
+    /// Where to post spans.
+    pub path: String,
+}
+
 /// A target of traffic and its policy.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Destination {
-    /// Its place in [`Config::destinations`](crate::Config::destinations).
+    /// Its number in [`Config::names`](crate::Config::names), which is that of its name for the life of the process.
     pub index: usize,
+    /// The [`Config::generation`](crate::Config::generation) that last changed anything about it.
+    pub generation: u64,
     /// Its name in log and metrics: unique, and "default" for the implicit one.
     pub name: Arc<str>,
     /// What is spoken.
     pub protocol: Protocol,
+    /// What HTTP endpoints are spoken to in.
+    pub upstream_protocol: UpstreamProtocol,
     /// Whether the traffic is refused.
     pub deny: bool,
     /// Where to connect, each in turn; empty is the original destination.
@@ -86,11 +157,26 @@ pub struct Destination {
 }
 
 impl Destination {
+    /// Which destination it is, and as which reload left it.
+    pub fn version(&self) -> Version {
+        Version { index: self.index, generation: self.generation }
+    }
+
     /// The most specific of its routes that match; `None` means that [`policy`](Self::policy) holds. What this
     /// costs does not depend on how many routes there are.
     pub fn route(&self, request: &Request<'_>) -> Option<&Route> {
         self.route_index.find(request).map(|index| &self.routes[index])
     }
+}
+
+/// The key of whatever is learnt of a destination or connected for it: what was so under other rules is not used
+/// under these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Version {
+    /// [`Destination::index`].
+    pub index: usize,
+    /// [`Destination::generation`].
+    pub generation: u64,
 }
 
 /// A breaker and what it counts.
@@ -139,7 +225,7 @@ pub struct Policy {
 pub struct HeaderRules {
     /// Add `x-request-id` when the app sent none.
     pub request_id: bool,
-    /// Continue the app's trace headers, and start a W3C trace when it sent none.
+    /// Continue the app's trace headers, and begin a trace when it sent none.
     pub trace: bool,
     /// Headers to set, in the case in which they were written.
     pub set: Vec<(String, String)>,
@@ -161,7 +247,7 @@ pub struct ResponseRules {
 }
 
 /// A rule inside a destination.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Route {
     /// Its place in [`Destination::routes`], which is as stable as the file.
     pub index: usize,
@@ -199,10 +285,10 @@ pub enum Name<'a> {
 }
 
 /// What the address of a flow says about its destination, before any name is known.
-#[derive(Clone, Copy, Debug)]
-pub struct ByAddress<'a> {
+#[derive(Clone, Debug)]
+pub struct ByAddress {
     /// What holds if no name ever becomes known.
-    pub destination: &'a Arc<Destination>,
+    pub destination: Arc<Destination>,
     /// Whether a destination with `hosts` or `sni` could still match.
     pub name_may_decide: bool,
     /// Whether one of those that could still match refuses the traffic.

@@ -1,7 +1,11 @@
 //! The effective configuration: every key with its value and where it came from.
 //!
-//! What is printed is itself a valid configuration of the same meaning: keys that are not set, or that
-//! have no effect where they would stand, appear as comments.
+//! What is printed is itself a valid configuration of the same meaning: keys that are not set, or that have no
+//! effect where they would stand, appear as comments. That is so unless [`Secrets::Masked`] took a value out of it, by
+//! which routes may even become the same.
+//!
+//! Policy holds secrets only as the values of headers and parameters, and what is one can only be told by the
+//! name beside it. The guess is meant to be wrong on the safe side.
 
 use crate::{
     effective::Effective,
@@ -9,23 +13,45 @@ use crate::{
     raw::Root,
     read::{Located, Value},
     table::Table,
-    value::collection::segment,
+    value::{collection::segment, quote},
 };
 
 /// Where the comment beside a key starts, in columns.
 const COMMENT_COLUMN: usize = 44;
 
-/// The whole file as it takes effect.
-pub(crate) fn print(root: &Root, sources: &[Source]) -> String {
+/// What stands for a masked value; quoted, it is a value that any header may have.
+const MASK: &str = "***";
+
+/// Names with one of these in them, in any case, have values that are masked.
+const SECRET_NAMES: [&str; 10] =
+    ["auth", "bearer", "cookie", "credential", "key", "passw", "secret", "session", "signature", "token"];
+
+/// What becomes of secrets: values of headers and parameters with a name such as `authorization` or `x-api-key`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Secrets {
+    /// They are replaced by `***`.
+    Masked,
+    /// They are printed, so that the page means the same as the files.
+    Shown,
+}
+
+/// All files as they take effect.
+pub(crate) fn print(root: &Root, sources: &[Source], secrets: Secrets) -> String {
     let named = root.destination();
     let destinations: Vec<_> = named.0.iter().map(|entry| Effective::of(root, entry)).collect();
-    let mut page = Page { sources, text: String::new(), path: String::new(), effective: None };
+    let lines = sources.iter().map(|source| Lines::of(&source.text)).collect();
+    let mut page =
+        Page { sources, lines, secrets, text: String::new(), path: String::new(), effective: None };
     page.section("proxy");
     root.proxy().write_keys(&mut page);
     page.section("admin");
     root.admin().write_keys(&mut page);
+    page.section("control");
+    root.control().write_keys(&mut page);
     page.section("log");
     root.log().write_keys(&mut page);
+    page.section("trace");
+    root.trace().write_keys(&mut page);
     page.section("defaults");
     root.defaults().write_keys(&mut page);
     for effective in &destinations {
@@ -39,12 +65,19 @@ pub(crate) fn print(root: &Root, sources: &[Source]) -> String {
         }
         page.effective = None;
     }
+    for entry in &root.listener().0 {
+        page.section(&format!("listener.{}", segment(&entry.name)));
+        entry.table.write_keys(&mut page);
+    }
     page.text
 }
 
 /// A page that is being written.
 pub(crate) struct Page<'a> {
     sources: &'a [Source],
+    /// Those of each source, found once: every key asks for the number of its line.
+    lines: Vec<Lines>,
+    secrets: Secrets,
     text: String,
     /// The dotted path of the keys that come next, below their section.
     path: String,
@@ -81,6 +114,16 @@ impl Page<'_> {
         self.text.push_str(&format!("{line:<width$} # {origin}\n", width = COMMENT_COLUMN - 1));
     }
 
+    /// One entry of a table of names and values.
+    pub(crate) fn pair(&mut self, name: &str, value: &str, place: Place) {
+        let origin = self.origin(place);
+        let folded = name.to_ascii_lowercase();
+        match self.secrets == Secrets::Masked && SECRET_NAMES.iter().any(|secret| folded.contains(secret)) {
+            true => self.line(&segment(name), &quote(MASK), &format!("{origin}, masked")),
+            false => self.line(&segment(name), &quote(value), &origin),
+        }
+    }
+
     /// The keys inside the table `name`.
     pub(crate) fn below(&mut self, name: &str, write: impl FnOnce(&mut Self)) {
         let outer = self.path.len();
@@ -91,10 +134,6 @@ impl Page<'_> {
 
     /// Where a value was stated.
     pub(crate) fn origin(&self, place: Place) -> String {
-        let source = &self.sources[place.source];
-        match source.text.split_once('=') {
-            Some((variable, _)) if place.source > 0 => format!("environment {variable}"),
-            _ => format!("line {}", Lines::of(&source.text).number(place.start)),
-        }
+        self.sources[place.source].origin(self.lines[place.source].number(place.start))
     }
 }

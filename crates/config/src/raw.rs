@@ -1,7 +1,20 @@
-//! The file as it is written: each table, each key, its type, default and meaning, stated once.
+//! The files as they are written: each table, each key, its type, default and meaning, stated once.
 //!
-//! The reference page is this file in another form. Nothing here knows what is contradictory; that is for
-//! [`crate::resolve`] to find.
+//! The reference page and the JSON Schema are this file in other forms. Nothing here knows what is contradictory;
+//! that is for [`crate::resolve`] to find.
+//!
+//! To add a key:
+//!
+//! 1. Write it here as `/// meaning`, `name: Type = default;`, or without a default if its absence means something.
+//!    The types are in [`crate::value`]; what a type allows it says there, in words, in JSON Schema and in code.
+//! 2. Carry it into `model.rs`, in `resolve.rs` or below it. If it contradicts others, say so in `resolve/check.rs`; if it
+//!    means something for HTTP alone or not for refused traffic, list it in `effective.rs`; if it is only read when the
+//!    process starts, in `adopt.rs`.
+//! 3. Give it another value than its default in `tests/everything.toml`, and a wrong one in `tests/golden`.
+//! 4. `DRAGOMAN_BLESS=1 cargo test -p dragoman-config`, and read what has changed in `docs`.
+//!
+//! A new table is a key whose type is that table. Reading, merging, inheriting, printing, suggesting and
+//! documenting follow by themselves.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -9,7 +22,7 @@ use dragoman_policy::GrpcStatus::{DataLoss, Internal, Unavailable, Unknown};
 use ipnet::IpNet;
 
 use crate::{
-    table::{Key, Table, joined_table, table},
+    table::{joined_table, table},
     value::{
         collection::{List, Named, NonEmpty, Switch},
         grpc::GrpcFailure,
@@ -19,7 +32,11 @@ use crate::{
         pairs::{MatchHeaders, MatchQuery, SetHeaders},
         path::PathPattern,
         quantity::{Attempts, Count, DAY, Deadline, GIB, HOUR, KIB, MIB, MINUTE, Ratio, SECOND, Size, Time},
-        word::{Access, FilePath, Format, Level, Protocol},
+        trace::{Receiver, ServiceName},
+        word::{
+            Access, DestinationName, FilePath, Format, Level, Propagation, Protocol, SocketPath,
+            UpstreamProtocol,
+        },
     },
 };
 
@@ -30,12 +47,18 @@ table! {
         proxy: Proxy = Proxy::default();
         /// The read-only surface for probes and scrapes.
         admin: Admin = Admin::default();
+        /// The surface that shows and changes things, for an operator on this machine.
+        control: Control = Control::default();
         /// The log of the process, and the access log.
         log: Log = Log::default();
+        /// Traces: what is begun where the app began none, and where spans are sent.
+        trace: Trace = Trace::default();
         /// What every destination starts from, and the whole policy of traffic that no destination matches.
         defaults: Defaults = Defaults::default();
         /// One target of traffic and its policy. The name is yours; it appears in logs and metrics.
         destination: Named<Destination> = Named::default();
+        /// A plain port that leads to a destination, for where nothing is captured. The name is yours.
+        listener: Named<Listener> = Named::default();
     }
 }
 
@@ -44,17 +67,24 @@ table! {
     Proxy {
         /// The port that captured connections are redirected to.
         port: Port = Count(15001);
+        /// How many ports, from `port` on, are listened on: as many as `dragoman-init --port FIRST-LAST` has.
+        port_count: Count<1, 64> = Count(1);
         /// The addresses to listen on. The kernel redirects to loopback, so others are rarely needed.
         listen: NonEmpty<IpAddr> = NonEmpty(List::of([Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]));
+        /// The mark (`SO_MARK`) of each connection that dragoman opens, for `dragoman-init --mark`. To set it takes
+        /// CAP_NET_ADMIN, which the proxy then needs for as long as it runs.
+        mark: Count<1, 4_294_967_295>;
         /// Threads that serve flows; 0 is automatic, from the number of cores.
         workers: Count<0, 256> = Count(0);
         /// The most flows at once; beyond it, new ones are reset (cause `flow_limit`).
         max_flows: Count<1, 1_000_000> = Count(16_384);
-        /// How long flows may go on after SIGTERM.
+        /// How long flows, old and new, may go on after SIGTERM.
         drain: Time<0, HOUR> = Time::of(25 * SECOND);
+        /// A drain ends early when no flow was at work for so long; idle HTTP connections are none.
+        drain_quiet: Time<0, HOUR> = Time::of(SECOND);
         /// From the first byte of a request head to its end.
         request_head_timeout: Time<1, { 10 * MINUTE }> = Time::of(30 * SECOND);
-        /// The longest silence of the app inside a request body; HTTP/1 only, so far.
+        /// The longest silence of the app inside a request body, a stream of gRPC messages included.
         request_body_timeout: Deadline;
         /// The most bytes of a request or response head.
         max_head_bytes: Size<KIB, MIB> = Size(64 * 1024);
@@ -77,6 +107,32 @@ table! {
 }
 
 table! {
+    /// The surface that shows and changes things, for an operator on this machine: the configuration, the state of
+    /// destinations, the level of the log, drain and takeover.
+    Control {
+        /// A Unix socket for root and the proxy's own user; "off" is none. Where it is not set, it is
+        /// /run/dragoman/control.sock if that can be made.
+        socket: SocketPath;
+        /// Addresses on loopback to listen on; `[]` is none.
+        listen: List<SocketAddr> = List::of([SocketAddr::from((Ipv4Addr::LOCALHOST, 15000))]);
+        /// Whether POST on `listen` may change things, as it always may on the socket.
+        changes_on_tcp: bool = false;
+    }
+}
+
+table! {
+    /// A plain port that leads to a destination, for where nothing is captured. All its connections belong to that
+    /// destination, whatever host they name. These are read when the process starts, and never again.
+    Listener {
+        /// Where to listen. Whoever reaches an address beyond loopback reaches the destination.
+        address: SocketAddr;
+        /// The name of a destination, which names its endpoints. One that states nothing to match is then for this port
+        /// alone.
+        destination: DestinationName;
+    }
+}
+
+table! {
     /// The log of the process, on standard error, and the access log.
     Log {
         /// How much of the process's own log is written.
@@ -85,10 +141,32 @@ table! {
         format: Format = Format::Text;
         /// Which flows and exchanges the access log tells of.
         access: Access = Access::Failures;
+        /// Which share of those that ended well gets a line where `access = "all"`; those that failed always do.
+        access_sample: Ratio<1> = Ratio(1.0);
         /// How the access log is written.
         access_format: Format = Format::Json;
-        /// Where the access log goes: a path, or `-` for standard output.
+        /// Where the access log goes: a path, or `-` for standard output. SIGUSR1 has the file opened again, after it was
+        /// renamed.
         access_file: FilePath = FilePath("-".into());
+    }
+}
+
+table! {
+    /// Traces: what is begun where the app began none, and where spans are sent. docs/tracing.md has more.
+    Trace {
+        /// Where spans of exchanges, attempts and opaque flows are sent; without it none are made. The path
+        /// `/v1/traces` is added. Standard variables such as OTEL_EXPORTER_OTLP_ENDPOINT are not read.
+        endpoint: Receiver;
+        /// The share of traces that are recorded, of those that no caller has decided about. What a caller decided
+        /// is honoured. Without `endpoint`, all that is begun is marked as sampled.
+        sample: Ratio<1> = Ratio(0.01);
+        /// The form of the trace context where `trace = true` begins one. What the app began is continued in its
+        /// own form.
+        propagation: Propagation = Propagation::W3c;
+        /// The attribute `service.name` of all spans.
+        service_name: ServiceName = ServiceName("dragoman".into());
+        /// Headers to send to `endpoint` with the spans.
+        headers: SetHeaders = SetHeaders::none();
     }
 }
 
@@ -111,6 +189,8 @@ table! {
     Connection {
         /// What is spoken: `auto` finds out, `http` refuses everything else, `opaque` relays bytes unseen.
         protocol: Protocol = Protocol::Auto;
+        /// What HTTP endpoints are spoken to in: `auto` is what the app speaks, the others translate.
+        upstream_protocol: UpstreamProtocol = UpstreamProtocol::Auto;
         /// Where to connect instead of the original destination, each in turn.
         endpoints: NonEmpty<Endpoint>;
         /// Refuse the traffic.
@@ -135,7 +215,7 @@ table! {
         retry: Switch<Retry> = Switch::Off;
         /// Add `x-request-id` when the app sent none.
         request_id: bool = false;
-        /// Continue `traceparent` and B3 headers, and start a W3C trace when the app sent none.
+        /// Continue `traceparent` and B3 headers, and begin a trace when the app sent none.
         trace: bool = false;
         /// Headers of the request to set and to remove.
         headers: Headers = Headers::default();
@@ -190,7 +270,7 @@ table! {
     /// How many retries there may be, beside the requests.
     Budget {
         /// Retries per request.
-        ratio: Ratio = Ratio(0.2);
+        ratio: Ratio<10> = Ratio(0.2);
         /// Retries per second that are allowed whatever the ratio says.
         min_per_second: Count<0, 100_000> = Count(10);
         /// How far back requests and retries are counted.
@@ -226,11 +306,11 @@ table! {
         max_idle: Count<1, 10_000> = Count(64);
         /// How long a connection may be idle before it is closed.
         idle: Time<SECOND, HOUR> = Time::of(MINUTE);
-        /// How long after it was made a connection takes new exchanges; HTTP/1 only, so far.
+        /// How long after it was made a connection takes new exchanges.
         max_age: Time<SECOND, DAY>;
-        /// The most connections per endpoint, in use and idle; beyond it, exchanges wait for one; HTTP/1 only, so far.
+        /// The most connections per endpoint, in use and idle; beyond it, exchanges wait for one, or for an HTTP/2 stream.
         max_size: Count<1, 100_000>;
-        /// How many idle connections are kept ready per endpoint in use; HTTP/1 only, so far.
+        /// How many idle connections are kept ready per endpoint in use.
         min_warm: Count<0, 1000> = Count(0);
     }
 }
@@ -311,22 +391,4 @@ joined_table! {
         /// What is done for an exchange.
         exchange: Exchange;
     }
-}
-
-/// The tables that have a key of this name, as one writes them, for "it belongs in …".
-pub(crate) fn tables_with(name: &str) -> Vec<String> {
-    fn search(keys: &[Key], name: &str, path: &str, found: &mut Vec<String>) {
-        if keys.iter().any(|key| key.name == name) {
-            found.push(if path.is_empty() { "the top level".into() } else { format!("[{path}]") });
-        }
-        for key in keys.iter().filter(|key| !key.keys.is_empty()) {
-            let named = matches!(key.name, "destination" | "route");
-            let path = [path, key.name, if named { "NAME" } else { "" }];
-            let path: Vec<_> = path.into_iter().filter(|part| !part.is_empty()).collect();
-            search(&key.keys, name, &path.join("."), found);
-        }
-    }
-    let mut found = Vec::new();
-    search(&Root::all_keys(), name, "", &mut found);
-    found
 }

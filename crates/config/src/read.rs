@@ -11,14 +11,21 @@ use toml::{
 use crate::{
     errors::{Place, Problem},
     print::Page,
+    schema::Json,
     table::Key,
 };
 
 /// A type that a key may have: how it is named, read, inherited and printed.
 pub(crate) trait Value: Clone + Sized {
+    /// Whether it is a table of tables, each under a name of the user's.
+    const IS_NAMED: bool = false;
+
     /// What a message and the reference page call it, with an article and the range: "an integer from 1
     /// to 9".
     fn describe() -> String;
+
+    /// The same for programs, in JSON Schema; it may allow more than [`read`](Self::read), and never less.
+    fn schema() -> Json;
 
     /// Reads it, or reports why it cannot be. A list or table with a bad part comes without that part.
     fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self>;

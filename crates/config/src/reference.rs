@@ -1,6 +1,7 @@
 //! The reference page, written from the tables themselves so that it cannot be wrong about them.
 
 use crate::{
+    adopt::read_at_start,
     environment::VARIABLES,
     raw::{Defaults, Match, Root, RouteMatch},
     table::{Key, Table},
@@ -12,9 +13,14 @@ const INTRODUCTION: &str = "\
 <!-- Written by the tests of crates/config: change the tables there, then run
      `DRAGOMAN_BLESS=1 cargo test -p dragoman-config`. -->
 
-dragoman reads one TOML file. Every key may be left out, and an empty file changes nothing: traffic is
+dragoman reads TOML. Every key may be left out, and an empty file changes nothing: traffic is
 observed and passed on. `dragoman check FILE` tells every mistake at once; `dragoman check --print FILE`
 shows the effective configuration, each key with its value and where it came from.
+
+`dragoman schema` prints the JSON Schema of a file, which is also beside this page: [dragoman.schema.json](dragoman.schema.json).
+Editors complete, explain and check keys with it: for Even Better TOML and everything else that stands on taplo,
+write `#:schema ./dragoman.schema.json` (or a URL) as the first line. A schema sees one file and one key at a time;
+`dragoman check` sees all.
 
 - A **duration** is a string of integers with units, larger units first: `\"250ms\"`, `\"5s\"`, `\"1m30s\"`. The
   units are ms, s, m and h. A deadline that may be absent is turned off by leaving its key out.
@@ -24,7 +30,46 @@ shows the effective configuration, each key with its value and where it came fro
 - What is written once need not be repeated: a destination starts from `[defaults]`, and a route from its
   destination, key by key, also inside `retry`, `breaker`, `pool` and `headers`. A list is one value: it
   replaces the inherited one. `retry = {}` where retry is inherited changes nothing.
+- `--print` masks the values of headers and parameters whose names sound secret, such as `authorization` or
+  `x-api-key`; `--show-secrets` prints them.
 - Keys that have no effect where they stand, and destinations and routes that can never match, are errors.
+
+### Changing it while dragoman runs
+
+The files are looked at every two seconds, by content and through symbolic links, and at once on SIGHUP. What they
+say is applied whole or, if anything is wrong, not at all: then the last good configuration stays, the log says what
+is wrong, and `dragoman_config_last_reload_successful` is 0. A file that changes is applied when it has come to rest;
+replace it by renaming another one over it all the same. No connection is closed and no exchange is cut:
+
+- An exchange keeps the policy that it started with, and the next one, on the same connection too, has the new one.
+  A flow that is relayed as bytes keeps what it has to its end, under a new `deny` too. So does HTTP/2 that began
+  where there was no policy for it.
+- A destination of which nothing changes, with all that it inherits, keeps its breakers, its retry budgets and its
+  pooled connections. One that changes starts anew: its idle connections are closed, and those in use when their
+  exchange has ended.
+- `[proxy]`: limits hold from the next connection of the app on, timeouts from the next exchange on.
+- Keys marked **Restart** are read when the process starts. A change of theirs is told in the log and by
+  `dragoman_config_restart_needed`, and the rest of the file is applied.
+
+The files are read by the user that the proxy runs as, not by root. Environment variables are those of the start.
+";
+
+const FILES: &str = "\
+## Several files
+
+`--config` may be repeated, and each may be a file or a directory. Of a directory the files `*.toml` count, in the
+order of the bytes of their names; those that begin with a dot do not, and symbolic links are followed. A directory without
+such a file is an error, and so is what has such a name and is no file. All files together have at most 4 MiB.
+
+- A later file overrides an earlier one key by key; the environment comes last.
+- Tables are merged at any depth, and so are destinations and routes of the same name. Everything else is
+  replaced, also lists.
+- `retry = false`, `breaker = false` and `pool = false` replace the table of an earlier file, and a table in a later
+  one then starts from what is inherited.
+- Inside one file, a key or table that is there twice is an error.
+- Errors are told for all files at once, and a contradiction between two of them shows both places. Whether
+  something contradicts is decided by the result: a later file may repair what an earlier one says.
+- `[defaults]` of every file hold for the destinations of all.
 ";
 
 const MATCHING: &str = "\
@@ -76,7 +121,7 @@ which keys they state, how many segments their paths have, and where the placeho
 const ENVIRONMENT: &str = "\
 ## Environment
 
-These variables override the file's `[defaults]` and `[log]`, for where a pod specification is easier to
+These variables override the files' `[defaults]` and `[log]`, for where a pod specification is easier to
 change than a file. What a destination says itself still wins. An empty variable is ignored.
 ";
 
@@ -91,10 +136,11 @@ pub fn reference() -> String {
                 subtables(&mut page, "", &key.keys);
             }
             "destination" => destination(&mut page, key),
+            name if key.is_named => section(&mut page, &format!("[{name}.NAME]"), key.doc, &key.keys),
             name => section(&mut page, &format!("[{name}]"), key.doc, &key.keys),
         }
     }
-    page.push_str(&format!("\n{ENVIRONMENT}\n| Variable | Key | Notes |\n|---|---|---|\n"));
+    page.push_str(&format!("\n{FILES}\n{ENVIRONMENT}\n| Variable | Key | Notes |\n|---|---|---|\n"));
     for variable in &VARIABLES {
         page.push_str(&format!("| `{}` | `{}` | {} |\n", variable.name, variable.key, variable.doc));
     }
@@ -123,21 +169,25 @@ fn subtables(page: &mut String, path: &str, keys: &[Key]) {
     for key in keys.iter().filter(|key| !key.keys.is_empty()) {
         let path = format!("{path}{}", key.name);
         page.push_str(&format!("\n### `{path}`\n\n{}\n\n", key.doc));
-        table(page, &key.keys);
+        table(page, &path, &key.keys);
         subtables(page, &format!("{path}."), &key.keys);
     }
 }
 
 fn section(page: &mut String, title: &str, about: &str, keys: &[Key]) {
     page.push_str(&format!("\n## `{title}`\n\n{about}\n\n"));
-    table(page, keys);
+    table(page, title.trim_matches(['[', ']']), keys);
 }
 
-fn table(page: &mut String, keys: &[Key]) {
+/// The keys of the table at the dotted path `of`.
+fn table(page: &mut String, of: &str, keys: &[Key]) {
+    let read_at_start = read_at_start();
     page.push_str("| Key | Type | Default | Meaning |\n|---|---|---|---|\n");
     for key in keys {
         let default = key.default.as_ref().map_or("not set".into(), |default| format!("`{default}`"));
-        page.push_str(&format!("| `{}` | {} | {default} | {} |\n", key.name, key.kind, key.doc));
+        let restart = read_at_start.contains(&&*format!("{of}.{}", key.name));
+        let mark = if restart { " **Restart.**" } else { "" };
+        page.push_str(&format!("| `{}` | {} | {default} | {}{mark} |\n", key.name, key.kind, key.doc));
     }
 }
 

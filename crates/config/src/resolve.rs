@@ -1,6 +1,7 @@
 //! From the file as it is written to the model that cannot be invalid.
 
 mod check;
+pub(crate) mod listeners;
 mod policy;
 mod routes;
 
@@ -9,9 +10,13 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use dragoman_policy::BreakerParams;
 
 use crate::{
+    adopt::FIRST_GENERATION,
     effective::Effective,
     errors::Problem,
-    model::{Admin, BreakerPolicy, Destination, Log, PoolParams, Protocol, Proxy},
+    model::{
+        Admin, BreakerPolicy, Control, ControlSocket, Destination, Listener, Log, PoolParams, Protocol,
+        Proxy, Trace, TraceEndpoint, UpstreamProtocol,
+    },
     raw::{self, Connection, Root},
     read::Item,
     select::{DestinationMatch, Index},
@@ -25,13 +30,17 @@ const DEFAULT: &str = "default";
 pub(crate) struct Resolved {
     pub(crate) proxy: Proxy,
     pub(crate) admin: Admin,
+    pub(crate) control: Control,
+    pub(crate) listeners: Vec<Listener>,
     pub(crate) log: Log,
+    pub(crate) trace: Trace,
     pub(crate) index: Index,
 }
 
 /// Resolves what was read, and reports each contradiction in it.
 pub(crate) fn resolve(root: &Root, problems: &mut Vec<Problem>) -> Resolved {
-    check::process(root, problems);
+    listeners::check(root, problems);
+    check::traces(root, problems);
     check::defaults(root, problems);
     let named: Named<raw::Destination> = root.destination();
     let mut effective: Vec<_> = named.0.iter().map(|entry| Effective::of(root, entry)).collect();
@@ -40,19 +49,33 @@ pub(crate) fn resolve(root: &Root, problems: &mut Vec<Problem>) -> Resolved {
         check::destination(root, destination, problems);
         routes::check(destination, problems);
     }
-    check::reachable(&effective, problems);
-    Resolved { proxy: proxy(root), admin: admin(root), log: log(root), index: index(root, &effective) }
+    check::reachable(root, &effective, problems);
+    let listeners = listeners::resolve(root, &effective, problems);
+    let index = index(root, &effective).with_listeners(&listeners);
+    Resolved {
+        proxy: proxy(root),
+        admin: admin(root),
+        control: control(root),
+        listeners,
+        log: log(root),
+        trace: trace(root),
+        index,
+    }
 }
 
 fn proxy(root: &Root) -> Proxy {
     let proxy = root.proxy();
     let port = u16::try_from(proxy.port().0).unwrap_or(u16::MAX);
+    let port_count = u16::try_from(proxy.port_count().0).unwrap_or(u16::MAX);
     Proxy {
-        listen: proxy.listen().0.values().map(|ip| SocketAddr::new(*ip, port)).collect(),
+        listen: listeners::captured(proxy.listen().0.values().copied(), port, port_count),
         port,
+        port_count,
+        mark: proxy.mark().and_then(|mark| u32::try_from(mark.0).ok()),
         workers: count(proxy.workers().0),
         max_flows: count(proxy.max_flows().0),
         drain: proxy.drain().0,
+        drain_quiet: proxy.drain_quiet().0,
         request_head_timeout: proxy.request_head_timeout().0,
         request_body_timeout: proxy.request_body_timeout().map(|deadline| deadline.0),
         max_head_bytes: proxy.max_head_bytes().0,
@@ -66,6 +89,20 @@ fn admin(root: &Root) -> Admin {
     Admin { listen: root.admin().listen().values().copied().collect() }
 }
 
+fn control(root: &Root) -> Control {
+    let control = root.control();
+    let socket = match control.socket() {
+        None => ControlSocket::Usual,
+        Some(path) if path.0 == "off" => ControlSocket::Off,
+        Some(path) => ControlSocket::At(path.0.into()),
+    };
+    Control {
+        socket,
+        listen: control.listen().values().copied().collect(),
+        changes_on_tcp: control.changes_on_tcp(),
+    }
+}
+
 fn log(root: &Root) -> Log {
     let log = root.log();
     let file = log.access_file().0;
@@ -73,42 +110,61 @@ fn log(root: &Root) -> Log {
         level: log.level(),
         format: log.format(),
         access: log.access(),
+        access_sample: log.access_sample().0,
         access_format: log.access_format(),
         access_file: (file != "-").then(|| PathBuf::from(file)),
+    }
+}
+
+fn trace(root: &Root) -> Trace {
+    let trace = root.trace();
+    let endpoint = trace.endpoint().map(|receiver| TraceEndpoint {
+        path: receiver.traces_path(),
+        host: receiver.host,
+        port: receiver.port,
+    });
+    Trace {
+        endpoint,
+        sample: trace.sample().0,
+        propagation: trace.propagation(),
+        service_name: trace.service_name().0,
+        headers: trace.headers().0.into_iter().map(|pair| (pair.name, pair.value)).collect(),
     }
 }
 
 /// The destination that matches everything comes first, whether the user wrote it or not; the others
 /// follow by name, which is the order that decides between equals.
 fn index(root: &Root, effective: &[Effective<'_>]) -> Index {
-    let catch_all = effective.iter().position(|it| matches(&it.table.matches).is_everything());
+    let catch_all = effective.iter().position(|it| matches_of(root, it).is_everything());
     let mut destinations = Vec::with_capacity(effective.len() + 1);
     match catch_all {
-        Some(position) => destinations.push(destination(0, &effective[position])),
+        Some(position) => destinations.push(destination(root, 0, &effective[position])),
         None => {
             let defaults = root.defaults();
             let (connection, exchange) = (defaults.connection, defaults.exchange);
             let table = raw::Destination { connection, exchange, ..Default::default() };
             let place = Default::default();
             let entry = Entry { name: DEFAULT.into(), place, complete: true, table };
-            let implicit = destination(0, &Effective::of(root, &entry));
+            let implicit = destination(root, 0, &Effective::of(root, &entry));
             let observe_only = changes_nothing(&implicit);
             destinations.push(Destination { observe_only, ..implicit });
         }
     }
     for (_, other) in effective.iter().enumerate().filter(|(position, _)| Some(*position) != catch_all) {
-        destinations.push(destination(destinations.len(), other));
+        destinations.push(destination(root, destinations.len(), other));
     }
     Index::new(destinations.into_iter().map(Arc::new).collect())
 }
 
-fn destination(index: usize, effective: &Effective<'_>) -> Destination {
+fn destination(root: &Root, index: usize, effective: &Effective<'_>) -> Destination {
     let connection = &effective.table.connection;
     let (routes, route_index) = routes::routes(effective);
     Destination {
         index,
+        generation: FIRST_GENERATION,
         name: effective.entry.name.as_str().into(),
         protocol: connection.protocol(),
+        upstream_protocol: connection.upstream_protocol(),
         deny: connection.deny(),
         endpoints: endpoints(connection),
         connect_timeout: connection.connect_timeout().0,
@@ -118,7 +174,7 @@ fn destination(index: usize, effective: &Effective<'_>) -> Destination {
         policy: Arc::new(policy::policy(&effective.table.exchange)),
         routes,
         route_index,
-        matches: matches(&effective.table.matches),
+        matches: matches_of(root, effective),
     }
 }
 
@@ -153,8 +209,16 @@ fn pool_params(pool: &raw::Pool) -> PoolParams {
     }
 }
 
+/// What it matches; a destination that states nothing is for everything else, unless a plain port leads to it.
+fn matches_of(root: &Root, effective: &Effective<'_>) -> DestinationMatch {
+    let own = matches(&effective.table.matches);
+    let by_port_alone = own.is_everything() && listeners::lead_to(root, &effective.entry.name);
+    DestinationMatch { by_port_alone, ..own }
+}
+
 fn matches(raw: &raw::Match) -> DestinationMatch {
     DestinationMatch {
+        by_port_alone: false,
         hosts: list(raw.hosts()),
         sni: list(raw.sni()),
         cidrs: list(raw.cidrs()),
@@ -170,6 +234,7 @@ fn list<T: Item>(list: Option<NonEmpty<T>>) -> Vec<T> {
 fn changes_nothing(destination: &Destination) -> bool {
     let connect_timeout: Duration = Connection::default().connect_timeout().0;
     destination.protocol == Protocol::Auto
+        && destination.upstream_protocol == UpstreamProtocol::Auto
         && !destination.deny
         && destination.endpoints.is_empty()
         && destination.connect_timeout == connect_timeout

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// What a route looks for; what is empty is not stated.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct RouteMatcher {
     pub(crate) path: Option<PathPattern>,
     pub(crate) hosts: Vec<NamePattern>,

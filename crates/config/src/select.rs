@@ -20,7 +20,7 @@ use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 use ipnet::IpNet;
 
 use crate::{
-    model::{ByAddress, Destination, Name},
+    model::{ByAddress, Destination, Listener, Name},
     value::{
         name::{NamePattern, comparable, without_port},
         net::Ports,
@@ -28,12 +28,14 @@ use crate::{
 };
 
 /// What a destination matches; a list that is empty is not stated.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct DestinationMatch {
     pub(crate) hosts: Vec<NamePattern>,
     pub(crate) sni: Vec<NamePattern>,
     pub(crate) cidrs: Vec<IpNet>,
     pub(crate) ports: Vec<Ports>,
+    /// It states nothing because a plain port leads to it, and nothing else does.
+    pub(crate) by_port_alone: bool,
 }
 
 /// How specific a match by address is: prefix length plus one, then how narrow the range of ports is;
@@ -43,7 +45,7 @@ type AddressRank = (u16, u32);
 impl DestinationMatch {
     /// Whether it states nothing, and so matches whatever no other destination does.
     pub(crate) fn is_everything(&self) -> bool {
-        !self.is_named() && self.cidrs.is_empty() && self.ports.is_empty()
+        !self.by_port_alone && !self.is_named() && self.cidrs.is_empty() && self.ports.is_empty()
     }
 
     pub(crate) fn is_named(&self) -> bool {
@@ -52,6 +54,9 @@ impl DestinationMatch {
 
     /// `address` has no mapped IPv4.
     fn by_address(&self, address: SocketAddr) -> Option<AddressRank> {
+        if self.by_port_alone {
+            return None;
+        }
         let network =
             best(&self.cidrs, |cidr| cidr.contains(&address.ip()).then(|| u16::from(cidr.prefix_len()) + 1))?;
         let ports = best(&self.ports, |ports| {
@@ -65,7 +70,8 @@ impl DestinationMatch {
     pub(crate) fn covers(&self, other: &Self) -> bool {
         let contains =
             |own: &[NamePattern], other: &[NamePattern]| other.iter().all(|name| own.contains(name));
-        self.is_named() == other.is_named()
+        !(self.by_port_alone || other.by_port_alone)
+            && self.is_named() == other.is_named()
             && contains(&self.hosts, &other.hosts)
             && contains(&self.sni, &other.sni)
             && covers(&self.cidrs, &other.cidrs)
@@ -85,7 +91,7 @@ fn best<T, R: Ord + From<u8>>(list: &[T], rank: impl Fn(&T) -> Option<R>) -> Opt
 /// The destinations, arranged to be found.
 #[derive(Clone, Debug)]
 pub(crate) struct Index {
-    /// In the order of their index: the one that matches everything, then by name.
+    /// The one that matches everything, then by name; what follows holds places in this list.
     destinations: Vec<Arc<Destination>>,
     hosts: Names,
     sni: Names,
@@ -93,6 +99,8 @@ pub(crate) struct Index {
     nameless: Vec<usize>,
     /// Those that state names.
     named: Vec<usize>,
+    /// Those that plain ports lead to, by where these listen.
+    at_listeners: Vec<(SocketAddr, usize)>,
 }
 
 /// The destinations that state a name, by name.
@@ -107,13 +115,34 @@ impl Index {
     pub(crate) fn new(destinations: Vec<Arc<Destination>>) -> Self {
         let (mut hosts, mut sni) = (Names::default(), Names::default());
         let (mut nameless, mut named) = (Vec::new(), Vec::new());
-        for destination in &destinations[1..] {
+        for (place, destination) in destinations.iter().enumerate().skip(1) {
             let matches = &destination.matches;
-            if matches.is_named() { &mut named } else { &mut nameless }.push(destination.index);
-            hosts.add(&matches.hosts, destination.index);
-            sni.add(&matches.sni, destination.index);
+            if matches.is_named() { &mut named } else { &mut nameless }.push(place);
+            hosts.add(&matches.hosts, place);
+            sni.add(&matches.sni, place);
         }
-        Self { destinations, hosts, sni, nameless, named }
+        Self { destinations, hosts, sni, nameless, named, at_listeners: Vec::new() }
+    }
+
+    /// The same with other values for its destinations, which match the same in the same order.
+    pub(crate) fn with_destinations(self, destinations: Vec<Arc<Destination>>) -> Self {
+        Self { destinations, ..self }
+    }
+
+    /// The same with plain ports that lead to destinations; those to one that is not there lead nowhere.
+    pub(crate) fn with_listeners(mut self, listeners: &[Listener]) -> Self {
+        let place = |listener: &Listener| {
+            let place = self.destinations.iter().position(|it| it.name == listener.destination)?;
+            Some((listener.address, place))
+        };
+        self.at_listeners = listeners.iter().filter_map(place).collect();
+        self
+    }
+
+    /// The destination that the plain port at `address` leads to.
+    pub(crate) fn at_listener(&self, address: SocketAddr) -> Option<&Arc<Destination>> {
+        let (_, place) = self.at_listeners.iter().find(|(own, _)| *own == address)?;
+        Some(&self.destinations[*place])
     }
 
     pub(crate) fn destinations(&self) -> &[Arc<Destination>] {
@@ -121,6 +150,9 @@ impl Index {
     }
 
     pub(crate) fn lookup(&self, address: SocketAddr, name: Name<'_>) -> &Arc<Destination> {
+        if let Some(destination) = self.at_listener(address) {
+            return destination;
+        }
         let address = canonical(address);
         let named = match name {
             Name::None => None,
@@ -130,10 +162,13 @@ impl Index {
         &self.destinations[named.or_else(|| self.most_specific(&self.nameless, address)).unwrap_or(0)]
     }
 
-    pub(crate) fn by_address(&self, address: SocketAddr) -> ByAddress<'_> {
-        let destination = self.lookup(address, Name::None);
+    pub(crate) fn by_address(&self, address: SocketAddr) -> ByAddress {
+        let destination = Arc::clone(self.lookup(address, Name::None));
         let address = canonical(address);
         let mut undecided = ByAddress { destination, name_may_decide: false, name_may_deny: false };
+        if self.at_listener(address).is_some() {
+            return undecided;
+        }
         for destination in self.named.iter().map(|index| &self.destinations[*index]) {
             if destination.matches.by_address(address).is_some() {
                 undecided.name_may_decide = true;

@@ -1,4 +1,11 @@
-//! "Did you mean": the known word that is nearest to a mistyped one.
+//! "Did you mean": the known word that is nearest to a mistyped one, and the tables that a misplaced key is of.
+
+use std::sync::OnceLock;
+
+use crate::{
+    raw::Root,
+    table::{Key, Table},
+};
 
 /// The candidate that `word` was probably meant to be, if one is near enough to be worth naming.
 ///
@@ -43,6 +50,26 @@ fn distance(a: &[char], b: &[char]) -> usize {
         }
     }
     rows[a.len()][b.len()]
+}
+
+/// The tables that have a key of this name, as one writes them, for "it belongs in …".
+pub(crate) fn tables_with(name: &str) -> Vec<String> {
+    // A file of nothing but mistakes asks very often.
+    static KEYS: OnceLock<Vec<Key>> = OnceLock::new();
+    let mut found = Vec::new();
+    search(KEYS.get_or_init(Root::all_keys), name, "", &mut found);
+    found
+}
+
+fn search(keys: &[Key], name: &str, path: &str, found: &mut Vec<String>) {
+    if keys.iter().any(|key| key.name == name) {
+        found.push(if path.is_empty() { "the top level".into() } else { format!("[{path}]") });
+    }
+    for key in keys.iter().filter(|key| !key.keys.is_empty()) {
+        let path = [path, key.name, if key.is_named { "NAME" } else { "" }];
+        let path: Vec<_> = path.into_iter().filter(|part| !part.is_empty()).collect();
+        search(&key.keys, name, &path.join("."), found);
+    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! One declaration per table (see [`crate::raw`]) gives the name, type, default and meaning of each key.
 //! Everything else follows from it: what is read, which keys are unknown and what was meant by them, what
-//! a destination inherits, what `--print` shows and what the reference page says.
+//! a destination inherits, what `--print` shows, what the reference page says and what the schema allows.
 
 use toml::de::DeValue;
 
@@ -10,24 +10,31 @@ use crate::{
     errors::{Place, Problem},
     print::Page,
     read::{Fault, Located, Node, Reader, Value, entries},
-    suggest::nearest,
+    schema::Json,
+    suggest::{nearest, tables_with},
 };
 
-/// One key of a table, as the reference page shows it.
+/// One key of a table, as the reference page and the schema show it.
 pub(crate) struct Key {
     pub(crate) name: &'static str,
     pub(crate) kind: String,
+    /// Made when it is asked for, since a file of mistakes asks for its keys often.
+    pub(crate) schema: fn() -> Json,
     /// As it would be written; `None` if the key may be absent and then means nothing.
     pub(crate) default: Option<String>,
     pub(crate) doc: &'static str,
     /// The keys inside it, if it is a table.
     pub(crate) keys: Vec<Key>,
+    /// Whether those stand in tables of the user's naming.
+    pub(crate) is_named: bool,
 }
 
 /// A set of keys that can be read, merged and printed.
 pub(crate) trait Table: Default + Clone {
     /// Its keys, in the order of the reference page.
     fn all_keys() -> Vec<Key>;
+    /// Their names, in the same order.
+    fn key_names() -> Vec<&'static str>;
     /// Reads the value of `name`; `false` if there is no such key.
     fn read_key(&mut self, name: &str, node: &Node<'_>, reader: &mut Reader) -> bool;
     /// Takes each key that it does not state from `base`, and merges tables key by key.
@@ -61,6 +68,10 @@ macro_rules! table {
                     $crate::table::table!(@default $kind $(= $default)?),
                     concat!($($doc),+).trim_start(),
                 )),+]
+            }
+
+            fn key_names() -> Vec<&'static str> {
+                vec![$(stringify!($key)),+]
             }
 
             fn read_key(
@@ -113,6 +124,10 @@ macro_rules! table {
                 "a table".into()
             }
 
+            fn schema() -> $crate::schema::Json {
+                $crate::schema::table(&<Self as $crate::table::Table>::all_keys())
+            }
+
             fn read(node: &$crate::read::Node<'_>, reader: &mut $crate::read::Reader) -> Option<Self> {
                 $crate::table::read_table(node, reader)
             }
@@ -157,6 +172,12 @@ macro_rules! joined_table {
                 keys
             }
 
+            fn key_names() -> Vec<&'static str> {
+                let mut names = Vec::new();
+                $(names.extend(<$kind as $crate::table::Table>::key_names());)+
+                names
+            }
+
             fn read_key(
                 &mut self,
                 name: &str,
@@ -186,7 +207,8 @@ macro_rules! joined_table {
 pub(crate) use {joined_table, table};
 
 pub(crate) fn key<T: Value>(name: &'static str, default: Option<T>, doc: &'static str) -> Key {
-    Key { name, kind: T::describe(), default: default.map(|value| value.toml()), doc, keys: T::keys() }
+    let default = default.map(|value| value.toml());
+    Key { name, kind: T::describe(), schema: T::schema, default, doc, keys: T::keys(), is_named: T::IS_NAMED }
 }
 
 pub(crate) fn read_key<T: Value>(name: &str, node: &Node<'_>, reader: &mut Reader) -> Option<Located<T>> {
@@ -202,7 +224,7 @@ pub(crate) fn read_table<T: Table + Value>(node: &Node<'_>, reader: &mut Reader)
     let mut table = T::default();
     for (name, place, node) in entries(entries_of, node.place.source) {
         if !table.read_key(name, &node, reader) {
-            reader.report(unknown_key(name, place, &node, &T::all_keys(), &reader.path()));
+            reader.report(unknown_key(name, place, &node, &T::key_names(), &reader.path()));
         }
     }
     Some(table)
@@ -229,16 +251,16 @@ pub(crate) fn stated<T: Value>(
     }
 }
 
-fn unknown_key(name: &str, place: Place, node: &Node<'_>, keys: &[Key], path: &str) -> Problem {
+fn unknown_key(name: &str, place: Place, node: &Node<'_>, known: &[&str], path: &str) -> Problem {
     let message = match path {
         "" => format!("unknown table or key `{name}`"),
         _ => format!("unknown key `{name}` in `{path}`"),
     };
     let problem = Problem::new(place, message);
-    if let Some(near) = nearest(name, keys.iter().map(|key| key.name)) {
+    if let Some(near) = nearest(name, known.iter().copied()) {
         return problem.help(format!("did you mean `{near}`?"));
     }
-    let elsewhere = crate::raw::tables_with(name);
+    let elsewhere = tables_with(name);
     if !elsewhere.is_empty() {
         return problem.help(format!("`{name}` belongs in {}", elsewhere.join(" or ")));
     }
@@ -246,6 +268,5 @@ fn unknown_key(name: &str, place: Place, node: &Node<'_>, keys: &[Key], path: &s
         let help = format!("a name with dots stands in quotes: [{table}.\"{first}.{name}…\"]");
         return problem.help(help);
     }
-    let known: Vec<_> = keys.iter().map(|key| key.name).collect();
     problem.help(format!("known here: {}", known.join(", ")))
 }

@@ -1,20 +1,32 @@
 //! The files of the repository, and files that are none.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::mpsc::{TryRecvError, channel},
+    thread,
+    time::{Duration, Instant},
+};
 
-use dragoman_config::{Access, Config, reference};
+use dragoman_config::{Access, Config, Errors, Position, Sources, reference, schema};
 
 fn no_env(_: &str) -> Option<String> {
     None
 }
 
-fn in_repository(path: &str) -> std::path::PathBuf {
+fn load(paths: &[&Path]) -> Result<Config, Errors> {
+    let paths: Vec<_> = paths.iter().map(|path| path.to_path_buf()).collect();
+    Config::resolve(&Sources::read(&paths)?, &no_env)
+}
+
+fn in_repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
 }
 
 #[test]
 fn normal_policy_does_what_its_comments_say() {
-    let config = Config::load(&in_repository("deploy/policies/normal.toml"), &no_env).expect("it is valid");
+    let config = load(&[&in_repository("deploy/policies/normal.toml")]).expect("it is valid");
     let default = &config.destinations()[0];
     assert_eq!(config.destinations().len(), 1);
     assert_eq!(default.policy.retry, Some(dragoman_policy::RetryParams::default()));
@@ -26,7 +38,7 @@ fn normal_policy_does_what_its_comments_say() {
 
 #[test]
 fn example_policy_is_valid() {
-    let config = Config::load(&in_repository("deploy/policies/example.toml"), &no_env).expect("it is valid");
+    let config = load(&[&in_repository("deploy/policies/example.toml")]).expect("it is valid");
     let names: Vec<_> = config.destinations().iter().map(|it| &*it.name).collect();
     assert_eq!(names, ["default", "ledger", "metadata", "payments", "vendor"]);
     let routes: Vec<_> = config.destinations()[3].routes.iter().map(|route| &*route.name).collect();
@@ -34,42 +46,77 @@ fn example_policy_is_valid() {
 }
 
 #[test]
-fn the_reference_page_is_up_to_date() {
-    let path = in_repository("docs/configuration.md");
-    if std::env::var_os("DRAGOMAN_BLESS").is_some() {
-        fs::write(&path, reference()).expect("the page is written");
+fn the_reference_page_and_the_schema_are_up_to_date() {
+    for (path, text) in [("docs/configuration.md", reference()), ("docs/dragoman.schema.json", schema())] {
+        let file = in_repository(path);
+        if std::env::var_os("DRAGOMAN_BLESS").is_some() {
+            fs::write(&file, &text).expect("the page is written");
+        }
+        assert!(
+            fs::read_to_string(&file).unwrap_or_default() == text,
+            "{path} is stale: `DRAGOMAN_BLESS=1 cargo test -p dragoman-config` renews it"
+        );
     }
-    let page = fs::read_to_string(&path).unwrap_or_default();
-    assert!(
-        page == reference(),
-        "docs/configuration.md is stale: `DRAGOMAN_BLESS=1 cargo test -p dragoman-config` renews it"
-    );
 }
 
 #[test]
 fn a_file_that_is_not_there_is_named() {
-    let errors = Config::load(Path::new("/nonexistent/dragoman.toml"), &no_env).expect_err("it is not there");
+    let errors = load(&[Path::new("/nonexistent/dragoman.toml")]).expect_err("it is not there");
     assert_eq!(errors.count(), 1);
     let said = errors.to_string();
     assert!(said.contains("cannot read /nonexistent/dragoman.toml: No such file"), "{said}");
-    assert_eq!(errors.iter().next().and_then(dragoman_config::Problem::span), None);
+    assert_eq!(errors.iter().find_map(|problem| errors.position(problem)), None);
 }
 
 #[test]
-fn an_endless_file_and_a_folder_are_refused() {
-    for (path, reason) in [("/dev/zero", "larger than 4 MiB"), ("/", "Is a directory")] {
-        let said = Config::load(Path::new(path), &no_env).expect_err("it is no file").to_string();
+fn an_endless_file_and_a_directory_without_files_are_refused() {
+    for (path, reason) in [("/dev/zero", "neither a regular file"), ("/proc", "/proc has no file *.toml")] {
+        let said = load(&[Path::new(path)]).expect_err("it is no file").to_string();
         assert!(said.contains(reason), "{said}");
     }
+}
+
+/// Whoever watches the files would wait for ever on a pipe to which nobody writes.
+#[test]
+fn a_pipe_that_comes_in_place_of_the_file_stops_no_reading() {
+    let folder = std::env::temp_dir().join(format!("dragoman-config-pipe-{}", std::process::id()));
+    fs::create_dir_all(&folder).expect("a directory is made");
+    let (path, pipe, file) = (folder.join("a.toml"), folder.join("pipe"), folder.join("file"));
+    let made = Command::new("mkfifo").arg(&pipe).status().expect("mkfifo runs");
+    assert!(made.success());
+    fs::write(&file, "[log]\nlevel = \"warn\"\n").expect("a file is written");
+    fs::hard_link(&file, &path).expect("a file is linked");
+    let (over, is_over) = channel::<()>();
+    let reading = thread::spawn({
+        let paths = [path.clone()];
+        // Each may find the pipe, the file, or that it changes.
+        move || {
+            (0..50_000).for_each(|_| drop(Sources::read(&paths)));
+            drop(over);
+        }
+    });
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while is_over.try_recv() == Err(TryRecvError::Empty) && Instant::now() < deadline {
+        for next in [&pipe, &file] {
+            let new = folder.join("next");
+            fs::hard_link(next, &new).expect("a link is made");
+            fs::rename(new, &path).expect("it is put in place");
+        }
+    }
+    assert_eq!(is_over.try_recv(), Err(TryRecvError::Disconnected), "a reading waits for ever");
+    reading.join().expect("no reading panics");
+    fs::remove_dir_all(&folder).expect("the directory is removed");
 }
 
 #[test]
 fn bytes_that_are_not_utf8_are_pointed_at() {
     let path = std::env::temp_dir().join(format!("dragoman-config-{}.toml", std::process::id()));
     fs::write(&path, b"[log]\naccess_file = \"/var/\xff\xfe\"\n").expect("a file is written");
-    let errors = Config::load(&path, &no_env).expect_err("it is not UTF-8");
+    let errors = load(&[&path]).expect_err("it is not UTF-8");
     fs::remove_file(&path).expect("the file is removed");
-    assert_eq!(errors.iter().next().and_then(dragoman_config::Problem::span), Some(26..29));
+    let position = errors.iter().find_map(|problem| errors.position(problem)).expect("a place");
+    let file = path.to_string_lossy();
+    assert_eq!(position, Position { file: &file, line: 2, column: 21, span: 26..29 });
     assert!(errors.to_string().contains(":2:21"), "{errors}");
 }
 

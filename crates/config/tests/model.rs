@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use dragoman_config::{Config, Destination, Level, Name, PoolParams, Protocol, ResponseRules};
+use dragoman_config::{
+    Config, Destination, Level, Name, PoolParams, Protocol, ResponseRules, Secrets, UpstreamProtocol,
+};
 use dragoman_policy::{BreakerParams, GrpcStatus, GrpcStatusSet, RetryParams};
 
 fn parse(text: &str) -> Config {
@@ -32,12 +34,22 @@ fn an_empty_file_changes_nothing() {
         assert_eq!(default.connect_timeout, Duration::from_secs(5));
         let listen: Vec<_> = config.proxy.listen.iter().map(ToString::to_string).collect();
         assert_eq!(listen, ["127.0.0.1:15001", "[::1]:15001"]);
+        assert_eq!((config.proxy.port_count, config.proxy.mark), (1, None));
         assert_eq!(config.proxy.request_head_timeout, Duration::from_secs(30));
         assert_eq!(config.proxy.request_body_timeout, None);
         assert_eq!((config.proxy.max_h2_streams, config.proxy.replay_bytes), (256, 16 << 20));
+        assert_eq!(default.upstream_protocol, UpstreamProtocol::Auto);
         assert_eq!(config.admin.listen.len(), 1);
         assert_eq!(config.log.access_file, None);
     }
+}
+
+#[test]
+fn a_range_of_ports_is_listened_on_at_each_address() {
+    let config = parse("[proxy]\nport = 16001\nport_count = 2\nmark = 4294967295\n");
+    let listen: Vec<_> = config.proxy.listen.iter().map(ToString::to_string).collect();
+    assert_eq!(listen, ["127.0.0.1:16001", "127.0.0.1:16002", "[::1]:16001", "[::1]:16002"]);
+    assert_eq!(config.proxy.mark, Some(u32::MAX));
 }
 
 #[test]
@@ -57,7 +69,7 @@ fn the_defaults_of_retry_and_breaker_are_those_of_the_algorithms() {
 fn a_pool_is_bounded_as_stated() {
     let config = parse(
         "[defaults]\npool = { max_age = \"1h\", min_warm = 2 }\n[destination.a]\nhosts = [\"a\"]\n\
-         pool = { max_size = 3 }\n",
+         pool = { max_size = 3 }\nupstream_protocol = \"http1\"\n",
     );
     let inherited = PoolParams {
         max_idle: 64,
@@ -69,6 +81,7 @@ fn a_pool_is_bounded_as_stated() {
     assert_eq!(config.destinations()[0].pool, Some(inherited));
     let a = named(&config, "a");
     assert_eq!(a.pool, Some(PoolParams { max_size: Some(3), ..inherited }));
+    assert_eq!(a.upstream_protocol, UpstreamProtocol::Http1);
     assert_eq!(parse("[defaults]\npool = {}\n").destinations()[0].pool.map(|it| it.max_age), Some(None));
 }
 
@@ -98,6 +111,7 @@ fn observing_only_ends_where_policy_begins() {
         ("[defaults]\nresponse_headers.remove = [\"x-a\"]", false),
         ("[defaults]\nserver_timing = true", false),
         ("[defaults]\nprotocol = \"opaque\"", false),
+        ("[defaults]\nupstream_protocol = \"http2\"", false),
         ("[destination.everything]\n", false),
     ] {
         assert_eq!(parse(text).destinations()[0].observe_only, observe_only, "{text}");
@@ -247,76 +261,24 @@ endpoints = ["10.9.9.9:99"]
     let a = named(&config, "a");
     assert_eq!(a.policy.retry.as_ref().map(|retry| retry.attempts), Some(2));
     assert_eq!(a.endpoints, ["10.9.9.9:99".parse().expect("an address")]);
-    assert!(config.print().contains("# environment DRAGOMAN_UPSTREAM\n"), "{}", config.print());
+    assert!(
+        config.print(Secrets::Shown).contains("# environment DRAGOMAN_UPSTREAM\n"),
+        "{}",
+        config.print(Secrets::Shown)
+    );
 
     let empty = env.map(|(name, _)| (name, " "));
     assert!(parse_with("", &empty).destinations()[0].observe_only);
 }
 
 /// Everything that the file can say, once.
-const EVERYTHING: &str = r#"
-[proxy]
-port = 16001
-listen = ["::1"]
-workers = 2
-max_flows = 100
-drain = "0s"
-request_head_timeout = "1m30s"
-max_head_bytes = 2048
-max_headers = 32
-request_body_timeout = "10s"
-max_h2_streams = 1
-replay_bytes = "1GiB"
-[admin]
-listen = []
-[log]
-level = "trace"
-format = "json"
-access = "off"
-access_format = "text"
-access_file = "/var/log/a \"b\"\\c.log"
-[defaults]
-retry = { statuses = ["5xx", 429], unprocessed_statuses = [503], grpc_statuses = ["unavailable"], refused = false, methods = [], idempotency_header = "Idempotency-Key" }
-breaker = { statuses = [503], grpc_statuses = [] }
-pool = { max_idle = 1, idle = "1s", max_age = "24h", max_size = 7, min_warm = 1 }
-response_headers = { set = { Server = "x" }, remove = ["x-powered-by"] }
-response_time = true
-server_timing = true
-headers = { set = { x-team = "\"a\\b\"", "x.y" = "" }, remove = ["x-Debug"] }
-request_id = true
-[destination.all]
-endpoints = ["10.0.0.1:80", "[fd00::1]:80"]
-[destination."a.b"]
-hosts = ["A.example", "*.b.example"]
-sni = ["a.example"]
-cidrs = ["10.0.0.0/8", "fd00::/8"]
-ports = [80, "8000-8099"]
-timeout = "1h"
-[destination."a.b".route."x.y"]
-path = "/v1/{id}/*"
-methods = ["PURGE"]
-hosts = ["a.example", "*.c.b.example"]
-match_headers = { "X-Tenant" = "*", x-b = "1" }
-query = { "a.b" = "*", "%20" = "1=2" }
-breaker = { failures = 1 }
-retry = false
-try_timeout = "1ms"
-[destination.bytes]
-ports = [5432]
-protocol = "opaque"
-retry = { attempts = 20, connect = false }
-[destination.tls]
-sni = ["tls"]
-[destination.no]
-cidrs = ["169.254.169.254/32"]
-deny = true
-"#;
+const EVERYTHING: &str = include_str!("everything.toml");
 
 #[test]
 fn what_is_printed_means_the_same() {
     for text in ["", EVERYTHING, include_str!("../../../deploy/policies/example.toml")] {
         let config = parse(text);
-        let printed = config.print();
+        let printed = config.print(Secrets::Shown);
         let again = parse(&printed);
         assert_eq!(
             format!("{:#?}", config.destinations()),
@@ -324,17 +286,19 @@ fn what_is_printed_means_the_same() {
             "{printed}"
         );
         assert_eq!((&config.proxy, &config.admin, &config.log), (&again.proxy, &again.admin, &again.log));
+        assert_eq!((&config.control, &config.listeners), (&again.control, &again.listeners));
+        assert_eq!(config.trace, again.trace, "{printed}");
     }
 }
 
 #[test]
 fn what_is_printed_names_the_source_of_each_value() {
-    let printed =
-        parse("[defaults]\ntimeout = \"9s\"\n\n[destination.a]\nhosts = [\"a\"]\ntrace = true\n").print();
+    let printed = parse("[defaults]\ntimeout = \"9s\"\n\n[destination.a]\nhosts = [\"a\"]\ntrace = true\n")
+        .print(Secrets::Shown);
     let destination = printed.split("[destination.a]\n").nth(1).expect("a section");
     for (key, line) in [
-        ("timeout", "timeout = \"9s\"                              # line 2"),
-        ("trace", "trace = true                                # line 6"),
+        ("timeout", "timeout = \"9s\"                              # test.toml:2"),
+        ("trace", "trace = true                                # test.toml:6"),
         ("deny", "deny = false                                # default"),
         ("# sni", "# sni is not set"),
         ("retry", "retry = false                               # default"),
@@ -345,8 +309,34 @@ fn what_is_printed_names_the_source_of_each_value() {
 }
 
 #[test]
+fn secrets_are_masked_where_they_are_not_asked_for() {
+    let text = r#"
+[defaults]
+headers.set = { Authorization = "Bearer hunter2", "x-team" = "a" }
+response_headers.set.set-cookie = "hunter2"
+[destination.a]
+hosts = ["a"]
+headers.set.x-api-Key = "hunter2"
+[destination.a.route.r]
+match_headers = { "x-session" = "hunter2" }
+query = { "access_token" = "hunter2", "page" = "1" }
+headers.set.authorization = "hunter2"
+"#;
+    let config = parse(text);
+    let masked = config.print(Secrets::Masked);
+    assert!(!masked.contains("hunter2"), "{masked}");
+    assert!(masked.contains("Authorization = \"***\""), "{masked}");
+    assert!(masked.contains("# test.toml:3, masked\n"), "{masked}");
+    assert!(masked.contains("x-team = \"a\"") && masked.contains("query.page = \"1\""), "{masked}");
+    // Defaults, the destination and the route: as often as they take effect.
+    assert_eq!(masked.matches("\"***\"").count(), 2 + 3 + 5, "{masked}");
+    assert_eq!(config.print(Secrets::Shown).matches("hunter2").count(), 10);
+    parse(&masked);
+}
+
+#[test]
 fn every_key_of_the_reference_is_printed() {
-    let printed = parse(EVERYTHING).print();
+    let printed = parse(EVERYTHING).print(Secrets::Shown);
     let page = dragoman_config::reference();
     let keys = page.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
     let missing: Vec<_> = keys
@@ -354,4 +344,31 @@ fn every_key_of_the_reference_is_printed() {
         .filter(|key| !printed.contains(&format!("{key} ")) && !printed.contains(&format!("{key}.")))
         .collect();
     assert_eq!(missing, Vec::<&str>::new());
+}
+
+#[test]
+fn a_plain_port_leads_to_its_destination_whatever_is_asked_for() {
+    let config = parse(
+        "[destination.a]\nhosts = ['a']\n[destination.b]\nhosts = ['b']\nendpoints = ['192.0.2.1:80']\n\
+         [listener.x]\naddress = '127.0.0.1:9000'\ndestination = 'b'\n",
+    );
+    let at = "127.0.0.1:9000".parse().unwrap();
+    for name in [Name::None, Name::Host("a"), Name::Sni("a")] {
+        assert_eq!(&*config.lookup(at, name).name, "b", "{name:?}");
+    }
+    let by_address = config.by_address(at);
+    assert_eq!((&*by_address.destination.name, by_address.name_may_decide), ("b", false));
+    assert!(config.by_address("127.0.0.1:9001".parse().unwrap()).name_may_decide);
+}
+
+#[test]
+fn a_destination_that_states_nothing_is_for_its_plain_port_alone() {
+    let destinations =
+        "[destination.a]\nendpoints = ['192.0.2.1:80']\n[destination.b]\nendpoints = ['192.0.2.2:80']\n";
+    let listeners = "[listener.a]\naddress = '127.0.0.1:9000'\ndestination = 'a'\n\
+                     [listener.b]\naddress = '127.0.0.1:9001'\ndestination = 'b'\n";
+    let config = parse(&format!("{destinations}{listeners}"));
+    let name = |at: &str| config.lookup(at.parse().unwrap(), Name::Host("x")).name.to_string();
+    assert_eq!([name("127.0.0.1:9000"), name("127.0.0.1:9001"), name("192.0.2.1:80")], ["a", "b", "default"]);
+    assert!(Config::parse("test.toml", destinations, &|_| None).is_err(), "both would match everything");
 }

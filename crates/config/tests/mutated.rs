@@ -1,9 +1,10 @@
 //! Damaged files: whatever happens to a valid one, the answer is a configuration or a list of places in it.
 
-use dragoman_config::Config;
+use dragoman_config::{Config, Secrets};
 use proptest::{prelude::*, sample::Index};
 
-const VALID: [&str; 3] = [
+const VALID: [&str; 4] = [
+    include_str!("everything.toml"),
     include_str!("../../../deploy/policies/normal.toml"),
     include_str!("../../../deploy/policies/example.toml"),
     r#"
@@ -30,12 +31,33 @@ enum Damage {
     DoubleLine(Index),
     SwapLines(Index, Index),
     CutAt(Index),
+    SwapTokens(Index, Index),
+    ReplaceToken(Index, Index),
+}
+
+/// Words, whole strings, and every other character by itself.
+fn tokens(text: &str) -> Vec<&str> {
+    let mut tokens = Vec::new();
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        let word = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
+        let end = match first {
+            '"' => rest[1..].find('"').map_or(1, |end| end + 2),
+            _ if word(first) => rest.find(|c| !word(c)).unwrap_or(rest.len()),
+            _ => first.len_utf8(),
+        };
+        let (token, after) = rest.split_at(end);
+        tokens.push(token);
+        rest = after;
+    }
+    tokens
 }
 
 impl Damage {
     fn apply(&self, text: &str) -> String {
         let mut chars: Vec<char> = text.chars().collect();
         let mut lines: Vec<&str> = text.split_inclusive('\n').collect();
+        let mut tokens = tokens(text);
         if chars.is_empty() {
             return String::new();
         }
@@ -54,9 +76,18 @@ impl Damage {
             }
             Self::InsertChar(at, new) => chars.insert(at.index(chars.len()), *new),
             Self::CutAt(at) => chars.truncate(at.index(chars.len())),
+            Self::SwapTokens(one, other) => {
+                let count = tokens.len();
+                tokens.swap(one.index(count), other.index(count));
+            }
+            Self::ReplaceToken(at, new) => {
+                let count = tokens.len();
+                tokens[at.index(count)] = tokens[new.index(count)];
+            }
         }
         match self {
             Self::DropLine(_) | Self::DoubleLine(_) | Self::SwapLines(..) => lines.concat(),
+            Self::SwapTokens(..) | Self::ReplaceToken(..) => tokens.concat(),
             _ => chars.into_iter().collect(),
         }
     }
@@ -79,11 +110,13 @@ fn damage() -> impl Strategy<Value = Damage> {
         at().prop_map(Damage::DoubleLine),
         (at(), at()).prop_map(|(one, other)| Damage::SwapLines(one, other)),
         at().prop_map(Damage::CutAt),
+        (at(), at()).prop_map(|(one, other)| Damage::SwapTokens(one, other)),
+        (at(), at()).prop_map(|(at, new)| Damage::ReplaceToken(at, new)),
     ]
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..Default::default() })]
 
     #[test]
     fn l5_a_damaged_file_is_accepted_or_refused_at_a_place_inside_it(
@@ -91,21 +124,25 @@ proptest! {
         damages in prop::collection::vec(damage(), 1..4),
     ) {
         let text = damages.iter().fold(VALID[file].to_owned(), |text, damage| damage.apply(&text));
-        match Config::parse("damaged.toml", &text, &|_| None) {
-            Ok(config) => {
-                let printed = config.print();
-                let again = Config::parse("printed.toml", &printed, &|_| None);
-                prop_assert!(again.is_ok(), "{}\n{printed}", again.expect_err("refused"));
-            }
-            Err(errors) => check(&text, &errors)?,
-        }
+        accepted_or_refused(&[("damaged.toml", &text)])?;
+    }
+
+    #[test]
+    fn l5_a_damaged_file_beside_others_is_accepted_or_refused_at_a_place_in_the_right_one(
+        files in prop::collection::vec((0..VALID.len(), prop::collection::vec(damage(), 0..2)), 2..4),
+    ) {
+        let texts: Vec<_> = files
+            .iter()
+            .map(|(file, damages)| damages.iter().fold(VALID[*file].to_owned(), |text, damage| damage.apply(&text)))
+            .collect();
+        let names = ["first.toml", "second.toml", "third.toml"];
+        let files: Vec<_> = names.into_iter().zip(texts.iter().map(String::as_str)).collect();
+        accepted_or_refused(&files)?;
     }
 
     #[test]
     fn any_text_is_survived(text in any::<String>()) {
-        if let Err(errors) = Config::parse("any.toml", &text, &|_| None) {
-            check(&text, &errors)?;
-        }
+        accepted_or_refused(&[("any.toml", &text)])?;
     }
 
     #[test]
@@ -117,25 +154,39 @@ proptest! {
             if let Err(errors) = Config::parse("empty.toml", "", &env) {
                 let report = errors.to_string();
                 prop_assert!(report.contains(variable), "{report}");
-                prop_assert_eq!(errors.iter().next().and_then(dragoman_config::Problem::span), None);
+                prop_assert_eq!(errors.iter().find_map(|problem| errors.position(problem)), None);
             }
         }
     }
 }
 
-fn check(text: &str, errors: &dragoman_config::Errors) -> Result<(), TestCaseError> {
+/// Either all of it counts, and prints as what can be read again; or nothing does, and every reason has a place.
+fn accepted_or_refused(files: &[(&str, &str)]) -> Result<(), TestCaseError> {
+    let errors = match Config::resolve(&files.iter().copied().collect(), &|_| None) {
+        Ok(config) => {
+            let printed = config.print(Secrets::Shown);
+            let again = Config::parse("printed.toml", &printed, &|_| None);
+            prop_assert!(again.is_ok(), "{}\n{printed}", again.expect_err("refused"));
+            return Ok(());
+        }
+        Err(errors) => errors,
+    };
     prop_assert!(errors.count() > 0);
-    let mut last = 0;
+    let mut last = (0, 0);
     for problem in errors.iter() {
-        let span = problem.span().ok_or_else(|| TestCaseError::fail("a problem without a place"))?;
-        prop_assert!(span.start <= span.end && span.end <= text.len(), "{span:?} of {}", text.len());
-        prop_assert!(text.is_char_boundary(span.start) && text.is_char_boundary(span.end), "{span:?}");
-        prop_assert!(span.start >= last, "not in the order of the file");
+        let place = errors.position(problem);
+        let place = place.ok_or_else(|| TestCaseError::fail("a problem without a place"))?;
+        let file = files.iter().position(|(name, _)| *name == place.file).expect("one of them");
+        let (text, span) = (files[file].1, place.span);
+        prop_assert!(text.get(span.clone()).is_some(), "{span:?} of {}", text.len());
+        prop_assert!(place.line <= text.split('\n').count(), "line {} of {text:?}", place.line);
+        prop_assert!((file, span.start) >= last, "not in the order of the files");
         prop_assert!(!problem.message().is_empty());
-        last = span.start;
+        last = (file, span.start);
     }
     let report = errors.to_string();
-    prop_assert!(report.contains("damaged.toml:") || report.contains("any.toml:"), "{report}");
+    prop_assert!(files.iter().any(|(name, _)| report.contains(&format!("{name}:"))), "{report}");
+    prop_assert_eq!(errors.lines().count(), errors.count().min(51));
     Ok(())
 }
 
@@ -146,6 +197,7 @@ fn a_file_of_nothing_but_mistakes_is_told_quickly_and_briefly() {
     assert!(errors.count() >= 20_000);
     let report = errors.to_string();
     assert!(report.len() < 40_000, "{}", report.len());
+    assert!(errors.lines().last().is_some_and(|line| line.ends_with(" more errors")));
     assert!(report.ends_with("of which the first 50 are shown"), "{}", &report[report.len() - 200..]);
 }
 

@@ -4,39 +4,42 @@
 //! process was started with; then root is given up; only then do threads start and connections get made. A
 //! mistake is found before the first connection is taken.
 
-use std::fs::OpenOptions;
-use std::io::{self, Write};
-use std::net::{Ipv6Addr, SocketAddr, TcpListener};
-use std::path::Path;
+use std::io;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use dragoman_config::{Access, Config, Format, Log};
-use dragoman_proxy::{BindError, Drained, Listeners, Proxy};
-use dragoman_telemetry::{AccessFormat, AccessLog, AccessMode, Telemetry};
-use nix::errno::Errno;
+use dragoman_proxy::{Drained, Handle, Phase, Proxy};
+use dragoman_telemetry::{AccessFormat, AccessLog, AccessMode, LogFile, Telemetry};
 use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
 
-use crate::admin::{self, Admin, Phase};
+use crate::admin::Admin;
 use crate::cli::ProxyArguments;
+use crate::control::Control;
+use crate::logging::LogLevel;
+use crate::reload::{Files, Reloader};
 use crate::signals::Signals;
-use crate::{check, logging, privilege};
+use crate::sockets::Sockets;
+use crate::takeover::{Giver, Inherited};
+use crate::{check, logging, notify, privilege, signals, surface, traces};
 
 /// Runtime threads where the configuration leaves the number open: beside one application, more are rarely
 /// used.
 const MOST_AUTOMATIC_WORKERS: usize = 4;
-/// At the end, what the access log still holds has this long to be written.
+/// At the end, what the access log and the queue of spans still hold has this long to be written.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Runs `dragoman proxy`.
 pub(crate) fn run(arguments: &ProxyArguments) -> ExitCode {
-    let config = match load(arguments.config.as_deref()) {
-        Ok(config) => config,
+    let (files, config) = match Files::load(&arguments.config) {
+        Ok(loaded) => loaded,
         Err(errors) => return check::refuse(&errors),
     };
-    logging::start(&config.log);
-    match start(config, arguments) {
+    let log_level = logging::start(&config.log);
+    match start(files, config, log_level, arguments) {
         Ok(code) => code,
         Err(StartError(text)) => {
             eprintln!("dragoman: {text}");
@@ -46,91 +49,145 @@ pub(crate) fn run(arguments: &ProxyArguments) -> ExitCode {
 }
 
 /// Why the proxy could not start, for a person.
-struct StartError(String);
+pub(crate) struct StartError(pub(crate) String);
 
-fn load(file: Option<&Path>) -> Result<Config, dragoman_config::Errors> {
-    match file {
-        Some(file) => Config::load(file, &check::environment),
-        None => Config::parse("", "", &check::environment),
-    }
-}
-
-fn start(config: Config, arguments: &ProxyArguments) -> Result<ExitCode, StartError> {
+fn start(
+    files: Files,
+    config: Config,
+    log_level: LogLevel,
+    arguments: &ProxyArguments,
+) -> Result<ExitCode, StartError> {
     let descriptors = privilege::raise_descriptor_limit().map_err(|errno| {
         StartError(format!("cannot raise the limit of file descriptors: {}", errno.desc()))
     })?;
-    let listeners = listen(&config.proxy.listen)?;
-    let admin = admin::bind(&config.admin.listen)
-        .map_err(|(address, error)| StartError(cannot_listen(address, &error, "admin.listen")))?;
+    let owner = privilege::identity(arguments.user, arguments.group);
+    let mut inherited = match &arguments.takeover {
+        Some(socket) => Some(Inherited::take(socket, owner.0).map_err(StartError)?),
+        None => None,
+    };
+    let sockets = Sockets::open(&config, inherited.as_mut(), owner)?;
     let sink = open_sink(&config.log)?;
     privilege::drop_root(arguments.user, arguments.group).map_err(|error| StartError(error.to_string()))?;
+    check_mark(config.proxy.mark)?;
     say_start(&config, arguments, descriptors);
+    files.warn_if_unreadable();
 
     let access = access_log(&config.log, sink).map_err(|error| cannot("start the access log", &error))?;
-    let names = config.destinations().iter().map(|destination| destination.name.clone()).collect();
-    let telemetry = Telemetry::new(names, access);
+    let telemetry = Telemetry::new(config.names().to_vec(), access);
+    telemetry.reload().in_force(config.generation(), files.fingerprint(), false);
+    traces::start(&config.trace, config.proxy.mark, &telemetry)
+        .map_err(|error| cannot("export traces", &error))?;
     let runtime = runtime(config.proxy.workers).map_err(|error| cannot("start the runtime", &error))?;
-    let code = runtime
-        .block_on(serve(Arc::new(config), telemetry.clone(), listeners, admin))
-        .map_err(|error| cannot("run the proxy", &error))?;
+    let start = Start {
+        files,
+        config: Arc::new(config),
+        telemetry: telemetry.clone(),
+        log_level,
+        sockets,
+        inherited,
+    };
+    let code = runtime.block_on(serve(start)).map_err(|error| cannot("run the proxy", &error))?;
     // What is still open is dropped here, and its record written by that.
     telemetry.cut();
     runtime.shutdown_timeout(FLUSH_TIMEOUT);
     if !telemetry.flush(FLUSH_TIMEOUT) {
-        tracing::warn!("the access log could not be written to its end");
+        tracing::warn!("the access log could not be written, or traces not exported, to their end");
     }
     Ok(code)
 }
 
-/// Runs the proxy until it has drained, or a second signal came.
-async fn serve(
+/// All that was made before the runtime.
+struct Start {
+    files: Files,
     config: Arc<Config>,
     telemetry: Telemetry,
-    listeners: Listeners,
-    admin: Vec<TcpListener>,
-) -> io::Result<ExitCode> {
-    let mut signals = Signals::new()?;
-    let phase = Phase::starting();
-    Admin { telemetry: telemetry.clone(), phase: phase.clone() }.serve(admin)?;
-    let drain = config.proxy.drain;
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let proxy = Proxy::new(config, telemetry).run(listeners, async move {
-        let _ = stopped.await;
-    });
-    let mut proxy = tokio::spawn(proxy);
-    phase.set_ready();
-    tracing::info!("ready");
+    log_level: LogLevel,
+    sockets: Sockets,
+    inherited: Option<Inherited>,
+}
 
-    let signal = tokio::select! {
-        signal = signals.next() => signal,
-        // It ends by itself only when it fails, and then there is nothing left to serve.
-        ended = &mut proxy => {
-            ended??;
-            return Err(io::Error::other("it stopped by itself"));
-        }
-    };
-    phase.set_draining();
-    tracing::info!(%signal, deadline = ?drain, "draining: no new connections, those that are open may finish");
-    let _ = stop.send(());
-    tokio::select! {
-        drained = &mut proxy => say_drained(&drained??),
-        signal = signals.next() => {
-            tracing::warn!(%signal, "ending at once, at the second signal");
-            return Ok(signal.exit_code());
+/// Runs the proxy until it has drained, or a second signal came.
+async fn serve(start: Start) -> io::Result<ExitCode> {
+    let Start { files, config, telemetry, log_level, sockets, inherited } = start;
+    let signals = Signals::new()?;
+    signals::on_reopen({
+        let telemetry = telemetry.clone();
+        move || telemetry.reopen_access_log()
+    })?;
+    let changes_on_tcp = config.control.changes_on_tcp;
+    let proxy = Proxy::new(config, telemetry.clone(), sockets.flows);
+    let handle = proxy.handle();
+    tokio::spawn(Reloader::new(files, handle.clone(), telemetry.clone(), log_level.clone())?.run());
+    let admin = Admin { telemetry, proxy: handle.clone() };
+    let giver = Arc::new(Giver::new(sockets.copies, handle.clone()));
+    let control = Control { admin: admin.clone(), log_level, giver, changes_on_tcp };
+    let proxy = tokio::spawn(proxy.run());
+    surface::serve(&admin, sockets.admin, None, &handle)?;
+    surface::serve(&control, sockets.control, sockets.control_socket, &handle)?;
+    handle.serving().await;
+    if let Some(inherited) = inherited {
+        match inherited.ready() {
+            Ok(()) => tracing::info!("took over; the process before this one drains"),
+            Err(error) => tracing::warn!(%error, "the process that was taken over from is gone already"),
         }
     }
-    Ok(ExitCode::SUCCESS)
+    tracing::info!("ready");
+    notify::ready();
+    until_end(proxy, &handle, signals).await
+}
+
+/// Waits for the end of the proxy, or for a second signal. The first one, as a request on the control surface, makes
+/// it drain.
+async fn until_end(
+    mut proxy: JoinHandle<io::Result<Drained>>,
+    handle: &Handle,
+    mut signals: Signals,
+) -> io::Result<ExitCode> {
+    let (mut signalled, mut said) = (false, false);
+    loop {
+        tokio::select! {
+            drained = &mut proxy => {
+                say_drained(&drained??);
+                return Ok(ExitCode::SUCCESS);
+            }
+            signal = signals.next() => {
+                if signalled {
+                    tracing::warn!(%signal, "ending at once, at the second signal");
+                    return Ok(signal.exit_code());
+                }
+                signalled = true;
+                tracing::info!(%signal, "told to end");
+                handle.drain();
+            }
+            () = handle.draining(), if !said => {
+                said = true;
+                say_draining(handle);
+            }
+        }
+    }
+}
+
+fn say_draining(handle: &Handle) {
+    let deadline = handle.policy().proxy.drain;
+    if handle.phase() == Phase::HandedOver {
+        // The service goes on, in another process.
+        tracing::info!(
+            ?deadline,
+            "draining: handed over, flows that are open are served until none is at work"
+        );
+    } else {
+        notify::stopping();
+        tracing::info!(?deadline, "draining: flows, old and new, are served until none is at work");
+    }
 }
 
 fn say_start(config: &Config, arguments: &ProxyArguments, descriptors: u64) {
-    let file = arguments
-        .config
-        .as_ref()
-        .map_or_else(|| "none: observing only".into(), |file| file.display().to_string());
+    let files: Vec<_> = arguments.config.iter().map(|path| path.display().to_string()).collect();
+    let files = if files.is_empty() { "none: observing only".into() } else { files.join(", ") };
     let listen = addresses(&config.proxy.listen);
     let admin = addresses(&config.admin.listen);
     let version = env!("CARGO_PKG_VERSION");
-    tracing::info!(version, config = file, listen, admin, descriptors, "dragoman starts");
+    tracing::info!(version, config = files, listen, admin, descriptors, "dragoman starts");
 }
 
 fn say_drained(drained: &Drained) {
@@ -144,27 +201,16 @@ fn addresses(addresses: &[SocketAddr]) -> String {
     addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// Listens where the configuration says. Its default has ::1, which a machine without IPv6 does not have:
-/// nothing can be captured there either.
-fn listen(addresses: &[SocketAddr]) -> Result<Listeners, StartError> {
-    let refused = |error: BindError| StartError(cannot_listen(error.address, &error.source, "proxy.port"));
-    match Listeners::bind(addresses) {
-        Err(error) if addresses.len() > 1 && lacks_ipv6(&error) => {
-            tracing::warn!("no IPv6 here ({}): listening on IPv4 alone", error.source);
-            let rest: Vec<_> =
-                addresses.iter().copied().filter(|&address| address != error.address).collect();
-            Listeners::bind(&rest).map_err(refused)
-        }
-        result => result.map_err(refused),
-    }
-}
-
-fn lacks_ipv6(error: &BindError) -> bool {
-    error.address.ip() == Ipv6Addr::LOCALHOST
-        && matches!(
-            error.source.raw_os_error().map(Errno::from_raw),
-            Some(Errno::EADDRNOTAVAIL | Errno::EAFNOSUPPORT)
-        )
+/// Asked once root is gone: without its mark, what dragoman dials would be captured and come back to it.
+fn check_mark(mark: Option<u32>) -> Result<(), StartError> {
+    let Some(mark) = mark else { return Ok(()) };
+    dragoman_net::try_mark(mark).map_err(|error| {
+        StartError(format!(
+            "cannot mark connections ({error}; proxy.mark): that needs CAP_NET_ADMIN, which goes when root is given up; \
+             start dragoman as its own user with that capability (AmbientCapabilities= of systemd, or `setpriv \
+             --ambient-caps +net_admin --inh-caps +net_admin`), or leave proxy.mark out and tell it by its group"
+        ))
+    })
 }
 
 fn runtime(workers: usize) -> io::Result<Runtime> {
@@ -174,52 +220,32 @@ fn runtime(workers: usize) -> io::Result<Runtime> {
     tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()
 }
 
-fn open_sink(log: &Log) -> Result<Box<dyn Write + Send>, StartError> {
-    let Some(path) = &log.access_file else { return Ok(Box::new(io::stdout())) };
-    match OpenOptions::new().append(true).create(true).open(path) {
-        Ok(file) => Ok(Box::new(file)),
-        Err(error) => Err(StartError(format!(
-            "cannot open the access log {} (log.access_file): {error}",
-            path.display()
-        ))),
-    }
+fn open_sink(log: &Log) -> Result<LogFile, StartError> {
+    let Some(path) = &log.access_file else {
+        return LogFile::stdout().map_err(|error| cannot("write the access log to standard output", &error));
+    };
+    LogFile::open(path.clone()).map_err(|error| {
+        StartError(format!("cannot open the access log {} (log.access_file): {error}", path.display()))
+    })
 }
 
-fn access_log(log: &Log, sink: Box<dyn Write + Send>) -> io::Result<AccessLog> {
-    let mode = match log.access {
-        Access::Off => AccessMode::Off,
-        Access::Failures => AccessMode::Failures,
-        Access::All => AccessMode::All,
-    };
+fn access_log(log: &Log, sink: LogFile) -> io::Result<AccessLog> {
     let format = match log.access_format {
         Format::Text => AccessFormat::Text,
         Format::Json => AccessFormat::Json,
     };
-    AccessLog::new(mode, format, sink)
+    AccessLog::new(access_mode(log), format, Box::new(sink))
+}
+
+/// Which flows and exchanges the access log tells of.
+pub(crate) fn access_mode(log: &Log) -> AccessMode {
+    match log.access {
+        Access::Off => AccessMode::Off,
+        Access::Failures => AccessMode::Failures,
+        Access::All => AccessMode::All(log.access_sample),
+    }
 }
 
 fn cannot(what: &str, error: &io::Error) -> StartError {
     StartError(format!("cannot {what}: {error}"))
-}
-
-/// What went wrong, where, and what to do.
-fn cannot_listen(address: SocketAddr, error: &io::Error, key: &str) -> String {
-    let port = address.port();
-    let advice = match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            format!(
-                "the port is taken (by another dragoman? `ss -ltnp sport = :{port}` says by whom); free it or change {key}"
-            )
-        }
-        io::ErrorKind::PermissionDenied => {
-            format!(
-                "not allowed ({error}); ports below 1024 need root or CAP_NET_BIND_SERVICE, or change {key}"
-            )
-        }
-        io::ErrorKind::AddrNotAvailable => {
-            format!("this machine does not have the address ({error}); change {key}")
-        }
-        _ => format!("{error}; see {key}"),
-    };
-    format!("cannot listen on {address}: {advice}")
 }

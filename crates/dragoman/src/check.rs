@@ -1,11 +1,10 @@
 //! `dragoman check`.
 
-use std::fmt::Write;
 use std::io;
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use dragoman_config::{Config, Errors};
+use dragoman_config::{Config, Errors, Secrets, Sources};
 
 use crate::cli::CheckArguments;
 use crate::logging;
@@ -15,12 +14,20 @@ pub(crate) const WRONG_INPUT: u8 = 2;
 
 /// Runs `dragoman check`.
 pub(crate) fn run(arguments: &CheckArguments) -> ExitCode {
-    let config = match Config::load(&arguments.file, &environment) {
-        Ok(config) => config,
+    let paths = arguments.paths();
+    let (sources, config) = match load(&paths) {
+        Ok(loaded) => loaded,
         Err(errors) => return refuse(&errors),
     };
-    let text = if arguments.print { config.print() } else { summary(&arguments.file, &config) };
-    print(&text)
+    let secrets = if arguments.show_secrets { Secrets::Shown } else { Secrets::Masked };
+    print(&if arguments.print { config.print(secrets) } else { summary(&paths, &sources, &config) })
+}
+
+/// What these files and directories say, and the configuration that it is with the environment.
+fn load(paths: &[PathBuf]) -> Result<(Sources, Config), Errors> {
+    let sources = Sources::read(paths)?;
+    let config = Config::resolve(&sources, &environment)?;
+    Ok((sources, config))
 }
 
 /// Prints all errors of a configuration.
@@ -35,13 +42,15 @@ pub(crate) fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-fn summary(file: &Path, config: &Config) -> String {
+/// The number of files is told where a directory is among the paths: it may have less in it than was meant.
+fn summary(paths: &[PathBuf], sources: &Sources, config: &Config) -> String {
     let named = || config.destinations().iter().filter(|destination| &*destination.name != "default");
     let destinations = count(named().count(), "destination");
     let routes = count(named().map(|destination| destination.routes.len()).sum(), "route");
-    let mut text = String::new();
-    writeln!(text, "{}: ok ({destinations}, {routes})", file.display()).expect("a String takes all");
-    text
+    let directories = paths.iter().any(|path| path.is_dir());
+    let files = if directories { count(sources.names().count(), "file") + ", " } else { String::new() };
+    let paths: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+    format!("{}: ok ({files}{destinations}, {routes})\n", paths.join(", "))
 }
 
 fn count(number: usize, noun: &str) -> String {
@@ -49,7 +58,7 @@ fn count(number: usize, noun: &str) -> String {
 }
 
 /// Writes to stdout; a reader that has gone (`| head`) is no error of ours.
-fn print(text: &str) -> ExitCode {
+pub(crate) fn print(text: &str) -> ExitCode {
     match io::Write::write_all(&mut io::stdout().lock(), text.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             eprintln!("dragoman: cannot write to stdout: {error}");

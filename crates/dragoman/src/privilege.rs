@@ -16,6 +16,14 @@ use nix::unistd::{Gid, Group, Uid, User, setgroups, setresgid, setresuid};
 /// excludes from capture.
 const DEFAULT_ID: u32 = 1337;
 
+/// Who the process will run as, given these.
+pub(crate) fn identity(user: Option<Uid>, group: Option<Gid>) -> (Uid, Gid) {
+    if !Uid::effective().is_root() {
+        return (Uid::effective(), Gid::effective());
+    }
+    (user.unwrap_or(Uid::from_raw(DEFAULT_ID)), group.unwrap_or(Gid::from_raw(DEFAULT_ID)))
+}
+
 /// Gives root up for this user and group. A process that is not root keeps what it is.
 ///
 /// # Errors
@@ -25,8 +33,7 @@ pub(crate) fn drop_root(user: Option<Uid>, group: Option<Gid>) -> Result<(), Pri
         warn_if_other(user, group);
         return Ok(());
     }
-    let uid = user.unwrap_or(Uid::from_raw(DEFAULT_ID));
-    let gid = group.unwrap_or(Gid::from_raw(DEFAULT_ID));
+    let (uid, gid) = identity(user, group);
     change(uid, gid).map_err(|errno| PrivilegeError { uid, gid, errno })?;
     if uid.is_root() {
         tracing::warn!("running as root, as --user asks");

@@ -1,4 +1,4 @@
-//! The signals that ask the process to end.
+//! The signals that ask the process to end, and the one that asks it to open its log again.
 
 use std::fmt;
 use std::io;
@@ -21,6 +21,14 @@ impl Signal {
     pub(crate) fn exit_code(self) -> ExitCode {
         match self {
             Signal::Terminate => ExitCode::SUCCESS,
+            Signal::Interrupt => ExitCode::from(130),
+        }
+    }
+
+    /// The exit code by which a shell says that this signal ended a program.
+    pub(crate) fn shell_code(self) -> ExitCode {
+        match self {
+            Signal::Terminate => ExitCode::from(143),
             Signal::Interrupt => ExitCode::from(130),
         }
     }
@@ -60,4 +68,18 @@ impl Signals {
             _ = self.interrupt.recv() => Signal::Interrupt,
         }
     }
+}
+
+/// Does this at each SIGUSR1, which whoever rotates logs sends, for as long as the process lives. Needs a runtime.
+///
+/// # Errors
+/// When the system refuses the handler.
+pub(crate) fn on_reopen(reopen: impl Fn() + Send + 'static) -> io::Result<()> {
+    let mut rotated = signal(SignalKind::user_defined1())?;
+    tokio::spawn(async move {
+        while rotated.recv().await.is_some() {
+            reopen();
+        }
+    });
+    Ok(())
 }

@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use socket2::{SockRef, TcpKeepalive};
+use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
@@ -69,12 +69,17 @@ impl From<io::Error> for DialError {
     }
 }
 
-/// Connects to `address` within `limit`, with Nagle off and keep-alive on.
+/// Connects to `address` within `limit`, with Nagle off and keep-alive on, and with this mark (`SO_MARK`), which
+/// takes CAP_NET_ADMIN.
 ///
 /// # Errors
 /// [`DialError`].
-pub async fn dial(address: SocketAddr, limit: Duration) -> Result<TcpStream, DialError> {
+pub async fn dial(address: SocketAddr, mark: Option<u32>, limit: Duration) -> Result<TcpStream, DialError> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    if let Some(mark) = mark {
+        // Before the first packet, which the rules of capture judge.
+        SockRef::from(&socket).set_mark(mark)?;
+    }
     socket.set_nodelay(true)?;
     // Before the connection is made: afterwards a server may have reset it already.
     keep_alive(&socket)?;
@@ -82,6 +87,14 @@ pub async fn dial(address: SocketAddr, limit: Duration) -> Result<TcpStream, Dia
         Ok(result) => result.map_err(|error| timed_out(error, limit)),
         Err(_) => Err(DialError::Timeout(limit)),
     }
+}
+
+/// Whether this process may set a mark.
+///
+/// # Errors
+/// What `setsockopt` says: EPERM without CAP_NET_ADMIN.
+pub fn try_mark(mark: u32) -> io::Result<()> {
+    Socket::new(Domain::IPV4, Type::STREAM, None)?.set_mark(mark)
 }
 
 /// ETIMEDOUT of the kernel (its SYN retries ran out first) is a timeout like ours.
@@ -108,14 +121,14 @@ mod tests {
     #[tokio::test]
     async fn a_closed_port_is_refused() {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let error = dial(free, Duration::from_secs(5)).await.unwrap_err();
+        let error = dial(free, None, Duration::from_secs(5)).await.unwrap_err();
         assert!(matches!(error, DialError::Refused), "{error}");
     }
 
     #[tokio::test]
     async fn keep_alive_is_under_the_conntrack_limit() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let stream = dial(listener.local_addr().unwrap(), Duration::from_secs(5)).await.unwrap();
+        let stream = dial(listener.local_addr().unwrap(), None, Duration::from_secs(5)).await.unwrap();
         let socket = SockRef::from(&stream);
         assert!(socket.keepalive().unwrap());
         assert!(socket.tcp_keepalive_time().unwrap() < Duration::from_secs(60));

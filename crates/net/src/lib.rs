@@ -8,12 +8,18 @@ mod dial;
 mod end;
 mod listen;
 mod original_dst;
+mod pipe;
 mod reserve;
 mod sys;
+#[cfg(test)]
+mod testing;
+mod unix;
 
 pub use addr::{OrigDst, Peer};
-pub use dial::{DialError, dial, keep_alive};
+pub use dial::{DialError, dial, keep_alive, try_mark};
 pub use end::{is_reset, is_still_open, is_timeout, reset_after_delivery, reset_on_close, undelivered_bytes};
 pub use listen::listen;
 pub use original_dst::{NoOriginalDst, is_local, original_dst};
+pub use pipe::Pipe;
 pub use reserve::Reserve;
+pub use unix::{listen_unix, receive_descriptor, send_descriptor};

@@ -1,8 +1,10 @@
 //! The system calls without a safe wrapper: the only unsafe code of the workspace.
 #![allow(unsafe_code)]
 
-use std::io;
-use std::os::fd::AsRawFd;
+use std::io::{self, IoSliceMut};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 
 mod raw {
     nix::ioctl_read_bad!(
@@ -22,4 +24,25 @@ pub(crate) fn unacknowledged_bytes(socket: &impl AsRawFd) -> io::Result<usize> {
     // SAFETY: the descriptor is borrowed for the call, and the kernel writes one c_int to a valid pointer.
     unsafe { raw::outq(socket.as_raw_fd(), &mut bytes) }?;
     Ok(usize::try_from(bytes).unwrap_or(0))
+}
+
+/// Receives one byte and the descriptors that came with it, each closed on exec. No byte is the end.
+///
+/// # Errors
+/// What `recvmsg` says.
+pub(crate) fn receive_descriptors(from: &impl AsRawFd) -> io::Result<(Option<u8>, Vec<OwnedFd>)> {
+    let mut mark = [0];
+    let mut control = nix::cmsg_space!([RawFd; 1]);
+    let mut slices = [IoSliceMut::new(&mut mark)];
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    let message = recvmsg::<()>(from.as_raw_fd(), &mut slices, Some(&mut control), flags)?;
+    let mut received = Vec::new();
+    for part in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(descriptors) = part {
+            // SAFETY: the kernel has just made these descriptors for this process, and nobody else knows them.
+            received.extend(descriptors.into_iter().map(|raw| unsafe { OwnedFd::from_raw_fd(raw) }));
+        }
+    }
+    let came = message.bytes;
+    Ok(((came > 0).then_some(mark[0]), received))
 }

@@ -7,58 +7,134 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use dragoman_net::Reserve;
+use dragoman_net::{Pipe, Reserve};
 use dragoman_telemetry::{AcceptError, Cause};
 use nix::errno::Errno;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{Interval, MissedTickBehavior, interval, sleep, timeout};
 
+use crate::drain::Stage;
 use crate::flow;
 use crate::shared::Shared;
-use crate::upstream::pool::warm::look_after;
+use crate::upstream::{multiplex, pool};
 
 /// How long the loop rests after an error that would come again at once.
 const BACK_OFF: Duration = Duration::from_millis(10);
 
-/// How often idle upstream connections are looked at.
+/// How often idle upstream connections, and spare pipes, are looked at.
 const REAP: Duration = Duration::from_secs(5);
 
-/// Accepts flows until `shutdown`, then returns those that still run. The listeners are closed by then.
-pub(crate) async fn accept_until(
-    shutdown: impl Future<Output = ()>,
-    shared: &Arc<Shared>,
-    listeners: Vec<TcpListener>,
-) -> JoinSet<()> {
-    let mut flows = JoinSet::new();
-    let mut reserve = Reserve::take().ok();
-    let mut reap = interval(REAP);
-    reap.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    tokio::pin!(shutdown);
-    loop {
-        tokio::select! {
-            biased;
-            () = &mut shutdown => return flows,
-            Some(ended) = flows.join_next(), if !flows.is_empty() => report_panic(ended),
-            (listener, accepted) = accept(&listeners) => match accepted {
-                Ok((stream, peer)) => begin(&mut flows, shared, stream, peer),
-                Err(error) => refused(shared, listener, &error, reserve.as_mut()).await,
-            },
-            _ = reap.tick() => {
-                look_after(shared, Instant::now());
-                shared.multiplexers.reap(Instant::now());
+/// How often a drain looks whether anything is at work.
+const TICK: Duration = Duration::from_millis(50);
+
+/// How long what is idle at the end has to be closed in order, and what is at work to be finished.
+const ORDERLY_END: Duration = Duration::from_millis(250);
+
+/// A listener, and the plain port that it is.
+type Port = (TcpListener, Option<SocketAddr>);
+
+/// The listeners, and the flows that came from them.
+pub(crate) struct Acceptor {
+    shared: Arc<Shared>,
+    listeners: Vec<Port>,
+    flows: JoinSet<()>,
+    /// Connections accepted so far.
+    accepted: u64,
+    reserve: Option<Reserve>,
+    reap: Interval,
+}
+
+impl Acceptor {
+    pub(crate) fn new(shared: Arc<Shared>, listeners: Vec<Port>) -> Self {
+        shared.drain.advance(Stage::Serving);
+        let mut reap = interval(REAP);
+        reap.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { shared, listeners, flows: JoinSet::new(), accepted: 0, reserve: Reserve::take().ok(), reap }
+    }
+
+    /// Serves flows until a drain begins, then until it has ended or `proxy.drain` has passed. Returns how many flows
+    /// were cut off by that.
+    pub(crate) async fn serve(mut self) -> usize {
+        let shared = Arc::clone(&self.shared);
+        self.accept_until(shared.drain.reached(Stage::Draining)).await;
+        let deadline = Instant::now() + shared.config.now().proxy.drain;
+        self.drain_until(deadline).await;
+        self.listeners.clear();
+        shared.drain.advance(Stage::Over);
+        if timeout(ORDERLY_END, self.all_ended()).await.is_err() {
+            shared.telemetry.cut();
+        }
+        let cut = self.flows.len();
+        self.flows.shutdown().await;
+        cut
+    }
+
+    /// Serves flows until none was at work, and none came, for `proxy.drain_quiet`. Between two ticks a whole exchange
+    /// may pass, so that what was begun is compared too.
+    async fn drain_until(&mut self, deadline: Instant) {
+        let shared = Arc::clone(&self.shared);
+        let mut quiet = Duration::ZERO;
+        while Instant::now() < deadline {
+            if shared.drain.has_reached(Stage::HandedOver) {
+                self.listeners.clear();
             }
+            let begun = (self.accepted, shared.drain.woken());
+            self.accept_until(sleep(TICK)).await;
+            let at_work = self.flows.len() > shared.drain.idle();
+            let quiet_before = std::mem::take(&mut quiet);
+            if !at_work && begun == (self.accepted, shared.drain.woken()) {
+                quiet = quiet_before + TICK;
+                let is_gone = shared.drain.is_at(Stage::Finishing);
+                if is_gone || quiet >= shared.config.now().proxy.drain_quiet {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Serves flows until `end`, which loses nothing by being dropped and asked anew.
+    async fn accept_until(&mut self, end: impl Future<Output = ()>) {
+        let Self { shared, listeners, flows, accepted, reserve, reap } = self;
+        tokio::pin!(end);
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut end => return,
+                Some(ended) = flows.join_next(), if !flows.is_empty() => report_panic(ended),
+                ((listener, plain), result) = accept(listeners, *accepted) => match result {
+                    Ok((stream, peer)) => {
+                        *accepted += 1;
+                        begin(flows, shared, stream, peer, *plain);
+                    }
+                    Err(error) => refused(shared, listener, &error, reserve.as_mut()).await,
+                },
+                _ = reap.tick() => {
+                    pool::warm::look_after(shared, Instant::now());
+                    multiplex::warm::look_after(shared, Instant::now());
+                    Pipe::close_spare();
+                }
+            }
+        }
+    }
+
+    async fn all_ended(&mut self) {
+        while let Some(ended) = self.flows.join_next().await {
+            report_panic(ended);
         }
     }
 }
 
-/// The next connection of any listener.
-async fn accept(listeners: &[TcpListener]) -> (&TcpListener, io::Result<(TcpStream, SocketAddr)>) {
+/// The next connection of any listener. Each has its turn to be asked first, so that a flood at one of them keeps no
+/// other from being served.
+async fn accept(listeners: &[Port], turn: u64) -> (&Port, io::Result<(TcpStream, SocketAddr)>) {
+    let first = turn.checked_rem(listeners.len() as u64).unwrap_or_default() as usize;
+    let (later, sooner) = listeners.split_at(first);
     poll_fn(|context| {
-        for listener in listeners {
-            if let Poll::Ready(accepted) = listener.poll_accept(context) {
-                return Poll::Ready((listener, accepted));
+        for port in sooner.iter().chain(later) {
+            if let Poll::Ready(accepted) = port.0.poll_accept(context) {
+                return Poll::Ready((port, accepted));
             }
         }
         Poll::Pending
@@ -67,9 +143,18 @@ async fn accept(listeners: &[TcpListener]) -> (&TcpListener, io::Result<(TcpStre
 }
 
 /// Starts the task of a flow. A panic in it ends it and nothing else: the record says `internal`.
-fn begin(flows: &mut JoinSet<()>, shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
+fn begin(
+    flows: &mut JoinSet<()>,
+    shared: &Arc<Shared>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    plain: Option<SocketAddr>,
+) {
     let mut record = shared.telemetry.flow(peer);
-    if flows.len() >= shared.config.proxy.max_flows {
+    record.original_dst = plain;
+    let config = shared.config.now();
+    record.destination = config.destinations()[0].index;
+    if flows.len() >= config.proxy.max_flows {
         dragoman_net::reset_on_close(&stream);
         return record.fail(Cause::FlowLimit, None);
     }
@@ -118,18 +203,33 @@ pub(crate) fn report_panic(ended: Result<(), JoinError>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::pair;
     use dragoman_config::Config;
     use dragoman_telemetry::{AccessFormat, AccessLog, AccessMode, Telemetry};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use crate::leg::Leg;
 
-    async fn pair() -> (TcpStream, TcpStream, SocketAddr) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (client, accepted) =
-            tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
-        let (accepted, peer) = accepted.unwrap();
-        (client.unwrap(), accepted, peer)
+    #[tokio::test]
+    async fn a_flood_at_one_listener_keeps_no_other_from_being_served() {
+        let mut listeners = Vec::new();
+        let mut clients = Vec::new();
+        for connections in [20, 1, 1] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            for _ in 0..connections {
+                clients.push(TcpStream::connect(listener.local_addr().unwrap()).await.unwrap());
+            }
+            listeners.push((listener, None));
+        }
+        let mut last = 0;
+        for turn in 0..clients.len() as u64 {
+            let (port, accepted) = accept(&listeners, turn).await;
+            accepted.unwrap();
+            if !std::ptr::eq(port, &raw const listeners[0]) {
+                last = turn;
+            }
+        }
+        assert!(last < 6, "the others waited for {last} of the flood");
     }
 
     /// A flow that echoes, until it reads what makes it panic.
@@ -146,13 +246,15 @@ mod tests {
 
     #[tokio::test]
     async fn cause_internal() {
-        let access = AccessLog::new(AccessMode::All, AccessFormat::Json, Box::new(std::io::sink())).unwrap();
+        let access =
+            AccessLog::new(AccessMode::All(1.0), AccessFormat::Json, Box::new(std::io::sink())).unwrap();
         let telemetry = Telemetry::new(vec!["default".into()], access);
         let shared = Shared::new(Arc::new(Config::empty()), telemetry.clone(), vec![]);
         let mut flows = JoinSet::new();
         let mut clients = Vec::new();
         for _ in 0..2 {
-            let (client, stream, peer) = pair().await;
+            let (client, stream) = pair().await;
+            let peer = stream.peer_addr().unwrap();
             let record = shared.telemetry.flow(peer);
             flows.spawn(async move {
                 let _record = record;

@@ -36,6 +36,19 @@ impl<K: Eq + Hash + Clone, V: Clone> Bounded<K, V> {
         self.old.remove(&key);
         self.young.insert(key, value);
     }
+
+    /// Forgets the entries that `keep` says no to.
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(&K, &V) -> bool) {
+        self.young.retain(|key, value| keep(key, value));
+        self.old.retain(|key, value| keep(key, value));
+    }
+}
+
+impl<K, V> Bounded<K, V> {
+    /// All that it holds.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
+        self.young.iter().chain(&self.old)
+    }
 }
 
 #[cfg(test)]

@@ -3,10 +3,13 @@
 //! A buffer takes memory only while bytes stand in it: a leg that waits holds none. It starts at 16 KiB, which
 //! holds nearly every head and small answer, and grows to 64 KiB while a sender fills it at every read.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::pin;
+use std::task::{Context, Poll, ready};
 
 use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
 use tokio::net::tcp::ReadHalf;
 
 const SMALL: usize = 16 * 1024;
@@ -31,6 +34,11 @@ impl Buffer {
         self.data.len() - self.start
     }
 
+    /// The last read filled a large buffer: the sender has much more to say.
+    pub(crate) fn is_flooded(&self) -> bool {
+        self.full && self.data.capacity() >= LARGE
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -47,20 +55,59 @@ impl Buffer {
 
     /// Reads once and appends; 0 means that the sender has ended. Memory is taken when something is there to read,
     /// and given back when an empty buffer has to wait. Cancelling loses nothing.
-    pub(crate) async fn fill(&mut self, source: &mut ReadHalf<'_>) -> io::Result<usize> {
+    ///
+    /// Not an `async fn`: nearly everything that waits is in here, and this future is a fifth of the size.
+    pub(crate) fn fill(&mut self, source: &mut ReadHalf<'_>) -> impl Future<Output = io::Result<usize>> {
+        poll_fn(|context| self.poll_fill(source, context))
+    }
+
+    /// What [`Buffer::fill`] awaits.
+    pub(crate) fn poll_fill(
+        &mut self,
+        source: &mut ReadHalf<'_>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            let ready = source.as_ref().poll_read_ready(context);
+            if ready.is_pending() {
+                self.release();
+            }
+            ready!(ready)?;
+            self.make_room();
+            // Where the socket was empty after all, the memory is given back before the wait.
+            if let Poll::Ready(read) = pin!(source.read_buf(&mut self.data)).poll(context) {
+                self.full = self.data.len() == self.data.capacity();
+                return Poll::Ready(read);
+            }
+        }
+    }
+
+    /// The same from a connection that somebody else writes to. It costs one more system call now and then, which finds
+    /// the socket empty.
+    pub(crate) async fn fill_shared(&mut self, source: &TcpStream) -> io::Result<usize> {
+        loop {
+            self.wait(source).await?;
+            self.make_room();
+            match source.try_read_buf(&mut self.data) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                read => {
+                    self.full = self.data.len() == self.data.capacity();
+                    return read;
+                }
+            }
+        }
+    }
+
+    async fn wait(&mut self, source: &TcpStream) -> io::Result<()> {
         // Not `readable()`: its future is four times the size of this one, and every flow that waits has one or two.
         poll_fn(|context| {
-            let ready = source.as_ref().poll_read_ready(context);
+            let ready = source.poll_read_ready(context);
             if ready.is_pending() {
                 self.release();
             }
             ready
         })
-        .await?;
-        self.make_room();
-        let count = source.read_buf(&mut self.data).await?;
-        self.full = self.data.len() == self.data.capacity();
-        Ok(count)
+        .await
     }
 
     /// Gives the memory back if nothing waits.
@@ -85,15 +132,8 @@ impl Buffer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::pair;
     use tokio::io::AsyncWriteExt;
-    use tokio::net::{TcpListener, TcpStream};
-
-    async fn pair() -> (TcpStream, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (client, accepted) =
-            tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
-        (client.unwrap(), accepted.unwrap().0)
-    }
 
     #[tokio::test]
     async fn keeps_order_through_partial_consumption() {

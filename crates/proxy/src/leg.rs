@@ -3,6 +3,7 @@
 //! A leg that is dropped without being closed is reset: after a bug, a cancelled flow or a deadline the other
 //! side must not take a torn message for a whole one. Every orderly end says so with [`Leg::close`].
 
+use std::future::{Future, poll_fn};
 use std::io;
 use std::time::Duration;
 
@@ -45,9 +46,11 @@ impl Leg {
     }
 
     /// Reads once into the buffer; 0 means that this side has ended.
-    pub(crate) async fn fill(&mut self) -> io::Result<usize> {
-        let (stream, buf) = self.parts();
-        buf.fill(&mut stream.split().0).await
+    pub(crate) fn fill(&mut self) -> impl Future<Output = io::Result<usize>> {
+        poll_fn(|context| {
+            let (stream, buf) = self.parts();
+            buf.poll_fill(&mut stream.split().0, context)
+        })
     }
 
     /// Returns when the connection is broken: a reset, or given up by the kernel. Its end alone is not waited for.
@@ -110,6 +113,11 @@ impl Leg {
         if let Some(stream) = self.stream.take() {
             dragoman_net::reset_after_delivery(stream, DELIVERY).await;
         }
+    }
+
+    /// The same connection as another leg; this one is of no use any more.
+    pub(crate) fn take(&mut self) -> Self {
+        Self { stream: self.stream.take(), buf: std::mem::take(&mut self.buf) }
     }
 
     /// The bare connection, and what was read from it.

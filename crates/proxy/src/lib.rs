@@ -7,115 +7,176 @@
 mod accept;
 mod bounded;
 mod buffer;
+mod drain;
 mod flow;
+mod in_force;
 mod leg;
 mod shared;
+#[cfg(test)]
+mod testing;
 mod upstream;
 
-use std::fmt;
-use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 
 use dragoman_config::Config;
-use dragoman_telemetry::Telemetry;
+use dragoman_telemetry::{DestinationState, Telemetry};
 use tokio::net::TcpListener;
-use tokio::task::JoinSet;
-use tokio::time::timeout;
 
+use accept::Acceptor;
+use drain::Stage;
 use shared::Shared;
 
 /// Sockets that listen, made before privileges are dropped.
+#[derive(Debug, Default)]
+pub struct Listeners(Vec<Port>);
+
+/// One of them.
 #[derive(Debug)]
-pub struct Listeners(Vec<StdListener>);
-
-/// An address that cannot be listened on.
-#[derive(Debug)]
-pub struct BindError {
-    /// The address.
-    pub address: SocketAddr,
-    /// What the system says.
-    pub source: io::Error,
-}
-
-impl fmt::Display for BindError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot listen on {}", self.address)
-    }
-}
-
-impl std::error::Error for BindError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.source)
-    }
+struct Port {
+    socket: StdListener,
+    /// The plain port that it is; `None` for captured connections.
+    plain: Option<SocketAddr>,
 }
 
 impl Listeners {
-    /// Listens on every address, or on none.
-    ///
-    /// # Errors
-    /// The first address that cannot be listened on.
-    pub fn bind(addresses: &[SocketAddr]) -> Result<Self, BindError> {
-        let listen = |&address| dragoman_net::listen(address).map_err(|source| BindError { address, source });
-        addresses.iter().map(listen).collect::<Result<_, _>>().map(Self)
+    /// Adds one for captured connections, which does not block.
+    pub fn add_captured(&mut self, socket: StdListener) {
+        self.0.push(Port { socket, plain: None });
+    }
+
+    /// Adds one that the configuration leads to a destination by this address; it does not block.
+    pub fn add_plain(&mut self, address: SocketAddr, socket: StdListener) {
+        self.0.push(Port { socket, plain: Some(address) });
     }
 
     fn ports(&self) -> Vec<u16> {
-        self.0
-            .iter()
-            .filter_map(|listener| listener.local_addr().ok())
-            .map(|address| address.port())
-            .collect()
+        self.0.iter().filter_map(|port| port.socket.local_addr().ok()).map(|address| address.port()).collect()
     }
+}
+
+/// Where the proxy is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// It does not accept yet.
+    Starting,
+    /// It accepts, with no end in sight.
+    Serving,
+    /// It was told to end: old and new flows are served until none is at work.
+    Draining,
+    /// Another process accepts: those that are open are served until none is at work.
+    HandedOver,
 }
 
 /// How a drain ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Drained {
-    /// Flows that were still open at the deadline, and were reset.
+    /// Flows that were still at work at the deadline, and were reset.
     pub flows_cut: usize,
 }
 
 /// The proxy, ready to run.
 #[derive(Debug)]
 pub struct Proxy {
-    config: Arc<Config>,
-    telemetry: Telemetry,
+    shared: Arc<Shared>,
+    listeners: Listeners,
 }
+
+/// What can be asked of a proxy that runs.
+#[derive(Clone, Debug)]
+pub struct Handle(Arc<Shared>);
 
 impl Proxy {
     /// A proxy for this policy. `telemetry` must have been made for the destinations of `config`.
-    pub fn new(config: Arc<Config>, telemetry: Telemetry) -> Self {
-        Self { config, telemetry }
+    pub fn new(config: Arc<Config>, telemetry: Telemetry, listeners: Listeners) -> Self {
+        telemetry.process().set_flow_limit(config.proxy.max_flows);
+        telemetry.set_own_ports(listeners.ports());
+        let shared = Arc::new(Shared::new(config, telemetry, listeners.ports()));
+        Self { shared, listeners }
     }
 
-    /// Serves flows until `shutdown`; then closes the listeners, and waits for the flows that are open until they have
-    /// ended or `proxy.drain` has passed.
+    /// The way to ask something of it once it runs.
+    pub fn handle(&self) -> Handle {
+        Handle(Arc::clone(&self.shared))
+    }
+
+    /// Serves flows until it is told to end by a [`Handle`] and has done so.
     ///
     /// # Errors
     /// A listener cannot be handed to the runtime.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
-    pub async fn run(self, listeners: Listeners, shutdown: impl Future<Output = ()>) -> io::Result<Drained> {
-        let Self { config, telemetry } = self;
-        telemetry.process().set_flow_limit(config.proxy.max_flows);
-        let shared = Arc::new(Shared::new(Arc::clone(&config), telemetry.clone(), listeners.ports()));
-        let listeners = listeners.0.into_iter().map(TcpListener::from_std).collect::<io::Result<_>>()?;
-        let mut flows = accept::accept_until(shutdown, &shared, listeners).await;
-        shared.drain.begin();
-        if timeout(config.proxy.drain, all_ended(&mut flows)).await.is_err() {
-            telemetry.cut();
-        }
-        let flows_cut = flows.len();
-        flows.shutdown().await;
-        Ok(Drained { flows_cut })
+    pub async fn run(self) -> io::Result<Drained> {
+        let Self { shared, listeners } = self;
+        let watched = Arc::downgrade(&shared);
+        shared.telemetry.watch(move || watched.upgrade().map_or_else(Vec::new, |shared| shared.observe()));
+        let open = |port: Port| Ok((TcpListener::from_std(port.socket)?, port.plain));
+        let listeners = listeners.0.into_iter().map(open).collect::<io::Result<_>>()?;
+        Ok(Drained { flows_cut: Acceptor::new(shared, listeners).serve().await })
     }
 }
 
-async fn all_ended(flows: &mut JoinSet<()>) {
-    while let Some(ended) = flows.join_next().await {
-        accept::report_panic(ended);
+impl Handle {
+    /// Puts `next` in force in place of the policy that is, as [`Config::adopt`] says, and returns what came of it.
+    /// Exchanges that are under way, and flows that are relayed as bytes, keep the policy that they have.
+    pub fn apply(&self, next: Config) -> Arc<Config> {
+        self.0.apply(next)
+    }
+
+    /// The policy in force.
+    pub fn policy(&self) -> Arc<Config> {
+        Arc::clone(&self.0.config.now())
+    }
+
+    /// Begins to end: old and new flows are served until none was at work for `proxy.drain_quiet`, or `proxy.drain` has
+    /// passed.
+    pub fn drain(&self) {
+        self.0.drain.advance(Stage::Draining);
+    }
+
+    /// The same when the app is known to be gone: ends as soon as no flow is at work.
+    pub fn finish(&self) {
+        self.0.drain.advance(Stage::Finishing);
+    }
+
+    /// Begins to end because another process accepts from the same listeners: this one no longer does.
+    pub fn hand_over(&self) {
+        self.0.drain.advance(Stage::HandedOver);
+    }
+
+    /// Returns when the listeners are served.
+    pub async fn serving(&self) {
+        self.0.drain.reached(Stage::Serving).await;
+    }
+
+    /// Returns when the end has begun.
+    pub async fn draining(&self) {
+        self.0.drain.reached(Stage::Draining).await;
+    }
+
+    /// Returns when another process accepts.
+    pub async fn handed_over(&self) {
+        self.0.drain.reached(Stage::HandedOver).await;
+    }
+
+    /// Where the proxy is in its life.
+    pub fn phase(&self) -> Phase {
+        let drain = &self.0.drain;
+        if drain.has_reached(Stage::HandedOver) {
+            Phase::HandedOver
+        } else if drain.has_reached(Stage::Draining) {
+            Phase::Draining
+        } else if drain.has_reached(Stage::Serving) {
+            Phase::Serving
+        } else {
+            Phase::Starting
+        }
+    }
+
+    /// How the destinations in use are now, each with its index.
+    pub fn destinations(&self) -> Vec<(usize, DestinationState)> {
+        self.0.observe()
     }
 }

@@ -1,28 +1,31 @@
 //! What all flows of one proxy share.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use dragoman_config::{Config, Destination, Route};
 use dragoman_net::OrigDst;
 use dragoman_policy::SplitMix64;
-use dragoman_telemetry::Telemetry;
-use tokio::sync::Notify;
+use dragoman_telemetry::{DestinationState, Telemetry};
 
+use crate::drain::Drain;
 use crate::flow::early::Early;
 use crate::flow::exchange::replay::ReplaySpace;
+use crate::flow::http1::scratch::Spare;
+use crate::in_force::InForce;
 use crate::upstream::learnt::Learnt;
 use crate::upstream::multiplex::Multiplexers;
 use crate::upstream::pool::Pool;
 use crate::upstream::state::{Endpoint, Endpoints, Pass};
 
 pub(crate) struct Shared {
-    /// One immutable snapshot of policy.
-    pub(crate) config: Arc<Config>,
+    pub(crate) config: InForce,
     pub(crate) telemetry: Telemetry,
     pub(crate) endpoints: Endpoints,
     pub(crate) pool: Pool,
@@ -31,8 +34,17 @@ pub(crate) struct Shared {
     /// The room in which request bodies are kept to be sent again.
     pub(crate) replay: Arc<ReplaySpace>,
     pub(crate) drain: Drain,
+    /// What exchanges of HTTP/1 work with, while none does.
+    pub(crate) scratch: Spare,
     own_ports: Vec<u16>,
+    mark: Option<u32>,
     turn: AtomicUsize,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("drain", &self.drain).finish_non_exhaustive()
+    }
 }
 
 /// Where a flow or an exchange may go, and whose breaker it falls under.
@@ -46,23 +58,55 @@ pub(crate) struct Target<'a> {
 
 impl Shared {
     pub(crate) fn new(config: Arc<Config>, telemetry: Telemetry, own_ports: Vec<u16>) -> Self {
+        let replay = ReplaySpace::new(config.proxy.replay_bytes);
+        let mark = config.proxy.mark;
+        let config = InForce::new(config);
         Self {
-            endpoints: Endpoints::new(telemetry.clone()),
-            pool: Pool::new(telemetry.clone()),
-            replay: ReplaySpace::new(config.proxy.replay_bytes),
-            multiplexers: Multiplexers::default(),
+            endpoints: Endpoints::new(telemetry.clone(), config.clone()),
+            pool: Pool::new(telemetry.clone(), config.clone()),
+            multiplexers: Multiplexers::new(telemetry.clone(), config.clone()),
+            replay,
             config,
             telemetry,
             learnt: Learnt::new(),
             drain: Drain::default(),
+            scratch: Spare::default(),
             own_ports,
+            mark,
             turn: AtomicUsize::new(0),
         }
+    }
+
+    /// How the destinations in use are, as pairs of index and state.
+    pub(crate) fn observe(&self) -> Vec<(usize, DestinationState)> {
+        let mut states = BTreeMap::new();
+        self.endpoints.observe(&mut states, Instant::now());
+        self.pool.observe(&mut states);
+        self.multiplexers.observe(&mut states);
+        for state in states.values_mut() {
+            state.endpoints.sort_by_key(|endpoint| endpoint.address);
+        }
+        states.into_iter().collect()
+    }
+
+    /// Puts `next` in force, and forgets what belongs to destinations that are gone or have changed.
+    pub(crate) fn apply(&self, next: Config) -> Arc<Config> {
+        let next = self.config.replace(next, |next| self.telemetry.add_destinations(next.names()));
+        self.telemetry.process().set_flow_limit(next.proxy.max_flows);
+        self.endpoints.forget_retired();
+        self.pool.forget_retired();
+        self.multiplexers.forget_retired();
+        next
     }
 
     /// The ports of our own listeners: no flow may lead to them.
     pub(crate) fn own_ports(&self) -> &[u16] {
         &self.own_ports
+    }
+
+    /// The mark of each connection that we open, by which capture tells it from an app's.
+    pub(crate) fn mark(&self) -> Option<u32> {
+        self.mark
     }
 
     /// The endpoint that is next in turn, without taking the turn: the original destination, or one of the
@@ -126,35 +170,6 @@ impl Target<'_> {
             address == self.original.0
         } else {
             self.destination.endpoints.contains(&address)
-        }
-    }
-}
-
-/// The news that no further exchange should begin.
-#[derive(Debug, Default)]
-pub(crate) struct Drain {
-    begun: AtomicBool,
-    news: Notify,
-}
-
-impl Drain {
-    pub(crate) fn begin(&self) {
-        self.begun.store(true, Ordering::Release);
-        self.news.notify_waiters();
-    }
-
-    pub(crate) fn has_begun(&self) -> bool {
-        self.begun.load(Ordering::Acquire)
-    }
-
-    /// Returns when the drain has begun.
-    pub(crate) async fn begun(&self) {
-        let news = self.news.notified();
-        tokio::pin!(news);
-        // Enrolled before the flag is read: a drain that begins in between is not missed.
-        news.as_mut().enable();
-        if !self.has_begun() {
-            news.await;
         }
     }
 }

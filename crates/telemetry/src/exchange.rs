@@ -1,16 +1,21 @@
 //! The record of an HTTP exchange.
 
+mod trace;
+
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::Telemetry;
-use crate::access::AccessLog;
+use crate::access::line::Line;
+use crate::access::{AccessLog, Field};
 use crate::cause::Cause;
 use crate::flow::FlowFacts;
 use crate::labels::Outcome;
-use crate::line::Line;
 use crate::text;
+use crate::trace::TraceParent;
+use trace::Traced;
 
 /// One HTTP request and its response. Made once per connection and used again for each exchange on it, so
 /// that its strings keep their storage: [`begin`](ExchangeRecord::begin), fill in,
@@ -27,8 +32,10 @@ pub struct ExchangeRecord {
     host: String,
     attempts: u32,
     attempt_open: bool,
-    retries: Vec<(&'static str, &'static str)>,
-    retry_refused: Option<&'static str>,
+    /// In microseconds; an hour and more is a little over one.
+    first_byte: Option<NonZeroU32>,
+    repeats: Option<Box<Repeats>>,
+    traced: Option<Box<Traced>>,
     /// Index of the destination whose policy holds.
     pub destination: usize,
     /// The route's name, if a route matched.
@@ -51,6 +58,13 @@ pub struct ExchangeRecord {
     pub detail: Option<String>,
 }
 
+/// What was repeated, and why the last failure was not: rare, and so apart from what each connection keeps ready.
+#[derive(Debug, Default)]
+struct Repeats {
+    made: Vec<(&'static str, &'static str)>,
+    refused: Option<&'static str>,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Begun {
     id: u64,
@@ -69,8 +83,9 @@ impl ExchangeRecord {
             host: String::new(),
             attempts: 0,
             attempt_open: false,
-            retries: Vec::new(),
-            retry_refused: None,
+            first_byte: None,
+            repeats: None,
+            traced: None,
             destination: 0,
             route: None,
             status: None,
@@ -95,6 +110,24 @@ impl ExchangeRecord {
         self.begun = Some(Begun { id: self.telemetry.next_id(), start: Instant::now(), flow });
     }
 
+    /// The trace of this exchange is recorded, as a part of `parent`. Without a tracer, or before the exchange
+    /// was begun, this does nothing.
+    pub fn trace(&mut self, parent: TraceParent) {
+        if let (Some(begun), true) = (&self.begun, self.telemetry.traces()) {
+            self.traced = Some(Box::new(Traced::new(parent, begun.start)));
+        }
+    }
+
+    /// The exchange's span, if its trace is recorded.
+    pub fn span(&self) -> Option<u64> {
+        self.traced.as_ref().and(self.begun).map(|begun| begun.id)
+    }
+
+    /// The span of the attempt that was begun last, if the trace is recorded: the caller of the server.
+    pub fn attempt_span(&self) -> Option<u64> {
+        self.traced.as_ref()?.attempt_span()
+    }
+
     /// States why the exchange ends, with free text for the log. The first cause wins: what comes after it is
     /// its consequence.
     pub fn fail(&mut self, cause: Cause, detail: impl Into<Option<String>>) {
@@ -108,17 +141,54 @@ impl ExchangeRecord {
     pub fn attempt(&mut self, endpoint: SocketAddr) {
         self.attempt_ended(Outcome::Local);
         self.endpoint = Some(endpoint);
+        self.first_byte = None;
         self.attempts += 1;
         self.attempt_open = true;
+        if let Some(traced) = &mut self.traced {
+            traced.attempt(self.telemetry.next_id(), endpoint);
+        }
     }
 
     /// The open attempt ended so; without an open attempt this does nothing. An attempt that is still open
     /// when the exchange is finished counts as [`Outcome::Local`], so that each attempt is counted exactly
     /// once.
     pub fn attempt_ended(&mut self, outcome: Outcome) {
-        if std::mem::take(&mut self.attempt_open) {
-            self.telemetry.destination(self.destination).attempt(outcome);
+        if std::mem::take(&mut self.attempt_open)
+            && let Some(endpoint) = self.endpoint
+        {
+            if let Some(traced) = &mut self.traced {
+                traced.attempt_ended(outcome);
+            }
+            self.telemetry.destination(self.destination).attempt(endpoint, outcome);
         }
+    }
+
+    /// The attempt is on its connection; `reused`: one that carried something before.
+    pub fn attempt_connected(&mut self, reused: bool) {
+        if let Some(traced) = &mut self.traced {
+            traced.reused(reused);
+        }
+    }
+
+    /// The attempt was answered with this status.
+    pub fn attempt_answered(&mut self, status: u16) {
+        if let Some(traced) = &mut self.traced {
+            traced.answered(status);
+        }
+    }
+
+    /// Why the attempt failed.
+    pub fn attempt_failed(&mut self, cause: Cause) {
+        if let Some(traced) = &mut self.traced {
+            traced.failed(cause);
+        }
+    }
+
+    /// The final response head of the open attempt is here, so long after its request began to be sent.
+    pub fn first_byte(&mut self, after: Duration) {
+        self.telemetry.destination(self.destination).first_byte(after);
+        let micros = u32::try_from(after.as_micros()).unwrap_or(u32::MAX);
+        self.first_byte = NonZeroU32::new(micros.max(1));
     }
 
     /// Attempts begun in this exchange.
@@ -130,13 +200,16 @@ impl ExchangeRecord {
     /// safe; both are words of closed sets.
     pub fn retried(&mut self, reason: &'static str, proof: &'static str) {
         self.telemetry.destination(self.destination).retried(reason);
-        self.retries.push((reason, proof));
+        self.repeats.get_or_insert_default().made.push((reason, proof));
+        if let Some(traced) = &mut self.traced {
+            traced.retried(reason, proof);
+        }
     }
 
     /// The attempt that just failed is not repeated. `reason` says why not, a word of a closed set.
     pub fn refuse_retry(&mut self, reason: &'static str) {
         self.telemetry.destination(self.destination).retry_refused(reason);
-        self.retry_refused = Some(reason);
+        self.repeats.get_or_insert_default().refused = Some(reason);
     }
 
     /// Counts and logs the exchange. Does nothing if none was begun.
@@ -144,14 +217,19 @@ impl ExchangeRecord {
         self.attempt_ended(Outcome::Local);
         let Some(begun) = self.begun.take() else { return };
         let destination = self.telemetry.destination(self.destination);
-        destination.exchange(self.status, self.cause);
+        let took = begun.start.elapsed();
+        destination.exchange(self.status, self.cause, took);
+        self.telemetry.process().ended_with(self.cause);
         if let Some(status) = self.grpc_status {
             destination.grpc_response(status);
         }
         destination.bytes(self.bytes_from_app, self.bytes_to_app);
         let access = self.telemetry.access();
-        if access.wants(self.cause) {
-            access.submit(self.line(access, &begun));
+        if access.wants(begun.id, self.cause) {
+            access.submit(self.line(access, &begun, took));
+        }
+        if let (Some(tracer), Some(traced)) = (self.telemetry.tracer(), self.traced.take()) {
+            tracer.submit(self.spans(&begun, &traced));
         }
     }
 
@@ -164,8 +242,9 @@ impl ExchangeRecord {
 
     fn clear(&mut self) {
         self.attempts = 0;
-        self.retries.clear();
-        self.retry_refused = None;
+        self.first_byte = None;
+        self.repeats = None;
+        self.traced = None;
         self.destination = 0;
         self.route = None;
         self.status = None;
@@ -178,32 +257,40 @@ impl ExchangeRecord {
         self.detail = None;
     }
 
-    fn line(&self, access: &AccessLog, begun: &Begun) -> String {
+    fn line(&self, access: &AccessLog, begun: &Begun, took: Duration) -> String {
         let mut line = Line::new(access.format(), "exchange");
-        line.plain("id", format_args!("{:016x}", begun.id));
-        line.plain("flow", format_args!("{:016x}", begun.flow.id));
-        line.plain("peer", begun.flow.peer);
+        line.plain(Field::Id, format_args!("{:016x}", begun.id));
+        line.plain(Field::Flow, format_args!("{:016x}", begun.flow.id));
+        if let Some(traced) = &self.traced {
+            line.plain(Field::TraceId, format_args!("{:032x}", traced.trace_id()));
+        }
+        line.plain(Field::Peer, begun.flow.peer);
         if let Some(address) = begun.flow.original_dst {
-            line.plain("original_dst", address);
+            line.plain(Field::OriginalDst, address);
         }
-        line.text("destination", self.telemetry.destination(self.destination).name());
-        line.text("route", self.route.as_deref().unwrap_or_default());
-        line.text("method", &self.method);
-        line.text("host", &self.host);
-        line.text("path", &self.path);
-        line.text("request_id", &text::printable(self.request_id.as_bytes()));
+        line.text(Field::Destination, self.telemetry.destination(self.destination).name());
+        line.text(Field::Route, self.route.as_deref().unwrap_or_default());
+        line.text(Field::Method, &self.method);
+        line.text(Field::Host, &self.host);
+        line.text(Field::Path, &self.path);
+        line.text(Field::RequestId, &text::printable(self.request_id.as_bytes()));
         if let Some(status) = self.status {
-            line.number("status", status);
+            line.number(Field::Status, status);
         }
-        line.text("grpc_status", self.grpc_status.unwrap_or_default());
-        line.number("attempts", self.attempts);
+        line.text(Field::GrpcStatus, self.grpc_status.unwrap_or_default());
+        line.number(Field::Attempts, self.attempts);
         if let Some(address) = self.endpoint {
-            line.plain("endpoint", address);
+            line.plain(Field::Endpoint, address);
         }
-        line.number("bytes_from_app", self.bytes_from_app);
-        line.number("bytes_to_app", self.bytes_to_app);
-        line.milliseconds("duration_ms", begun.start.elapsed());
-        line.retries(&self.retries, self.retry_refused);
+        line.number(Field::BytesFromApp, self.bytes_from_app);
+        line.number(Field::BytesToApp, self.bytes_to_app);
+        if let Some(micros) = self.first_byte {
+            line.milliseconds(Field::FirstByteMs, Duration::from_micros(micros.get().into()));
+        }
+        line.milliseconds(Field::DurationMs, took);
+        if let Some(repeats) = &self.repeats {
+            line.retries(&repeats.made, repeats.refused);
+        }
         line.cause(self.cause, self.detail.as_deref());
         line.finish()
     }

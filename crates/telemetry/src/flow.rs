@@ -1,13 +1,16 @@
 //! The record of a flow.
 
+mod trace;
+
 use std::net::SocketAddr;
+use std::num::NonZeroU128;
 use std::time::Instant;
 
 use crate::Telemetry;
-use crate::access::AccessLog;
+use crate::access::line::Line;
+use crate::access::{AccessLog, Field};
 use crate::cause::Cause;
 use crate::labels::Protocol;
-use crate::line::Line;
 use crate::text;
 
 /// One captured connection, from accept to its end. Counted and logged once, when it is dropped.
@@ -19,6 +22,7 @@ pub struct FlowRecord {
     telemetry: Telemetry,
     start: Instant,
     peer: SocketAddr,
+    trace_id: Option<NonZeroU128>,
     /// Unique in the process; shown as 16 hexadecimal digits.
     pub id: u64,
     /// Where the application dialled.
@@ -59,6 +63,7 @@ impl FlowRecord {
             telemetry,
             start: Instant::now(),
             peer,
+            trace_id: None,
             original_dst: None,
             destination: 0,
             protocol: Protocol::Unknown,
@@ -81,6 +86,17 @@ impl FlowRecord {
         }
     }
 
+    /// The flow is recorded as a trace of its own; with `None` it is not, because it is left to its exchanges.
+    pub fn trace(&mut self, trace_id: Option<NonZeroU128>) {
+        self.trace_id = trace_id;
+    }
+
+    /// What the flow speaks is known now.
+    pub fn sniffed(&mut self, protocol: Protocol) {
+        self.protocol = protocol;
+        self.telemetry.process().sniffed(protocol, self.start.elapsed());
+    }
+
     /// What the exchanges of this flow need of it.
     pub fn facts(&self) -> FlowFacts {
         FlowFacts { id: self.id, peer: self.peer, original_dst: self.original_dst }
@@ -98,21 +114,24 @@ impl FlowRecord {
 
     fn line(&self, access: &AccessLog) -> String {
         let mut line = Line::new(access.format(), "flow");
-        line.plain("id", format_args!("{:016x}", self.id));
-        line.plain("peer", self.peer);
+        line.plain(Field::Id, format_args!("{:016x}", self.id));
+        if let Some(trace_id) = self.trace_id {
+            line.plain(Field::TraceId, format_args!("{trace_id:032x}"));
+        }
+        line.plain(Field::Peer, self.peer);
         if let Some(address) = self.original_dst {
-            line.plain("original_dst", address);
+            line.plain(Field::OriginalDst, address);
         }
-        line.text("destination", self.telemetry.destination(self.destination).name());
-        line.plain("protocol", self.protocol);
-        line.text("sni", &text::printable(self.sni.as_deref().unwrap_or_default().as_bytes()));
+        line.text(Field::Destination, self.telemetry.destination(self.destination).name());
+        line.plain(Field::Protocol, self.protocol);
+        line.text(Field::Sni, &text::printable(self.sni.as_deref().unwrap_or_default().as_bytes()));
+        line.number(Field::Attempts, self.connect_attempts);
         if let Some(address) = self.endpoint {
-            line.plain("endpoint", address);
+            line.plain(Field::Endpoint, address);
         }
-        line.number("attempts", self.connect_attempts);
-        line.number("bytes_from_app", self.bytes_from_app);
-        line.number("bytes_to_app", self.bytes_to_app);
-        line.milliseconds("duration_ms", self.start.elapsed());
+        line.number(Field::BytesFromApp, self.bytes_from_app);
+        line.number(Field::BytesToApp, self.bytes_to_app);
+        line.milliseconds(Field::DurationMs, self.start.elapsed());
         line.cause(self.cause, self.detail.as_deref());
         line.finish()
     }
@@ -125,9 +144,13 @@ impl Drop for FlowRecord {
         }
         let destination = self.telemetry.destination(self.destination);
         destination.flow(self.protocol, self.cause);
+        self.telemetry.process().ended_with(self.cause);
         destination.bytes(self.bytes_from_app, self.bytes_to_app);
+        if let (Some(tracer), Some(trace_id)) = (self.telemetry.tracer(), self.trace_id) {
+            tracer.submit(self.spans(trace_id));
+        }
         let access = self.telemetry.access();
-        if access.wants(self.cause) {
+        if access.wants(self.id, self.cause) {
             access.submit(self.line(access));
         }
         self.telemetry.process().flow_closed();

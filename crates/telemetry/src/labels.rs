@@ -95,3 +95,39 @@ labels! {
         Other = "other",
     }
 }
+
+labels! {
+    /// What a circuit breaker does with the next request.
+    BreakerState {
+        /// Admits it.
+        Closed = "closed",
+        /// Refuses it.
+        Open = "open",
+        /// Admits it if it is the one probe.
+        HalfOpen = "half_open",
+    }
+}
+
+labels! {
+    /// What came of reading the configuration again.
+    Reload {
+        /// It is in force.
+        Applied = "applied",
+        /// It is the one that was in force before.
+        Unchanged = "unchanged",
+        /// Something is wrong with it: the one before stays in force.
+        Refused = "refused",
+    }
+}
+
+labels! {
+    /// Why a span was not exported.
+    DropReason {
+        /// Too many were waiting.
+        QueueFull = "queue_full",
+        /// The receiver did not take it.
+        Rejected = "rejected",
+        /// The receiver could not be reached, or asked to wait for longer than spans are kept.
+        Unavailable = "unavailable",
+    }
+}

@@ -1,6 +1,6 @@
 //! The body reader, at every split.
 
-use dragoman_wire::http1::{BadBody, Body, BodyReader};
+use dragoman_wire::http1::{BadBody, Body, BodyReader, Part};
 use proptest::prelude::*;
 
 /// What the reader makes of `bytes` in pieces: how many belong to the body, and whether it is done.
@@ -33,6 +33,8 @@ const VALID: &[(&str, &str)] = &[
     ("A;name=value\r\n0123456789\r\n0;last=\"a b\"\r\n\r\n", "HTTP/1.1 200 OK\r\n"),
     ("1;\r\nx\r\n0;a;b=c\r\n\r\n", "x"),
     ("0000000000000001\r\nx\r\n0000000000000000\r\n\r\n", "x"),
+    ("5 \r\nhello\r\n0  \t\r\n\r\n", "x"),
+    ("5 ; a\r\nhello\r\n0\t;b\r\n\r\n", "x"),
     ("0\r\nDigest: a\r\nX:\r\ngrpc-status: 0 \r\n\r\n", "x"),
     ("1\r\nx\r\n0\r\nContent-Lengths: 5\r\nX-Host: h\r\n\r\n", "x"),
 ];
@@ -45,9 +47,12 @@ const INVALID: &[(&str, &str)] = &[
     ("+5\r\nhello\r\n", "a chunk size that is not hexadecimal"),
     ("-1\r\n", "a chunk size that is not hexadecimal"),
     (" 5\r\nhello\r\n", "a chunk size that is not hexadecimal"),
-    ("5 \r\nhello\r\n", "a chunk size that is not hexadecimal"),
-    ("5 ;a\r\nhello\r\n", "a chunk size that is not hexadecimal"),
-    ("5\t\r\nhello\r\n", "a chunk size that is not hexadecimal"),
+    ("\t5\r\nhello\r\n", "a chunk size that is not hexadecimal"),
+    (" \r\n", "a chunk size that is not hexadecimal"),
+    ("1 0\r\nhello\r\n", "white space within a chunk size"),
+    ("5 \nhello\r\n", "white space within a chunk size"),
+    ("5 a\r\nhello\r\n", "white space within a chunk size"),
+    ("5 \rhello\r\n", "a bare CR in a chunked body"),
     ("5_0\r\n", "a chunk size that is not hexadecimal"),
     (";a\r\n", "a chunk size that is not hexadecimal"),
     ("5\nhello\r\n", "a chunk size that is not hexadecimal"),
@@ -123,6 +128,9 @@ fn the_lines_around_chunks_are_bounded() {
     let longest = chunk(4096 - 2);
     assert_eq!(read_text(&longest), Ok((longest.len(), true)));
     assert_eq!(read_text(&chunk(4096 - 1)), Err(BadBody("a chunk extension of more than 4 KiB")));
+    let spaced = |count: usize| format!("1{}\r\nx\r\n0\r\n\r\n", " ".repeat(count));
+    assert_eq!(read_text(&spaced(4095)), Ok((spaced(4095).len(), true)));
+    assert_eq!(read_text(&spaced(4096)), Err(BadBody("a chunk extension of more than 4 KiB")));
     let many = format!("{}0\r\n\r\n", format!("1;{}\r\nx\r\n", "a".repeat(4000)).repeat(3));
     assert_eq!(read_text(&many), Ok((many.len(), true)), "the limit is for one line");
 
@@ -213,5 +221,43 @@ proptest! {
         let mut reader = BodyReader::new(Body::Chunked);
         let _ = reader.advance(&bytes);
         let _ = reader.advance(&more);
+    }
+}
+
+/// What the framing holds, in pieces of that size: content, and the lines of the trailers.
+fn decode(body: Body, size: usize, bytes: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    let (mut data, mut trailers) = (Vec::new(), Vec::new());
+    let mut reader = BodyReader::new(body);
+    for piece in in_pieces_of(size, bytes) {
+        reader
+            .decode(piece, |part| match part {
+                Part::Data(bytes) => data.extend_from_slice(bytes),
+                Part::Trailer(bytes) => trailers.extend_from_slice(bytes),
+            })
+            .unwrap();
+    }
+    (data, trailers)
+}
+
+#[test]
+fn content_and_trailers_come_out_of_the_framing_at_every_split() {
+    for (body, bytes, data, trailers) in [
+        (Body::Length(5), "hellox", "hello", ""),
+        (Body::UntilClose, "hello", "hello", ""),
+        (Body::None, "hello", "", ""),
+        (Body::Chunked, "0\r\n\r\nx", "", ""),
+        (Body::Chunked, "1  \r\nx\r\n0 ; a\r\n\r\n", "x", ""),
+        (Body::Chunked, "A;n=v\r\n0\r\n\r\n67890\r\n1\r\n\n\r\n0\r\n\r\nHTTP", "0\r\n\r\n67890\n", ""),
+        (
+            Body::Chunked,
+            "1\r\nx\r\n0;last\r\nDigest: a\r\nX:\r\ngrpc-status: 0 \r\n\r\nGET /",
+            "x",
+            "Digest: a\r\nX:\r\ngrpc-status: 0 \r\n",
+        ),
+    ] {
+        for size in 1..=bytes.len() {
+            let decoded = decode(body, size, bytes.as_bytes());
+            assert_eq!(decoded, (data.into(), trailers.into()), "{bytes:?} in pieces of {size}");
+        }
     }
 }

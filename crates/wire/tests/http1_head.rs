@@ -154,6 +154,8 @@ const FRAMING: &[(&str, Body, bool)] = &[
     ("Content-Length: 5 , 5\r\n", Body::Length(5), true),
     ("Transfer-Encoding: chunked\r\n", Body::Chunked, true),
     ("transfer-ENCODING:\t CHUNKED \t\r\n", Body::Chunked, true),
+    ("Transfer-Encoding: gzip, chunked\r\n", Body::Chunked, true),
+    ("Transfer-Encoding: Deflate,X-GZIP , Chunked\r\n", Body::Chunked, true),
     ("Connection: close\r\n", Body::None, false),
     ("Connection: x,  Close ,y\r\n", Body::None, false),
     ("Connection: x\r\nConnection: close\r\n", Body::None, false),
@@ -175,6 +177,17 @@ fn fields_frame_the_body_and_the_connection() {
     assert!(!request(b"GET / HTTP/1.0\r\n\r\n").keeps_alive());
     assert!(request(b"GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n").keeps_alive());
     assert!(!request(b"GET / HTTP/1.0\r\nConnection: keep-alive, close\r\n\r\n").keeps_alive());
+}
+
+#[test]
+fn a_body_that_is_compressed_for_the_connection_is_told_apart() {
+    for (coding, compressed) in [("chunked", false), ("gzip, chunked", true)] {
+        let fields = format!("Transfer-Encoding: {coding}\r\n\r\n");
+        let head = request(format!("POST / HTTP/1.1\r\nHost: h\r\n{fields}").as_bytes());
+        assert_eq!(head.is_transfer_compressed(), compressed);
+        let head = response(format!("HTTP/1.1 200 OK\r\n{fields}").as_bytes());
+        assert_eq!(head.is_transfer_compressed(), compressed);
+    }
 }
 
 #[test]

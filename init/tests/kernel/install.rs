@@ -1,8 +1,11 @@
 //! One transaction: any number of times, killed anywhere, and gone without a trace.
 
+use std::os::fd::AsRawFd;
 use std::process::{Command, ExitStatus, Stdio};
 
 use dragoman_harness::process;
+use dragoman_harness::scratch::Scratch;
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, socket};
 
 use crate::rig::{INIT, Rig};
 
@@ -16,7 +19,7 @@ table inet filter {
 }";
 
 /// Options of every kind, with lists of one and of several.
-const OPTION_SETS: [&str; 8] = [
+const OPTION_SETS: [&str; 11] = [
     "",
     "--port 16001 --proxy-gid 4294967294",
     "--exclude-port 22 --exclude-uid 0 --exclude-gid 0",
@@ -25,6 +28,9 @@ const OPTION_SETS: [&str; 8] = [
     "--include-cidr 10.0.0.0/8,192.168.0.0/16 --include-port 80,443",
     "--include-cidr 2001:db8::/32,fd00::/8 --include-port 80 --capture-loopback",
     "--ipv6 off --exclude-cidr 10.0.0.0/8,192.168.0.0/16,fd00::/8 --include-cidr 0.0.0.0/1,192.0.0.0/3",
+    "--mark 0xffffffff --exclude-interface eth0,a.b-c_d@e:01234 --reject-quic --drop-invalid",
+    "--port 15001-15004 --capture-dns 5353 --reject-quic --exclude-port 22 --include-port 443,80",
+    "--ipv6 off --port 15001-15002 --capture-dns 5353 --capture-loopback --reject-quic --drop-invalid",
 ];
 
 #[test]
@@ -166,6 +172,71 @@ fn killed_at(rig: &Rig, options: &str, call: u32) -> bool {
     !output.status.success()
 }
 
+/// The kernel may not live to see the end of a transaction either: each beginning of one, cut between two messages,
+/// changes nothing, and does not stand in the way of the next.
+#[test]
+fn c4_a_transaction_that_is_cut_between_two_messages_changes_nothing() {
+    let rig = Rig::new();
+    rig.load(FOREIGN);
+    let new = OPTION_SETS[9];
+    rig.succeed(new);
+    let after = rig.ruleset();
+    for old in [None, Some(OPTION_SETS[4])] {
+        old.map_or_else(|| rig.succeed("remove"), |old| rig.succeed(old));
+        let before = rig.ruleset();
+        let transaction = transaction(&rig, new);
+        old.map_or_else(|| rig.succeed("remove"), |old| rig.succeed(old));
+        let boundaries = boundaries(&transaction);
+        assert!(boundaries.len() > 20, "begin, table, chains, rules, sets: {boundaries:?}");
+        let (whole, cut) = boundaries.split_last().expect("not empty");
+        for &end in cut {
+            send(&rig, &transaction[..end]);
+            assert_eq!(rig.ruleset(), before, "cut at byte {end} over {old:?}");
+        }
+        send(&rig, &transaction[..*whole]);
+        assert_eq!(rig.ruleset(), after, "the whole of it, to show that it is one");
+    }
+}
+
+/// The bytes of the transaction that an install with these options sends, as strace sees them.
+fn transaction(rig: &Rig, options: &str) -> Vec<u8> {
+    let scratch = Scratch::new("transaction");
+    let trace = scratch.path().join("trace");
+    let mut command = rig.net.app.bounded("strace");
+    // The first descriptor that the program opens is its socket; what is written there is dumped as ` | offset  bytes`.
+    command.args(["-qq", "-e", "trace=sendto", "-e", "write=3", "-o"]).arg(&trace).arg(INIT);
+    process::succeed(command.args(options.split_whitespace()));
+    let text = std::fs::read_to_string(&trace).expect("strace wrote it");
+    let calls =
+        text.split("sendto(").map(|call| call.lines().filter_map(|line| line.strip_prefix(" | ")).collect());
+    let longest: Vec<&str> = calls.max_by_key(Vec::len).expect("something was sent");
+    // Sixteen bytes in each line, then the same as text.
+    let bytes = longest.iter().flat_map(|line| line[7..55].split_whitespace());
+    bytes.map(|byte| u8::from_str_radix(byte, 16).expect("two digits")).collect()
+}
+
+/// Where each message ends, by the length that it begins with.
+fn boundaries(transaction: &[u8]) -> Vec<usize> {
+    let mut ends = Vec::new();
+    let mut at = 0;
+    while let Some(length) = transaction.get(at..at + 4) {
+        at += u32::from_ne_bytes(length.try_into().expect("four bytes")) as usize;
+        ends.push(at);
+    }
+    assert_eq!(at, transaction.len());
+    ends
+}
+
+/// Sends bytes to the nf_tables of A, which deals with them within the call.
+fn send(rig: &Rig, bytes: &[u8]) {
+    rig.net.app.enter(|| {
+        let kind = (SockType::Raw, SockFlag::empty(), SockProtocol::NetlinkNetFilter);
+        let socket = socket(AddressFamily::Netlink, kind.0, kind.1, kind.2).expect("a test is root");
+        let sent = nix::sys::socket::send(socket.as_raw_fd(), bytes, MsgFlags::empty());
+        assert_eq!(sent, Ok(bytes.len()));
+    });
+}
+
 #[test]
 fn c4_installers_that_run_at_the_same_time_leave_one_ruleset() {
     let rig = Rig::new();
@@ -193,7 +264,10 @@ fn what_only_looks_changes_nothing() {
     assert_eq!(rig.ruleset(), "");
     rig.succeed("install");
     let installed = rig.ruleset();
-    assert_eq!(rig.succeed("remove --dry-run"), "would remove table dragoman, with all that is in it\n");
+    assert_eq!(
+        rig.succeed("remove --dry-run"),
+        "would remove the tables dragoman of nf_tables and the chains DRAGOMAN_OUTPUT of iptables\n"
+    );
     assert_eq!(rig.ruleset(), installed);
     // Neither needs a privilege.
     let mut unprivileged = Command::new("setpriv");

@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 
 use dragoman_harness::net::{APP_V6, SERVER_V6, server_v4, server_v6};
+use dragoman_harness::process;
 
-use crate::rig::{APP, CAPTURED, PORT, Rig, complaint};
+use crate::rig::{APP, CAPTURED, INIT, PORT, Rig, complaint};
 
 const NO_LOOPBACK: &str = "lo has no ::1, where captured connections would arrive; \
     set net.ipv6.conf.lo.disable_ipv6=0, or use --ipv6 off to let IPv6 pass by";
@@ -25,7 +26,7 @@ fn c3_on_everywhere_both_are_captured() {
     assert_eq!(
         rig.succeed("install"),
         "dragoman-init: new outbound TCP connections over IPv4 and IPv6 go to port 15001, save for those of group \
-         1337: table inet dragoman, 3 rules\n"
+         1337: table inet dragoman, 8 rules\n"
     );
     assert_eq!([who(&rig, false), who(&rig, true)], [CAPTURED, CAPTURED]);
 }
@@ -75,8 +76,46 @@ fn c3_off_on_loopback_alone_is_an_error_and_installs_nothing() {
     assert_eq!(
         rig.succeed("--ipv6 off"),
         "dragoman-init: new outbound TCP connections over IPv4 (not IPv6: --ipv6 off) go to port 15001, save for \
-         those of group 1337: table ip dragoman, 3 rules\n"
+         those of group 1337: table ip dragoman, 8 rules\n"
     );
+    assert_eq!(who(&rig, false), CAPTURED);
+}
+
+/// strace hides the file by which the kernel says that it has IPv6, as one booted with `ipv6.disable=1` lacks it.
+#[test]
+fn c3_off_in_the_kernel_ipv4_goes_alone() {
+    let rig = Rig::new();
+    let mut command = rig.net.app.bounded("strace");
+    command.args(["--quiet=all", "-o", "/dev/null", "-P", "/proc/self/net/if_inet6"]);
+    command.args(["-e", "inject=openat:error=ENOENT", INIT]);
+    assert_eq!(
+        process::succeed(&mut command),
+        "dragoman-init: new outbound TCP connections over IPv4 (not IPv6: this kernel cannot) go to port 15001, save \
+         for those of group 1337: table ip dragoman, 8 rules\n"
+    );
+    rig.listen_as_proxy_on_ipv4();
+    assert_eq!(who(&rig, false), CAPTURED);
+    let output = process::output(command.args(["--ipv6", "on"]));
+    assert_eq!(complaint(&output), "--ipv6 on: this kernel has no IPv6; use --ipv6 auto");
+}
+
+/// No back-end for IPv6: an error where somebody has an address, and IPv4 alone where nobody has.
+#[test]
+fn c3_what_cannot_be_captured_is_an_error_only_where_somebody_has_it() {
+    let rig = Rig::new();
+    let install = || process::output(rig.without_sockets("netfilter,inet6").arg(INIT));
+    let output = install();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(!complaint(&output).contains("IPv4 alone"), "{}", complaint(&output));
+    disable(&rig, "all", 1);
+    let output = install();
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "dragoman-init: new outbound TCP connections over IPv4 (not IPv6: this kernel cannot) go to port 15001, save \
+         for those of group 1337: by iptables-legacy-restore, chains DRAGOMAN_OUTPUT of tables nat and filter, \
+         8 rules\n"
+    );
+    rig.listen_as_proxy_on_ipv4();
     assert_eq!(who(&rig, false), CAPTURED);
 }
 

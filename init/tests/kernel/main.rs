@@ -5,8 +5,11 @@
 
 mod capture;
 mod cli;
+mod fallback;
 mod install;
 mod ipv6;
+mod redirects;
+mod refusals;
 mod rig;
 mod sessions;
 mod verify;

@@ -1,12 +1,15 @@
 //! A pair of namespaces with dragoman-init, someone who listens where dragoman would, and programs that dial.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::OnceLock;
 use std::thread;
 
-use dragoman_harness::process;
-use dragoman_harness::{Namespace, Net};
+use dragoman_harness::{Namespace, Net, process, programs, wait};
+use nix::unistd::setfsgid;
+use socket2::{Domain, Socket, Type};
 
 /// The program under test.
 pub(crate) const INIT: &str = env!("CARGO_BIN_EXE_dragoman-init");
@@ -33,14 +36,37 @@ pub(crate) struct Owner {
 /// An app like any other.
 pub(crate) const APP: Owner = Owner { uid: 1000, gid: 1000, groups: "1000" };
 
+/// What the kernel of a rig offers to dragoman-init.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// Everything.
+    Netlink,
+    /// No NAT in tables for both versions of IP: a library in front of the kernel makes it say so.
+    NetlinkApart,
+    /// No netlink, while iptables has nf_tables: strace answers for the kernel, to dragoman-init alone.
+    IptablesNft,
+    /// No nf_tables for anybody: a seccomp filter answers for the kernel.
+    IptablesLegacy,
+}
+
+impl Way {
+    pub(crate) const ALL: [Way; 4] = [Way::Netlink, Way::NetlinkApart, Way::IptablesNft, Way::IptablesLegacy];
+}
+
 /// Two namespaces, the first of which dragoman-init may change.
 pub(crate) struct Rig {
     pub(crate) net: Net,
+    pub(crate) way: Way,
 }
 
 impl Rig {
     pub(crate) fn new() -> Rig {
-        Rig { net: Net::new() }
+        Rig::by(Way::Netlink)
+    }
+
+    /// A rig in which dragoman-init has to go this way to install and remove.
+    pub(crate) fn by(way: Way) -> Rig {
+        Rig { net: Net::new(), way }
     }
 
     /// Runs dragoman-init in A to its end.
@@ -55,14 +81,68 @@ impl Rig {
 
     /// dragoman-init in A, not started yet.
     pub(crate) fn command(&self, arguments: &str) -> Command {
-        let mut command = self.net.app.bounded(INIT);
+        let mut command = match self.way {
+            // The check needs sockets of its own, and no netlink.
+            _ if arguments.starts_with("verify") => self.net.app.bounded(INIT),
+            Way::Netlink => self.net.app.bounded(INIT),
+            Way::NetlinkApart => {
+                let mut env = self.net.app.bounded("env");
+                env.arg(format!("LD_PRELOAD={}", without_inet_nat().display())).arg(INIT);
+                env
+            }
+            Way::IptablesNft => {
+                let mut strace = self.net.app.bounded("strace");
+                strace.args(["-qq", "-o", "/dev/null", "-e", "trace=socket"]);
+                strace.args(["-e", "inject=socket:error=EPROTONOSUPPORT", INIT]);
+                strace
+            }
+            Way::IptablesLegacy => {
+                let mut command = self.without_sockets("netfilter");
+                command.arg(INIT);
+                command
+            }
+        };
         command.args(arguments.split_whitespace());
         command
+    }
+
+    /// What runs a program in A for which the kernel has no sockets of these kinds.
+    pub(crate) fn without_sockets(&self, kinds: &str) -> Command {
+        let mut python = self.net.app.bounded("/usr/bin/python3");
+        python.arg(programs::path("without_sockets.py")).arg(kinds);
+        python
     }
 
     /// A's rules, as nft lists them.
     pub(crate) fn ruleset(&self) -> String {
         self.net.app.succeed("nft list ruleset")
+    }
+
+    /// Connects in A from this source, by a socket that was made under this group.
+    pub(crate) fn connect_from(
+        &self,
+        gid: u32,
+        source: SocketAddr,
+        target: SocketAddr,
+    ) -> io::Result<TcpStream> {
+        self.net.app.enter(|| {
+            // Of this thread alone, which ends with the call.
+            setfsgid(gid.into());
+            let socket = Socket::new(Domain::for_address(target), Type::STREAM, None)?;
+            socket.set_reuse_address(true)?;
+            socket.set_read_timeout(Some(wait::SOON))?;
+            socket.bind(&source.into())?;
+            socket.connect_timeout(&target.into(), wait::SOON)?;
+            Ok(socket.into())
+        })
+    }
+
+    /// Waits until nothing runs in A: what a killed program has started may still be at work.
+    pub(crate) fn wait_for_quiet(&self) {
+        let name = self.net.app.name();
+        wait::until("the end of all programs in A", wait::SOON, || {
+            process::succeed(Command::new("ip").args(["netns", "pids", name])).is_empty()
+        });
     }
 
     /// Loads nft text in A.
@@ -90,6 +170,12 @@ impl Rig {
         command.args(["nc", "-N", "-w", "5"]).args([target.ip().to_string(), target.port().to_string()]);
         String::from_utf8(process::output(&mut command).stdout).expect("listeners say plain words")
     }
+}
+
+/// The library of `without_inet_nat.c`, compiled once.
+fn without_inet_nat() -> &'static Path {
+    static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
+    LIBRARY.get_or_init(|| programs::library("without_inet_nat.c", Path::new(env!("CARGO_TARGET_TMPDIR"))))
 }
 
 /// Has someone listen in a namespace who says `direct`.

@@ -7,7 +7,7 @@ use std::process::Stdio;
 use dragoman_harness::net::{APP_V4, server_v4, server_v6};
 use dragoman_harness::{Peer, servers, wait};
 
-use crate::rig::{APP, DIRECT, HERE_V4, HERE_V6, PORT, Rig, listen_as_destination};
+use crate::rig::{APP, DIRECT, HERE_V4, HERE_V6, PORT, Rig, Way, listen_as_destination};
 
 /// Both ends of one connection.
 struct Session {
@@ -48,8 +48,8 @@ fn pass(from: &mut Peer, to: &mut Peer, when: &str) {
 /// packet that it sees of each session for the first of a new one.
 #[test]
 fn c4_sessions_from_before_the_rules_stay_alive() {
-    for client_first in [true, false] {
-        let rig = Rig::new();
+    for (way, client_first) in Way::ALL.into_iter().flat_map(|way| [(way, true), (way, false)]) {
+        let rig = Rig::by(way);
         let mut sessions = [
             Session::outbound(&rig, SocketAddr::new(server_v4(0), 7)),
             Session::outbound(&rig, SocketAddr::new(server_v6(0), 7)),
@@ -72,7 +72,10 @@ fn c4_sessions_from_before_the_rules_stay_alive() {
 
 #[test]
 fn c4_an_ssh_session_stays_alive() {
-    let rig = Rig::new();
+    Way::ALL.into_iter().map(Rig::by).for_each(|rig| ssh_session_stays_alive(&rig));
+}
+
+fn ssh_session_stays_alive(rig: &Rig) {
     let ssh = servers::ssh(&rig.net.servers);
     let mut command = rig.net.app.command("ssh");
     command.arg("-q").arg("-i").arg(&ssh.key);
@@ -108,14 +111,16 @@ fn captured(rig: &Rig, target: SocketAddr) -> Session {
 
 #[test]
 fn c4_captured_sessions_stay_alive_over_a_reinstall() {
-    let rig = Rig::new();
-    rig.succeed("install");
-    let mut sessions = [server_v4(0), server_v6(0)].map(|server| captured(&rig, SocketAddr::new(server, 80)));
-    for step in
-        ["install", "--exclude-cidr 198.18.0.0/15,fd98::/16", "--capture-loopback", "--include-port 1"]
-    {
-        rig.succeed(step);
-        sessions.iter_mut().for_each(|one| one.talk(true, step));
+    for rig in Way::ALL.map(Rig::by) {
+        rig.succeed("install");
+        let mut sessions =
+            [server_v4(0), server_v6(0)].map(|server| captured(&rig, SocketAddr::new(server, 80)));
+        for step in
+            ["install", "--exclude-cidr 198.18.0.0/15,fd98::/16", "--capture-loopback", "--include-port 1"]
+        {
+            rig.succeed(step);
+            sessions.iter_mut().for_each(|one| one.talk(true, step));
+        }
     }
 }
 
@@ -147,23 +152,23 @@ fn c4_where_other_nat_rules_are_captured_sessions_outlive_the_removal() {
 
 #[test]
 fn c4_draining_lets_new_connections_by_and_captured_ones_end() {
-    let rig = Rig::new();
-    let target = SocketAddr::new(server_v4(0), 80);
-    listen_as_destination(&rig.net.servers, target);
-    rig.succeed("install");
-    let mut session = captured(&rig, target);
-    session.talk(true, "captured");
-    let draining = rig.command("remove --drain 60").stdout(Stdio::piped()).spawn().expect("it starts");
-    wait::until("new connections are let by", wait::SOON, || rig.who(APP, target) == DIRECT);
-    session.talk(true, "while draining");
-    assert!(rig.ruleset().contains("table inet dragoman"), "translation needs a rule");
-    drop(session);
-    let output = draining.wait_with_output().expect("it ends");
-    assert_eq!(
-        String::from_utf8_lossy(&output.stdout),
-        "dragoman-init: removed table dragoman; no redirected flow was open\n"
-    );
-    assert_eq!(rig.ruleset(), "");
+    for way in Way::ALL {
+        let rig = Rig::by(way);
+        let target = SocketAddr::new(server_v4(0), 80);
+        listen_as_destination(&rig.net.servers, target);
+        rig.succeed("install");
+        let mut session = captured(&rig, target);
+        session.talk(true, "captured");
+        let draining = rig.command("remove --drain 60").stdout(Stdio::piped()).spawn().expect("it starts");
+        wait::until("new connections are let by", wait::SOON, || rig.who(APP, target) == DIRECT);
+        session.talk(true, "while draining");
+        drop(session);
+        let output = draining.wait_with_output().expect("it ends");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(said.starts_with("dragoman-init: removed "), "{way:?}: {said}");
+        assert!(said.ends_with("; no redirected flow was open\n"), "{way:?}: {said}");
+        assert!(!rig.ruleset().to_lowercase().contains("dragoman"), "{way:?}");
+    }
 }
 
 #[test]

@@ -231,3 +231,51 @@ fn c9_under_the_proxys_own_group_it_refuses_to_say_anything() {
         assert_eq!(complaint(&output), expected);
     }
 }
+
+#[test]
+fn c9_as_json_for_programs() {
+    let rig = Rig::new();
+    rig.succeed("install");
+    rig.net.app.succeed("ip -6 route del default");
+    let (said, code) = verify(&rig, "--json");
+    assert_eq!(
+        said,
+        "{\"proof\":true,\"ipv4\":{\"outcome\":\"proved\",\"detail\":\"192.0.2.151:15151 arrived at 127.0.0.1:15001 with \
+         its original destination (the proxy is not running)\"},\"ipv6\":{\"outcome\":\"skipped\",\"detail\":\"no IPv6 \
+         route to 2001:db8::151 (Network is unreachable (os error 101))\"}}\n"
+    );
+    assert_eq!(code, Some(0));
+    // What a stranger says must not end the string.
+    answer_with(&rig, SocketAddr::new(HERE_V4, PORT), |_, _| b"a\"\\\x01\xc3\xa9\n".to_vec());
+    let (said, code) = verify(&rig, "--json --ipv6 off");
+    let parsed: serde_json::Value = serde_json::from_str(&said).expect("JSON");
+    assert_eq!(
+        parsed["ipv4"]["detail"],
+        "192.0.2.151:15151 was answered by \"a\\\"\\\\\\u{1}é\\n\", which is not the proxy's answer"
+    );
+    assert_eq!((&parsed["proof"], &parsed["ipv4"]["outcome"]), (&false.into(), &"failed".into()));
+    assert_eq!(code, Some(1));
+}
+
+#[test]
+fn c9_a_proxy_that_lacks_a_port_of_the_range_is_found_out() {
+    let rig = Rig::new();
+    rig.succeed("--port 15001-15003");
+    for port in [15001, 15002] {
+        for address in [HERE_V4, HERE_V6] {
+            answer_with(&rig, SocketAddr::new(address, port), |request, original| {
+                probe::answer(request, original).unwrap_or_default()
+            });
+        }
+    }
+    let (said, code) = verify(&rig, "--port 15001-15003");
+    let lacks = |here: &str| {
+        format!(
+            "FAILED: the proxy runs, but does not listen on {here}:15003, where connections are redirected\n"
+        )
+    };
+    assert_eq!(said, format!("IPv4: {}IPv6: {}", lacks("127.0.0.1"), lacks("[::1]")));
+    assert_eq!(code, Some(1));
+    let (said, code) = verify(&rig, "--port 15001-15002");
+    assert_eq!((said.matches("proved: ").count(), code), (2, Some(0)), "{said}");
+}

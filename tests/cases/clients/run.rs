@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::OnceLock;
 
 use dragoman_harness::net::server;
@@ -86,14 +85,5 @@ pub(crate) fn latin1(bytes: &[u8]) -> String {
 /// The library that keeps what a program reads, built once.
 fn recorder() -> &'static Path {
     static RECORDER: OnceLock<PathBuf> = OnceLock::new();
-    RECORDER.get_or_init(|| {
-        let library = Path::new(env!("CARGO_TARGET_TMPDIR")).join("recorder.so");
-        // Moved into place whole: two runs of this test may build it at once.
-        let own = library.with_extension(std::process::id().to_string());
-        let mut cc = Command::new("cc");
-        cc.args(["-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-Werror", "-o"]).arg(&own);
-        process::succeed(cc.arg(programs::path("recorder.c")).arg("-ldl"));
-        fs::rename(&own, &library).expect("both are in one folder");
-        library
-    })
+    RECORDER.get_or_init(|| programs::library("recorder.c", Path::new(env!("CARGO_TARGET_TMPDIR"))))
 }

@@ -1,4 +1,4 @@
-//! gRPC: clients and servers of two languages are what they are without dragoman, and policy knows how a
+//! gRPC: clients and servers of three languages are what they are without dragoman, and policy knows how a
 //! call ended from where gRPC says it.
 
 mod deadlines;

@@ -89,7 +89,7 @@ fn h14_failures_in_trailers_and_in_heads_open_the_breaker() {
         let refused = call(&net, &[]);
         assert_eq!(refused.field("x-dragoman-cause"), Some("breaker_open"), "{refused:?}");
         assert_eq!(origin.requests().len(), 5);
-        assert_eq!(dragoman.settle().sum("dragoman_breakers_open", &[]), 1);
+        assert_eq!(dragoman.settle().sum("dragoman_breakers", &[("state", "open")]), 1);
     }
 }
 
@@ -104,7 +104,7 @@ fn h11_statuses_that_tell_of_the_caller_leave_the_breaker_closed() {
         assert!(status(&call(&net, &[])).is_some());
     }
     assert_eq!(origin.requests().len(), 27);
-    assert_eq!(dragoman.settle().sum("dragoman_breakers_open", &[]), 0);
+    assert_eq!(dragoman.settle().sum("dragoman_breakers", &[("state", "open")]), 0);
 }
 
 #[test]

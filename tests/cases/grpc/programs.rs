@@ -21,14 +21,16 @@ const PRINTED: &str = include_str!("calls.txt");
 enum Language {
     Python,
     Node,
+    Rust,
 }
 
 impl Language {
-    /// The program that runs a script, and the script.
-    fn program(self, name: &str) -> (PathBuf, PathBuf) {
+    /// The program, or the one that runs a script, and the script.
+    fn program(self, name: &str) -> (PathBuf, Option<PathBuf>) {
         match self {
-            Language::Python => (programs::python(), programs::path(&format!("{name}.py"))),
-            Language::Node => ("node".into(), programs::path(&format!("node/{name}.mjs"))),
+            Language::Python => (programs::python(), Some(programs::path(&format!("{name}.py")))),
+            Language::Node => ("node".into(), Some(programs::path(&format!("node/{name}.mjs")))),
+            Language::Rust => (programs::tonic(name), None),
         }
     }
 }
@@ -43,7 +45,7 @@ impl Echo {
     fn start(net: &Net, language: Language, age: Option<&str>) -> Echo {
         let (program, script) = language.program("grpc_server");
         let mut command = net.servers.command(program);
-        command.arg(script).arg(PORT.to_string()).args(age);
+        command.args(script).arg(PORT.to_string()).args(age);
         let scratch = Scratch::new("grpc");
         let mut process =
             Process::start("a gRPC server", &mut command, &scratch.path().join("server.log"), None);
@@ -55,7 +57,7 @@ impl Echo {
 fn client(net: &Net, language: Language) -> Command {
     let (program, script) = language.program("grpc_client");
     let mut command = net.app.bounded(program);
-    command.arg(script).arg(TARGET);
+    command.args(script).arg(TARGET);
     command
 }
 
@@ -90,17 +92,44 @@ fn h6_node_calls_node() {
     every_call_is_what_it_is_without(Language::Node, Language::Node);
 }
 
+#[test]
+fn h6_rust_calls_rust() {
+    every_call_is_what_it_is_without(Language::Rust, Language::Rust);
+}
+
+#[test]
+fn h6_rust_calls_python() {
+    every_call_is_what_it_is_without(Language::Rust, Language::Python);
+}
+
+#[test]
+fn h6_rust_calls_node() {
+    every_call_is_what_it_is_without(Language::Rust, Language::Node);
+}
+
+#[test]
+fn h6_python_calls_rust() {
+    every_call_is_what_it_is_without(Language::Python, Language::Rust);
+}
+
+#[test]
+fn h6_node_calls_rust() {
+    every_call_is_what_it_is_without(Language::Node, Language::Rust);
+}
+
 fn no_status_is_lost(language: Language, calls: u32) {
     let net = Net::new();
     each_way(&net, |way| {
         // Connections live a tenth of a second: the load meets many ends.
         let _server = Echo::start(&net, language, Some("100"));
-        for client_language in [Language::Python, Language::Node] {
-            // grpc-js itself ends some calls as UNAVAILABLE when gRPC's own server closes early; where the
-            // proxy is its server, nothing closes.
-            if way != Way::Governed
-                && matches!((client_language, language), (Language::Node, Language::Python))
-            {
+        for client_language in [Language::Python, Language::Node, Language::Rust] {
+            // grpc-js itself ends some calls as UNAVAILABLE when gRPC's own server closes early, and tonic some as
+            // CANCELLED; where the proxy is their server, nothing closes.
+            let loses_some = matches!(
+                (client_language, language),
+                (Language::Node, Language::Python) | (Language::Rust, _)
+            );
+            if way != Way::Governed && loses_some {
                 continue;
             }
             let mut load = client(&net, client_language);
@@ -118,6 +147,11 @@ fn h6_max_connection_age_of_a_python_server_loses_no_status_under_load() {
 #[test]
 fn h6_max_connection_age_of_a_node_server_loses_no_status_under_load() {
     no_status_is_lost(Language::Node, 500);
+}
+
+#[test]
+fn h6_max_connection_age_of_a_rust_server_loses_no_status_under_load() {
+    no_status_is_lost(Language::Rust, 500);
 }
 
 #[test]

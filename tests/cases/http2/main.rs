@@ -10,10 +10,12 @@ mod floods;
 mod heads;
 mod messages;
 mod policy;
+mod pool;
 mod programs;
 mod retries;
 mod rules;
 mod servers;
+mod silence;
 mod tunnels;
 mod windows;
 

@@ -39,7 +39,7 @@ fn h11_the_breaker_opens_for_streams_and_refuses_without_asking() {
     drop(client);
     let metrics = dragoman.settle();
     assert_eq!(metrics.sum("dragoman_exchanges_total", &[("cause", "breaker_open")]), 5);
-    assert_eq!(metrics.sum("dragoman_breakers_open", &[]), 1);
+    assert_eq!(metrics.sum("dragoman_breakers", &[("state", "open")]), 1);
 }
 
 #[test]

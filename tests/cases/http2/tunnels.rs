@@ -1,14 +1,25 @@
 //! CONNECT, and extended CONNECT for WebSockets (RFC 8441): bytes in both directions, and each end in its own
 //! time.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use dragoman_harness::http2::hpack::Field;
 use dragoman_harness::http2::{Event, Http2Origin, Wire, each_way, setting, value};
 use dragoman_harness::net::server;
-use dragoman_harness::{Net, Origin};
+use dragoman_harness::{Dragoman, Net, Origin};
 
 use crate::{connect, data, exactly, head, owned, rest};
+
+/// The head that opens a WebSocket.
+const WEBSOCKET: &[(&str, &str)] = &[
+    (":method", "CONNECT"),
+    (":protocol", "websocket"),
+    (":scheme", "http"),
+    (":authority", "a.test"),
+    (":path", "/chat"),
+    ("sec-websocket-version", "13"),
+];
 
 #[test]
 fn h4_connect_becomes_a_tunnel() {
@@ -30,27 +41,73 @@ fn h3_extended_connect_opens_a_websocket() {
         let tunnel = Tunnel::start(&net, &[(setting::ENABLE_CONNECT_PROTOCOL, 1)]);
         let mut client = connect(&net);
         // RFC 8441: a client may only ask once the server has said that it understands. The proxy knows that
-        // once it has met the server, with the first request of the connection.
+        // once it has met the server: here, with the first request of the first flow.
         client.get(1, "/").unwrap();
         assert_eq!(client.response(1).unwrap().status(), 200);
         let allowed = (setting::ENABLE_CONNECT_PROTOCOL, 1);
         client
             .take(|event| matches!(event, Event::Settings(all) if all.contains(&allowed)).then_some(()))
             .unwrap();
-        let head = [
-            (":method", "CONNECT"),
-            (":protocol", "websocket"),
-            (":scheme", "http"),
-            (":authority", "a.test"),
-            (":path", "/chat"),
-            ("sec-websocket-version", "13"),
-        ];
-        client.fields(3, &head, false).unwrap();
+        client.fields(3, WEBSOCKET, false).unwrap();
         through_the_tunnel(&mut client, 3);
-        for (name, expected) in head {
-            assert_eq!(value(&tunnel.head(), name), Some(expected), "{:?}", tunnel.head());
+        for (name, expected) in WEBSOCKET {
+            assert_eq!(value(&tunnel.head(), name), Some(*expected), "{:?}", tunnel.head());
         }
     });
+}
+
+/// Whether the settings that the other side says first offer extended CONNECT.
+fn offers(client: &mut Wire) -> bool {
+    client
+        .take(|event| match event {
+            Event::Settings(all) => Some(all.contains(&(setting::ENABLE_CONNECT_PROTOCOL, 1))),
+            _ => None,
+        })
+        .unwrap()
+}
+
+#[test]
+fn h3_extended_connect_opens_a_websocket_on_the_first_stream_of_a_second_flow() {
+    let net = Net::new();
+    each_way(&net, |_| {
+        let _tunnel = Tunnel::start(&net, &[(setting::ENABLE_CONNECT_PROTOCOL, 1)]);
+        let mut first = connect(&net);
+        first.get(1, "/").unwrap();
+        assert_eq!(first.response(1).unwrap().status(), 200);
+        let mut client = connect(&net);
+        assert!(offers(&mut client), "before anything was asked");
+        client.fields(1, WEBSOCKET, false).unwrap();
+        through_the_tunnel(&mut client, 1);
+    });
+}
+
+#[test]
+fn extended_connect_is_offered_no_more_once_the_server_has_stopped_to() {
+    let net = Net::new();
+    let takes = Arc::new(AtomicBool::new(true));
+    let _origin = Origin::tcp(&net.servers, server(80), {
+        let takes = Arc::clone(&takes);
+        move |peer| {
+            let settings = [(setting::ENABLE_CONNECT_PROTOCOL, u32::from(takes.load(Ordering::SeqCst)))];
+            let mut wire = Wire::server(peer, &settings)?;
+            loop {
+                let (stream, _) = wire.take(head)?;
+                wire.respond(stream, "200", b"")?;
+            }
+        }
+    });
+    let _dragoman = Dragoman::start(&net, "[defaults]\nrequest_id = true\n");
+    let mut first = connect(&net);
+    assert!(!offers(&mut first), "nobody has met the server");
+    first.get(1, "/").unwrap();
+    assert_eq!(first.response(1).unwrap().status(), 200);
+    takes.store(false, Ordering::SeqCst);
+    let mut second = connect(&net);
+    assert!(offers(&mut second));
+    second.fields(1, WEBSOCKET, false).unwrap();
+    let refused = second.response(1).unwrap();
+    assert_eq!((refused.status(), refused.field("x-dragoman-cause")), (502, Some("bad_response")));
+    assert!(!offers(&mut connect(&net)), "it is known now");
 }
 
 #[test]

@@ -5,8 +5,8 @@
 
 use nix::libc;
 
+use super::layout::Family;
 use crate::error::Part;
-use crate::plan::Family;
 
 /// Bytes before the attributes: `struct nlmsghdr` and `struct nfgenmsg`.
 const HEADER_LEN: usize = 20;
@@ -156,11 +156,12 @@ fn table_message(kind: libc::c_int) -> u16 {
     NFNL_SUBSYS_NFTABLES << 8 | kind as u16
 }
 
-/// NFPROTO_INET and NFPROTO_IPV4.
+/// NFPROTO_INET, NFPROTO_IPV4 and NFPROTO_IPV6.
 fn protocol(family: Family) -> u8 {
     match family {
         Family::Inet => 1,
         Family::Ip => 2,
+        Family::Ip6 => 10,
     }
 }
 

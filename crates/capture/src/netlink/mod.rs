@@ -4,6 +4,7 @@
 //! killed leaves either the rules of before or the new ones. The kernel confirms each message by its sequence
 //! number, and an error names the rule that it refused.
 
+mod layout;
 mod message;
 mod program;
 mod render;
@@ -21,8 +22,10 @@ use nix::sys::time::{TimeVal, TimeValLike};
 
 use crate::Error;
 use crate::error::Part;
-use crate::plan::{Family, Plan};
-use message::{Answer, Batch, answers, request};
+use crate::plan::Plan;
+pub use layout::Family;
+pub(crate) use layout::Layout;
+use message::{Answer, Attributes, Batch, answers, request};
 
 /// How long the kernel may take to answer; it answers within the call unless it loads a module.
 const ANSWER_TIMEOUT_SECONDS: i64 = 10;
@@ -46,12 +49,58 @@ impl Nftables {
         Ok(Nftables(socket))
     }
 
-    /// Whether dragoman's table of this family is there.
+    /// The families of which dragoman's table is there.
     ///
     /// # Errors
     /// A missing privilege, a kernel without nf_tables, or a failure of netlink itself.
-    pub(crate) fn has_table(&self, family: Family) -> Result<bool, Error> {
-        self.send(&request(libc::NFT_MSG_GETTABLE, family, render::table_name))?;
+    pub(crate) fn tables(&self) -> Result<Vec<Family>, Error> {
+        let mut found = Vec::new();
+        for family in Family::ALL {
+            if self.has(libc::NFT_MSG_GETTABLE, family, render::table_name)? {
+                found.push(family);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Whether a chain of another program's table is there.
+    ///
+    /// # Errors
+    /// As for [`Nftables::tables`].
+    pub(crate) fn has_chain(&self, family: Family, table: &str, chain: &str) -> Result<bool, Error> {
+        self.has(libc::NFT_MSG_GETCHAIN, family, |name| render::chain_name(name, table, chain))
+    }
+
+    /// Makes the plan what dragoman's tables of these families hold, and deletes those of other families, at once.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] names the part that the kernel would not take; then nothing has changed.
+    pub(crate) fn replace(&self, plan: &Plan, families: &[Family]) -> Result<(), Error> {
+        let mut batch = Batch::new();
+        for stale in self.tables()?.into_iter().filter(|family| !families.contains(family)) {
+            render::delete(&mut batch, stale);
+        }
+        render::replace(&mut batch, plan, families);
+        self.commit(&batch)
+    }
+
+    /// Deletes the tables of these families, at once.
+    ///
+    /// # Errors
+    /// As for [`Nftables::replace`].
+    pub(crate) fn delete(&self, families: &[Family]) -> Result<(), Error> {
+        let mut batch = Batch::new();
+        families.iter().for_each(|&family| render::delete(&mut batch, family));
+        self.commit(&batch)
+    }
+
+    fn has(
+        &self,
+        question: libc::c_int,
+        family: Family,
+        name: impl FnOnce(&mut Attributes),
+    ) -> Result<bool, Error> {
+        self.send(&request(question, family, name))?;
         match self.receive()?.first() {
             Some(Answer::Object) => Ok(true),
             Some(&Answer::Status { errno, .. }) => match Errno::from_raw(errno) {
@@ -65,27 +114,6 @@ impl Nftables {
             },
             None => Err(Error::Netlink { doing: "asking for the table", errno: Errno::EPROTO }),
         }
-    }
-
-    /// Makes the plan what dragoman's table holds, and deletes the tables of the families in `stale`, at once.
-    ///
-    /// # Errors
-    /// [`Error::Refused`] names the part that the kernel would not take; then nothing has changed.
-    pub(crate) fn replace(&self, plan: &Plan, stale: &[Family]) -> Result<(), Error> {
-        let mut batch = Batch::new();
-        stale.iter().for_each(|&family| render::delete(&mut batch, family));
-        render::replace(&mut batch, plan);
-        self.commit(&batch)
-    }
-
-    /// Deletes the tables of these families, at once.
-    ///
-    /// # Errors
-    /// As for [`Nftables::replace`].
-    pub(crate) fn delete(&self, families: &[Family]) -> Result<(), Error> {
-        let mut batch = Batch::new();
-        families.iter().for_each(|&family| render::delete(&mut batch, family));
-        self.commit(&batch)
     }
 
     fn commit(&self, batch: &Batch) -> Result<(), Error> {
@@ -141,10 +169,11 @@ fn refusal(batch: &Batch, sequence: u32, errno: i32) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::ChainKind;
 
     fn text(sequence: u32, errno: Errno) -> String {
         let mut batch = Batch::new();
-        let part = Part::Rule { number: 3, comment: "exclude-cidr".to_owned() };
+        let part = Part::Rule { chain: ChainKind::Nat, number: 3, comment: "exclude-cidr".to_owned() };
         batch.push(libc::NFT_MSG_NEWRULE, 0, Family::Inet, part, |_| {});
         refusal(&batch, sequence, errno as i32).to_string()
     }
@@ -153,14 +182,13 @@ mod tests {
     fn a_refusal_names_the_rule_and_what_the_errno_means() {
         assert_eq!(
             text(1, Errno::EINVAL),
-            "the kernel refused rule 3 (exclude-cidr), so nothing was changed: Invalid argument; \
-             tried: nf_tables over netlink: EINVAL"
+            "the kernel refused rule 3 of chain output (exclude-cidr), so nothing was changed: \
+             EINVAL (Invalid argument)"
         );
         assert_eq!(
             text(1, Errno::ENOENT),
-            "the kernel refused rule 3 (exclude-cidr), so nothing was changed: the kernel lacks a feature that it \
-             needs (nf_nat, nft_chain_nat, nft_redir and nft_ct are common gaps); \
-             tried: nf_tables over netlink: ENOENT"
+            "the kernel refused rule 3 of chain output (exclude-cidr), so nothing was changed: ENOENT (the kernel \
+             lacks a feature that it needs: nf_nat, nft_chain_nat, nft_redir, nft_ct and nft_reject are common gaps)"
         );
         assert!(
             text(9, Errno::EBUSY).starts_with("the kernel refused the transaction, so nothing was changed: ")
@@ -173,8 +201,7 @@ mod tests {
         assert_eq!(
             text(0, Errno::EOPNOTSUPP),
             "this kernel offers no nf_tables (CONFIG_NF_TABLES, Linux 3.13 or later; it may need \
-             `modprobe nf_tables`); tried: nf_tables over netlink: NFNL_MSG_BATCH_BEGIN: EOPNOTSUPP \
-             (Operation not supported on transport endpoint)"
+             `modprobe nf_tables`): NFNL_MSG_BATCH_BEGIN: EOPNOTSUPP (Operation not supported on transport endpoint)"
         );
     }
 }

@@ -3,9 +3,11 @@
 
 use nix::libc;
 
+use super::layout::Family;
 use super::message::Attributes;
 use super::set::Set;
-use crate::plan::{Action, Family, Match, Nets, Rule};
+use crate::options::PortRange;
+use crate::plan::{Action, IpVersion, Match, Nets, Rule, Transport};
 
 const NFTA_LIST_ELEM: u16 = 1;
 const NFTA_EXPR_NAME: u16 = 1;
@@ -34,17 +36,32 @@ const NFTA_DATA_VALUE: u16 = 1;
 const NFTA_DATA_VERDICT: u16 = 2;
 const NFTA_VERDICT_CODE: u16 = 1;
 const NFTA_REDIR_REG_PROTO_MIN: u16 = 1;
+const NFTA_REDIR_REG_PROTO_MAX: u16 = 2;
 const NFTA_REDIR_FLAGS: u16 = 3;
+const NFTA_CT_DREG: u16 = 1;
+const NFTA_CT_KEY: u16 = 2;
+const NFTA_REJECT_TYPE: u16 = 1;
+const NFTA_REJECT_ICMP_CODE: u16 = 2;
 const NF_NAT_RANGE_PROTO_SPECIFIED: u32 = 2;
 /// The verdict has a register of its own; values go through the first of 16 bytes.
 const VERDICT: u32 = libc::NFT_REG_VERDICT as u32;
 const VALUE: u32 = libc::NFT_REG_1 as u32;
+/// The second register of 16 bytes, for the end of a range.
+const END: u32 = libc::NFT_REG_2 as u32;
+/// The bit of an invalid packet in the word that `ct state` loads (NF_CT_STATE_INVALID_BIT), and of a translated
+/// destination in that of `ct status` (IPS_DST_NAT).
+const INVALID_BIT: u32 = 1;
+const DST_NAT_BIT: u32 = 1 << 5;
 
-/// Offsets and lengths in bytes: RFC 791 section 3.1, RFC 8200 section 3, RFC 9293 section 3.1.
+/// Offsets and lengths in bytes: RFC 791 section 3.1, RFC 8200 section 3, RFC 9293 section 3.1 and RFC 768
+/// (which has its ports where TCP has them).
 const IPV4_DESTINATION: Field = Field { base: libc::NFT_PAYLOAD_NETWORK_HEADER, offset: 16, len: 4 };
 const IPV6_DESTINATION: Field = Field { base: libc::NFT_PAYLOAD_NETWORK_HEADER, offset: 24, len: 16 };
-const TCP_DESTINATION_PORT: Field = Field { base: libc::NFT_PAYLOAD_TRANSPORT_HEADER, offset: 2, len: 2 };
+const DESTINATION_PORT: Field = Field { base: libc::NFT_PAYLOAD_TRANSPORT_HEADER, offset: 2, len: 2 };
 const TCP_FLAGS: Field = Field { base: libc::NFT_PAYLOAD_TRANSPORT_HEADER, offset: 13, len: 1 };
+/// RFC 792 and RFC 4443 section 3.1.
+const ICMP_PORT_UNREACHABLE: u8 = 3;
+const ICMPV6_PORT_UNREACHABLE: u8 = 4;
 const FIN_SYN_RST_ACK: u8 = 0x17;
 const SYN: u8 = 0x02;
 
@@ -67,7 +84,7 @@ impl Program {
         for one in &rule.matches {
             program.condition(family, one, sets);
         }
-        program.action(rule.action);
+        program.action(family, rule.action);
         program
     }
 
@@ -81,66 +98,128 @@ impl Program {
                 self.meta(libc::NFT_META_SKUID);
                 self.owner(uids, Set::uids, sets);
             }
-            Match::Loopback => {
-                self.meta(libc::NFT_META_OIFNAME);
-                // An interface name fills its whole register.
-                self.equals(b"lo\0\0\0\0\0\0\0\0\0\0\0\0\0\0", true);
+            Match::Mark(mark) => {
+                self.meta(libc::NFT_META_MARK);
+                self.equals(&mark.to_ne_bytes(), true);
             }
-            Match::IsIpv4 => self.version(libc::NFPROTO_IPV4),
-            Match::IsIpv6 => self.version(libc::NFPROTO_IPV6),
+            Match::Loopback => self.interface("lo"),
+            Match::Interface(name) => self.interface(name),
+            Match::Version(version) => self.version(family, *version),
             Match::Destination { nets, within } => {
-                let (protocol, field, set) = match nets {
-                    Nets::V4(nets) => (libc::NFPROTO_IPV4, IPV4_DESTINATION, Set::ipv4(nets, number(sets))),
-                    Nets::V6(nets) => (libc::NFPROTO_IPV6, IPV6_DESTINATION, Set::ipv6(nets, number(sets))),
+                let (version, field, set) = match nets {
+                    Nets::V4(nets) => (IpVersion::V4, IPV4_DESTINATION, Set::ipv4(nets, number(sets))),
+                    Nets::V6(nets) => (IpVersion::V6, IPV6_DESTINATION, Set::ipv6(nets, number(sets))),
                 };
-                if family == Family::Inet {
-                    self.version(protocol);
-                }
+                self.version(family, version);
                 self.load(&field);
                 self.lookup(set, *within);
             }
-            Match::Port { ports, within } => {
-                self.tcp();
-                self.load(&TCP_DESTINATION_PORT);
+            Match::Port { of, ports, within } => {
+                self.transport(*of);
+                self.load(&DESTINATION_PORT);
                 match ports[..] {
                     [port] => self.equals(&port.to_be_bytes(), *within),
                     _ => self.lookup(Set::ports(ports, number(sets)), *within),
                 }
             }
-            Match::Syn => {
-                self.tcp();
-                self.load(&TCP_FLAGS);
-                self.mask(&[FIN_SYN_RST_ACK]);
-                self.equals(&[SYN], true);
+            Match::Syn => self.syn(true),
+            Match::TcpButSyn => self.syn(false),
+            Match::TcpInvalid => {
+                self.transport(Transport::Tcp);
+                self.ct_bit(libc::NFT_CT_STATE, INVALID_BIT);
             }
+            Match::Translated => self.ct_bit(libc::NFT_CT_STATUS, DST_NAT_BIT),
         }
     }
 
-    fn action(&mut self, action: Action) {
+    fn action(&mut self, family: Family, action: Action) {
         match action {
-            Action::Leave => self.immediate(VERDICT, |data| {
-                data.nest(NFTA_DATA_VERDICT, |verdict| {
-                    verdict.number(NFTA_VERDICT_CODE, libc::NFT_RETURN as u32);
-                });
-            }),
-            Action::Redirect(port) => {
-                self.immediate(VALUE, |data| data.bytes(NFTA_DATA_VALUE, &port.to_be_bytes()));
-                self.expression("redir", |redir| {
-                    redir.number(NFTA_REDIR_REG_PROTO_MIN, VALUE);
-                    redir.number(NFTA_REDIR_FLAGS, NF_NAT_RANGE_PROTO_SPECIFIED);
-                });
-            }
+            Action::Leave => self.verdict(libc::NFT_RETURN),
+            Action::Drop => self.verdict(libc::NF_DROP),
+            Action::Redirect(ports) => self.redirect(ports),
+            Action::Reset => self.reject(libc::NFT_REJECT_TCP_RST, 0),
+            Action::Unreachable => match family {
+                Family::Inet => {
+                    self.reject(libc::NFT_REJECT_ICMPX_UNREACH, libc::NFT_REJECT_ICMPX_PORT_UNREACH as u8);
+                }
+                Family::Ip => self.reject(libc::NFT_REJECT_ICMP_UNREACH, ICMP_PORT_UNREACHABLE),
+                Family::Ip6 => self.reject(libc::NFT_REJECT_ICMP_UNREACH, ICMPV6_PORT_UNREACHABLE),
+            },
         }
     }
 
-    fn version(&mut self, protocol: libc::c_int) {
-        self.meta(libc::NFT_META_NFPROTO);
+    fn verdict(&mut self, code: libc::c_int) {
+        self.immediate(VERDICT, |data| {
+            data.nest(NFTA_DATA_VERDICT, |verdict| verdict.number(NFTA_VERDICT_CODE, code as u32));
+        });
+    }
+
+    fn redirect(&mut self, ports: PortRange) {
+        let PortRange { first, last } = ports;
+        self.immediate(VALUE, |data| data.bytes(NFTA_DATA_VALUE, &first.to_be_bytes()));
+        if first != last {
+            self.immediate(END, |data| data.bytes(NFTA_DATA_VALUE, &last.to_be_bytes()));
+        }
+        self.expression("redir", |redir| {
+            redir.number(NFTA_REDIR_REG_PROTO_MIN, VALUE);
+            if first != last {
+                redir.number(NFTA_REDIR_REG_PROTO_MAX, END);
+            }
+            redir.number(NFTA_REDIR_FLAGS, NF_NAT_RANGE_PROTO_SPECIFIED);
+        });
+    }
+
+    fn reject(&mut self, kind: libc::c_int, code: u8) {
+        self.expression("reject", |reject| {
+            reject.number(NFTA_REJECT_TYPE, kind as u32);
+            reject.bytes(NFTA_REJECT_ICMP_CODE, &[code]);
+        });
+    }
+
+    fn interface(&mut self, name: &str) {
+        self.meta(libc::NFT_META_OIFNAME);
+        // A name fills its whole register.
+        let mut register = [0; 16];
+        register[..name.len()].copy_from_slice(name.as_bytes());
+        self.equals(&register, true);
+    }
+
+    /// The packets of a table for one version of IP are of that version.
+    fn version(&mut self, family: Family, version: IpVersion) {
+        let protocol = match version {
+            IpVersion::V4 => libc::NFPROTO_IPV4,
+            IpVersion::V6 => libc::NFPROTO_IPV6,
+        };
+        if family == Family::Inet {
+            self.meta(libc::NFT_META_NFPROTO);
+            self.equals(&[protocol as u8], true);
+        }
+    }
+
+    fn transport(&mut self, of: Transport) {
+        let protocol = match of {
+            Transport::Tcp => libc::IPPROTO_TCP,
+            Transport::Udp => libc::IPPROTO_UDP,
+        };
+        self.meta(libc::NFT_META_L4PROTO);
         self.equals(&[protocol as u8], true);
     }
 
-    fn tcp(&mut self) {
-        self.meta(libc::NFT_META_L4PROTO);
-        self.equals(&[libc::IPPROTO_TCP as u8], true);
+    fn syn(&mut self, equal: bool) {
+        self.transport(Transport::Tcp);
+        self.load(&TCP_FLAGS);
+        self.mask(&[FIN_SYN_RST_ACK]);
+        self.equals(&[SYN], equal);
+    }
+
+    /// Whether conntrack has set this bit of its word on the packet's flow.
+    fn ct_bit(&mut self, key: libc::c_int, bit: u32) {
+        self.expression("ct", |ct| {
+            ct.number(NFTA_CT_DREG, VALUE);
+            ct.number(NFTA_CT_KEY, key as u32);
+        });
+        self.mask(&bit.to_ne_bytes());
+        self.equals(&[0; 4], false);
     }
 
     fn owner(&mut self, ids: &[u32], set: fn(&[u32], u32) -> Set, sets: &mut u32) {

@@ -4,10 +4,10 @@
 use ipnet::{Ipv4Net, Ipv6Net};
 use nix::libc;
 
+use super::layout::Family;
 use super::message::{Attributes, Batch};
 use crate::TABLE;
 use crate::error::Part;
-use crate::plan::Family;
 
 const NFTA_SET_TABLE: u16 = 1;
 const NFTA_SET_NAME: u16 = 2;

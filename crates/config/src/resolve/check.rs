@@ -4,34 +4,30 @@
 //! and point to both places. A rule that can never match is one as well: whoever wrote it believes that it
 //! does something.
 
+use super::matches_of;
 use std::net::SocketAddr;
 
-use super::matches;
 use crate::{
     effective::Effective,
     errors::{Place, Problem},
     raw::{Connection, Exchange, Headers, Pool, Retry, Root},
     read::{Located, Value},
     table::Table,
-    value::{collection::Switch, pairs::Pair, quantity::Deadline, word::Protocol},
+    value::{collection::Switch, pairs::Pair, quantity::Deadline, trace::Receiver, word::Protocol},
 };
 
-/// Listeners that are in each other's way.
-pub(super) fn process(root: &Root, problems: &mut Vec<Problem>) {
-    let admin = root.admin.as_ref().and_then(|admin| admin.value.listen.as_ref());
-    let proxy = super::proxy(root).listen;
-    let port = root.proxy.as_ref().and_then(|proxy| proxy.value.port.as_ref()).map(|port| port.place);
-    let stated = admin.map(|list| list.value.0.clone());
-    let listed = stated.unwrap_or_else(|| root.admin().listen().0);
-    for item in &listed {
-        if !proxy.iter().any(|own| takes(*own, item.value)) {
-            continue;
-        }
-        let message = format!("{} is taken by the proxy's own listener", item.value);
-        let place = if admin.is_some() { Some(item.place) } else { port };
-        let problem = place.map(|place| Problem::new(place, message).label("the same address and port"));
-        problems
-            .extend(problem.map(|problem| problem.help("give `proxy.port` or `admin.listen` another port")));
+/// The receiver of traces is another process.
+pub(super) fn traces(root: &Root, problems: &mut Vec<Problem>) {
+    let receiver = root.trace.as_ref().and_then(|trace| trace.value.endpoint.as_ref());
+    let address = |receiver: &Receiver| Some(SocketAddr::new(receiver.host.parse().ok()?, receiver.port));
+    if let Some((located, address)) = receiver.and_then(|it| Some((it, address(&it.value)?)))
+        && super::listeners::of_flows(root).iter().any(|own| super::listeners::takes(*own, address))
+    {
+        problems.push(
+            Problem::new(located.place, format!("{address} is dragoman's own listener"))
+                .label("it does not receive traces")
+                .help("give the address of the receiver; most listen on 4318"),
+        );
     }
 }
 
@@ -62,13 +58,10 @@ pub(super) fn destination(root: &Root, effective: &Effective<'_>, problems: &mut
 }
 
 /// Destinations that can never match.
-pub(super) fn reachable(effective: &[Effective<'_>], problems: &mut Vec<Problem>) {
+pub(super) fn reachable(root: &Root, effective: &[Effective<'_>], problems: &mut Vec<Problem>) {
     // What could not be read completely may seem to match more than was meant.
-    let complete: Vec<_> = effective
-        .iter()
-        .filter(|it| it.entry.complete)
-        .map(|it| (it.entry, matches(&it.table.matches)))
-        .collect();
+    let complete: Vec<_> =
+        effective.iter().filter(|it| it.entry.complete).map(|it| (it.entry, matches_of(root, it))).collect();
     for (position, (entry, own)) in complete.iter().enumerate() {
         let Some((first, _)) = complete[..position].iter().find(|(_, other)| other.covers(own)) else {
             continue;
@@ -191,9 +184,9 @@ fn pool(pool: &Pool, problems: &mut Vec<Problem>) {
 }
 
 fn endpoints(root: &Root, connection: &Connection, problems: &mut Vec<Problem>) {
-    let own = super::proxy(root).listen;
+    let own = super::listeners::of_flows(root);
     for item in connection.endpoints.iter().flat_map(|list| &list.value.0.0) {
-        if own.iter().any(|own| takes(*own, item.value.0)) {
+        if own.iter().any(|own| super::listeners::takes(*own, item.value.0)) {
             problems.push(
                 Problem::new(item.place, format!("{} is dragoman's own listener", item.value.0))
                     .label("the flow would come back for ever")
@@ -201,14 +194,6 @@ fn endpoints(root: &Root, connection: &Connection, problems: &mut Vec<Problem>) 
             );
         }
     }
-}
-
-/// Whether a listener on `own` gets the connections to `other`.
-fn takes(own: SocketAddr, other: SocketAddr) -> bool {
-    own.port() == other.port()
-        && (own.ip() == other.ip()
-            || own.ip().is_unspecified() && (own.is_ipv6() || other.is_ipv4()) && other.ip().is_loopback()
-            || other.ip().is_unspecified() && (other.is_ipv6() || own.is_ipv4()))
 }
 
 /// Two values that contradict each other, told at the first if it is stated. Defaults agree with each other.

@@ -29,7 +29,7 @@ use crate::{
 type Table<K, V> = HashMap<K, V, BuildHasherDefault<DefaultHasher>>;
 
 /// Finds the most specific of some routes.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct RouteIndex {
     matchers: Vec<RouteMatcher>,
     /// The most specific first; their places here are what the groups hold.
@@ -39,14 +39,14 @@ pub(crate) struct RouteIndex {
 }
 
 /// A route as far as it is about one of its hosts.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct Rule {
     route: usize,
     host: Option<NamePattern>,
 }
 
 /// The rules of one shape.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct Group {
     shape: Shape,
     /// The most specific of its rules.

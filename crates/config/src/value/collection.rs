@@ -1,11 +1,15 @@
 //! Lists, tables that can be switched off, and tables of named tables.
 
+use std::collections::HashMap;
+
+use serde_json::json;
 use toml::de::DeValue;
 
 use crate::{
     errors::{Place, Problem},
     print::Page,
     read::{Fault, Item, Located, Node, Reader, Value, entries},
+    schema::Json,
     table::{Key, Table, read_table},
     value::quote,
 };
@@ -30,6 +34,10 @@ impl<T: Item> List<T> {
 impl<T: Item> Value for List<T> {
     fn describe() -> String {
         format!("a list of {}", T::plural())
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "array", "items": T::schema(), "uniqueItems": true })
     }
 
     fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
@@ -67,6 +75,12 @@ impl<T: Item> Value for NonEmpty<T> {
         format!("a list of one or more {}", T::plural())
     }
 
+    fn schema() -> Json {
+        let mut schema = List::<T>::schema();
+        schema["minItems"] = 1.into();
+        schema
+    }
+
     fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
         if node.value.as_array().is_some_and(|array| array.is_empty()) {
             let fault = Fault::new("the list is empty");
@@ -100,6 +114,13 @@ impl<T> Switch<T> {
 impl<T: Table + Value> Value for Switch<T> {
     fn describe() -> String {
         "a table (`{}` is all defaults) or `false`".into()
+    }
+
+    fn schema() -> Json {
+        let mut schema = T::schema();
+        schema["type"] = json!(["object", "boolean"]);
+        schema["not"] = json!({ "const": true });
+        schema
     }
 
     fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
@@ -171,8 +192,18 @@ pub(crate) struct Entry<T> {
 }
 
 impl<T: Table + Value> Value for Named<T> {
+    const IS_NAMED: bool = true;
+
     fn describe() -> String {
         "tables, each with a name".into()
+    }
+
+    fn schema() -> Json {
+        json!({
+            "type": "object",
+            "propertyNames": { "pattern": "^[a-z0-9._-]{1,63}$" },
+            "additionalProperties": T::schema(),
+        })
     }
 
     fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
@@ -205,6 +236,24 @@ impl<T: Table + Value> Value for Named<T> {
 
     fn toml(&self) -> String {
         "{}".into()
+    }
+
+    /// Tables of the same name are merged. The place stays where the name stood first, which is where most is said
+    /// about it; and what is incomplete in one file is so in all.
+    fn inherit(&mut self, base: &Self) {
+        let mut merged = base.0.clone();
+        let places: HashMap<_, _> = base.0.iter().enumerate().map(|(at, entry)| (&entry.name, at)).collect();
+        for own in self.0.drain(..) {
+            let Some(at) = places.get(&own.name) else {
+                merged.push(own);
+                continue;
+            };
+            let entry = &mut merged[*at];
+            let base = std::mem::replace(&mut entry.table, own.table);
+            entry.table.inherit_keys(&base);
+            entry.complete &= own.complete;
+        }
+        self.0 = merged;
     }
 
     // Named tables are printed by whoever resolved them, each below a header of its own.

@@ -1,9 +1,11 @@
 //! Statuses of gRPC.
 
 use dragoman_policy::GrpcStatus;
+use serde_json::json;
 
 use crate::{
     read::{Fault, Item, Node, Reader, Value},
+    schema::Json,
     suggest::nearest,
     value::quote,
 };
@@ -15,6 +17,11 @@ pub(crate) struct GrpcFailure(pub(crate) GrpcStatus);
 impl Value for GrpcFailure {
     fn describe() -> String {
         "the name of a gRPC status that is a failure, as \"unavailable\"".into()
+    }
+
+    fn schema() -> Json {
+        let failures = GrpcStatus::ALL.iter().copied().filter_map(failure);
+        json!({ "enum": failures.map(|status| status.0.as_str()).collect::<Vec<_>>() })
     }
 
     fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {

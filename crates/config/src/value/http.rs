@@ -1,9 +1,15 @@
 //! Statuses, methods and headers.
 
+use serde_json::json;
+
 use crate::{
     read::{Fault, Item, Node, Reader, Value},
-    value::quote,
+    schema::{Json, text},
+    value::{quantity::Count, quote},
 };
+
+/// A token of RFC 9110, section 5.6.2, as a regular expression; see [`is_token`].
+pub(super) const TOKEN: &str = "^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}$";
 
 /// A status by which a server says that it failed, or a whole class of them.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -27,6 +33,12 @@ impl Value for Status {
     fn describe() -> String {
         "a status that is a failure of the server: 500 to 599, \"5xx\" for all of those, 408, 421, 425 or 429"
             .into()
+    }
+
+    fn schema() -> Json {
+        let others: Vec<_> =
+            (100..500).filter(|status| dragoman_policy::is_retryable_status(*status)).collect();
+        json!({ "anyOf": [Count::<500, 599>::schema(), { "const": "5xx" }, { "enum": others }] })
     }
 
     fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
@@ -77,6 +89,11 @@ impl Value for UnprocessedStatus {
         "a status that can mean \"not processed\": 408, 421, 425, 429 or 503".into()
     }
 
+    fn schema() -> Json {
+        let allowed = |status: &u16| dragoman_policy::UNPROCESSED_STATUSES.contains(*status);
+        json!({ "enum": (100..600).filter(allowed).collect::<Vec<_>>() })
+    }
+
     fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
         let status = node.integer().and_then(|status| u16::try_from(status).ok());
         let allowed = status.filter(|status| dragoman_policy::UNPROCESSED_STATUSES.contains(*status));
@@ -108,6 +125,10 @@ pub(crate) struct Method(pub(crate) String);
 impl Value for Method {
     fn describe() -> String {
         "a method, as \"GET\"".into()
+    }
+
+    fn schema() -> Json {
+        text(&TOKEN.replace("a-z", ""))
     }
 
     fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
@@ -143,6 +164,10 @@ impl Value for HeaderName {
         "the name of a header".into()
     }
 
+    fn schema() -> Json {
+        text(TOKEN)
+    }
+
     fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
         reader.text(node, |text| {
             check_name(text).map_err(Fault::new)?;
@@ -168,6 +193,10 @@ impl PartialEq for ChangeableHeader {
 impl Value for ChangeableHeader {
     fn describe() -> String {
         "the name of a header that policy may change".into()
+    }
+
+    fn schema() -> Json {
+        text(TOKEN)
     }
 
     fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {

@@ -4,6 +4,7 @@ use std::{borrow::Cow, net::IpAddr};
 
 use crate::{
     read::{Fault, Item, Node, Reader, Value},
+    schema::{Json, text},
     value::quote,
 };
 
@@ -82,6 +83,13 @@ pub(crate) fn last_labels(name: &str, labels: usize) -> Option<&str> {
 impl Value for NamePattern {
     fn describe() -> String {
         "a name, as \"pay.example.com\", or \"*.example.com\" for every name below it".into()
+    }
+
+    fn schema() -> Json {
+        let label = "[0-9A-Za-z_-]{1,63}";
+        let mut schema = text(&format!(r"^(\*\.)?{label}(\.{label})*$"));
+        schema["maxLength"] = MAX_NAME.into();
+        schema
     }
 
     fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {

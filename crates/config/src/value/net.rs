@@ -3,15 +3,21 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
+use serde_json::json;
 
 use crate::{
     read::{Fault, Item, Node, Reader, Value},
+    schema::{Json, text},
     value::quote,
 };
 
 impl Value for IpAddr {
     fn describe() -> String {
         "an IP address".into()
+    }
+
+    fn schema() -> Json {
+        text("^[0-9A-Fa-f.:]+$")
     }
 
     fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
@@ -41,6 +47,10 @@ impl Value for SocketAddr {
         "an address with a port, as \"127.0.0.1:15020\" or \"[::1]:15020\"".into()
     }
 
+    fn schema() -> Json {
+        text(r"^([0-9.]+|\[[0-9A-Fa-f.:]+\]):[0-9]+$")
+    }
+
     fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
         reader.text(node, parse_address)
     }
@@ -63,6 +73,10 @@ pub(crate) struct Endpoint(pub(crate) SocketAddr);
 impl Value for Endpoint {
     fn describe() -> String {
         "an endpoint, as \"10.1.2.3:8080\" or \"[fd00::1]:8080\"".into()
+    }
+
+    fn schema() -> Json {
+        SocketAddr::schema()
     }
 
     fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
@@ -146,6 +160,10 @@ impl Value for IpNet {
         "a network, as \"10.0.0.0/8\" or \"fd00::/8\"".into()
     }
 
+    fn schema() -> Json {
+        text("^[0-9A-Fa-f.:]+/[0-9]+$")
+    }
+
     fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
         reader.text(node, |text| {
             let network: Self = text.parse().map_err(|_| match text.parse::<IpAddr>() {
@@ -196,6 +214,13 @@ impl Value for Ports {
         "a port from 1 to 65535, or a range as \"8000-8099\"".into()
     }
 
+    fn schema() -> Json {
+        let mut schema = Port::schema();
+        schema["type"] = json!(["integer", "string"]);
+        schema["pattern"] = "^[0-9]+-[0-9]+$".into();
+        schema
+    }
+
     fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
         if !node.value.is_integer() {
             return reader.text(node, parse_ports);
@@ -223,7 +248,8 @@ impl Item for Ports {
 }
 
 fn parse_ports(text: &str) -> Result<Ports, Fault> {
-    let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0);
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0 && digits(text));
     let Some((first, last)) = text.split_once('-') else {
         return Err(match port(text) {
             Some(port) => {

@@ -3,15 +3,17 @@
 
 use std::{fmt::Debug, marker::PhantomData};
 
+use serde_json::json;
 use toml::de::DeValue;
 
 use crate::{
     errors::{Place, Problem},
     print::Page,
     read::{Fault, Node, Reader, Value, entries},
+    schema::{Json, text},
     value::{
         collection::segment,
-        http::{check_changeable, check_name},
+        http::{TOKEN, check_changeable, check_name},
         quote,
     },
 };
@@ -37,6 +39,11 @@ pub(crate) trait Kind: Clone + Debug {
     const TABLE: &str;
     /// What a message calls a value.
     const VALUE: &str = "the value of a header: printable ASCII, without spaces at its ends";
+
+    /// A regular expression for names, which may say less than [`check_name`](Self::check_name).
+    const NAME_PATTERN: &str = TOKEN;
+    /// A regular expression for values.
+    const VALUE_PATTERN: &str = "^([!-~]([ -~]*[!-~])?)?$";
 
     /// Whether this may be a name, or why not.
     fn check_name(name: &str) -> Result<(), &'static str>;
@@ -102,6 +109,8 @@ impl Kind for Queried {
     const NOUN: &str = "parameter";
     const TABLE: &str = "a table of parameters, as { \"version\" = \"2\" }, where \"*\" is any value";
     const VALUE: &str = "the value of a parameter as it is sent, percent-encoded";
+    const NAME_PATTERN: &str = r#"^[!"$%'-<>-~]+$"#;
+    const VALUE_PATTERN: &str = r#"^[!"$%'-~]*$"#;
 
     fn check_name(name: &str) -> Result<(), &'static str> {
         let inside = |byte: u8| byte.is_ascii_graphic() && !b"&=#".contains(&byte);
@@ -137,6 +146,14 @@ impl<K: Kind> Pairs<K> {
 impl<K: Kind> Value for Pairs<K> {
     fn describe() -> String {
         K::TABLE.into()
+    }
+
+    fn schema() -> Json {
+        json!({
+            "type": "object",
+            "propertyNames": { "pattern": K::NAME_PATTERN },
+            "additionalProperties": PairValue::<K>::schema(),
+        })
     }
 
     fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
@@ -180,8 +197,7 @@ impl<K: Kind> Value for Pairs<K> {
         }
         page.below(key, |page| {
             for pair in &self.0 {
-                let origin = page.origin(pair.place);
-                page.line(&segment(&pair.name), &quote(&pair.value), &origin);
+                page.pair(&pair.name, &pair.value, pair.place);
             }
         });
     }
@@ -194,6 +210,10 @@ struct PairValue<K>(String, PhantomData<K>);
 impl<K: Kind> Value for PairValue<K> {
     fn describe() -> String {
         K::VALUE.into()
+    }
+
+    fn schema() -> Json {
+        text(K::VALUE_PATTERN)
     }
 
     fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {

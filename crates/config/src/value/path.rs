@@ -2,6 +2,7 @@
 
 use crate::{
     read::{Fault, Node, Reader, Value},
+    schema::{Json, text},
     value::quote,
 };
 
@@ -9,7 +10,7 @@ use crate::{
 /// path below "/v1/", and that itself).
 ///
 /// Paths are compared as they were sent: no percent-decoding, no merging of slashes, no dot segments.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct PathPattern {
     text: String,
     segments: Vec<Option<String>>,
@@ -69,6 +70,10 @@ impl PathPattern {
 impl Value for PathPattern {
     fn describe() -> String {
         "a path, as \"/v1/charges\", \"/v1/{id}/refunds\" or \"/v1/*\"".into()
+    }
+
+    fn schema() -> Json {
+        text(r#"^/[!"$->@-~]*$"#)
     }
 
     fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {

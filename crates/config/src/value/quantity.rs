@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
+use serde_json::json;
 use toml::de::DeValue;
 
-use crate::read::{Fault, Node, Reader, Value};
+use crate::{
+    read::{Fault, Node, Reader, Value},
+    schema::{Json, text},
+};
 
 /// In milliseconds, for the ranges of [`Time`].
 pub(crate) const SECOND: u64 = 1000;
@@ -35,6 +39,10 @@ impl<const MIN: u64, const MAX: u64> Value for Count<MIN, MAX> {
         format!("an integer from {MIN} to {MAX}")
     }
 
+    fn schema() -> Json {
+        json!({ "type": "integer", "minimum": MIN, "maximum": MAX })
+    }
+
     fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
         let within = node.integer().and_then(|n| u64::try_from(n).ok()).filter(|n| (MIN..=MAX).contains(n));
         if within.is_none() {
@@ -63,6 +71,10 @@ impl Value for Attempts {
         Count::<1, { Self::MAX }>::describe()
     }
 
+    fn schema() -> Json {
+        Count::<1, { Self::MAX }>::schema()
+    }
+
     fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
         if node.integer() == Some(0) {
             let fault = Fault::new("the first attempt counts too");
@@ -83,6 +95,10 @@ impl Value for bool {
         "`true` or `false`".into()
     }
 
+    fn schema() -> Json {
+        json!({ "type": "boolean" })
+    }
+
     fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
         let value = node.value.as_bool();
         if value.is_none() {
@@ -96,13 +112,17 @@ impl Value for bool {
     }
 }
 
-/// A number from 0 to 10, such as 0.2 for 20 %.
+/// A number from 0 to `MAX`, such as 0.2 for 20 %.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Ratio(pub(crate) f64);
+pub(crate) struct Ratio<const MAX: u32>(pub(crate) f64);
 
-impl Value for Ratio {
+impl<const MAX: u32> Value for Ratio<MAX> {
     fn describe() -> String {
-        "a number from 0 to 10 (0.2 is 20 %)".into()
+        format!("a number from 0 to {MAX} (0.2 is 20 %)")
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "number", "minimum": 0, "maximum": MAX })
     }
 
     fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
@@ -111,7 +131,7 @@ impl Value for Ratio {
             DeValue::Float(float) => float.as_str().parse().ok(),
             _ => None,
         };
-        let within = number.filter(|n| (0.0..=10.0).contains(n));
+        let within = number.filter(|n| (0.0..=f64::from(MAX)).contains(n));
         if within.is_none() {
             let number = matches!(node.value, DeValue::Integer(_) | DeValue::Float(_));
             let fault = if number { Fault::new("out of range") } else { Fault::new(node.found()) };
@@ -139,6 +159,14 @@ impl<const MIN: u64, const MAX: u64> Time<MIN, MAX> {
 impl<const MIN: u64, const MAX: u64> Value for Time<MIN, MAX> {
     fn describe() -> String {
         format!("a duration from {} to {}", show_time(MIN), show_time(MAX))
+    }
+
+    fn schema() -> Json {
+        let parts: String = TIME_UNITS.iter().map(|(unit, _)| format!("([0-9]+{unit})?")).collect();
+        let mut schema = text(&format!("^{parts}$"));
+        // Every part may be missing, but not all.
+        schema["minLength"] = 2.into();
+        schema
     }
 
     fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
@@ -174,6 +202,10 @@ impl Value for Deadline {
         DeadlineTime::describe()
     }
 
+    fn schema() -> Json {
+        DeadlineTime::schema()
+    }
+
     fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
         let zero = node.value.as_str().is_some_and(|text| matches!(parse_time(text), Ok(0)));
         if zero || node.integer() == Some(0) {
@@ -198,6 +230,12 @@ impl<const MIN: u64, const MAX: u64> Value for Size<MIN, MAX> {
         format!("a size from {} to {}", show_size(MIN), show_size(MAX))
     }
 
+    fn schema() -> Json {
+        let units = SIZE_UNITS.map(|(unit, _)| unit).join("|");
+        let pattern = format!("^[0-9]+({units})$");
+        json!({ "type": ["integer", "string"], "minimum": MIN, "maximum": MAX, "pattern": pattern })
+    }
+
     fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
         let within = |bytes: u64| {
             let within = (MIN..=MAX).contains(&bytes).then_some(bytes);
@@ -220,7 +258,7 @@ impl<const MIN: u64, const MAX: u64> Value for Size<MIN, MAX> {
 }
 
 /// Milliseconds of "1m30s": integers with a unit each, larger units first, without spaces.
-fn parse_time(text: &str) -> Result<u64, Fault> {
+pub(crate) fn parse_time(text: &str) -> Result<u64, Fault> {
     let wrong = || {
         let fault = Fault::new("not a duration");
         fault.help(

@@ -1,7 +1,10 @@
 //! Choices among a few words.
 
+use serde_json::json;
+
 use crate::{
     read::{Fault, Node, Reader, Value},
+    schema::Json,
     suggest::nearest,
     value::quote,
 };
@@ -34,6 +37,10 @@ macro_rules! words {
         impl Value for $name {
             fn describe() -> String {
                 describe_words::<Self>()
+            }
+
+            fn schema() -> Json {
+                json!({ "enum": <Self as Word>::WORDS })
             }
 
             fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
@@ -97,6 +104,30 @@ words! {
     }
 }
 
+words! {
+    /// The form in which a trace is begun.
+    Propagation {
+        /// `traceparent` (W3C Trace Context).
+        W3c = "w3c",
+        /// The single field `b3`.
+        B3 = "b3",
+        /// The fields `x-b3-…`.
+        B3Multi = "b3multi",
+    }
+}
+
+words! {
+    /// What HTTP endpoints are spoken to in.
+    UpstreamProtocol {
+        /// What the app speaks.
+        Auto = "auto",
+        /// HTTP/1.1.
+        Http1 = "http1",
+        /// HTTP/2.
+        Http2 = "http2",
+    }
+}
+
 /// A path, or "-" for standard output.
 #[derive(Clone, Debug)]
 pub(crate) struct FilePath(pub(crate) String);
@@ -106,12 +137,72 @@ impl Value for FilePath {
         "a path, or \"-\" for standard output".into()
     }
 
+    fn schema() -> Json {
+        json!({ "type": "string", "minLength": 1 })
+    }
+
     fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
         reader.text(node, |text| match text {
             "" => Err(Fault::new("the path is empty")),
             _ if text.contains('\0') => Err(Fault::new("no path contains a NUL byte")),
             _ => Ok(Self(text.to_owned())),
         })
+    }
+
+    fn toml(&self) -> String {
+        quote(&self.0)
+    }
+}
+
+/// The path of a Unix socket, or "off" for none.
+#[derive(Clone, Debug)]
+pub(crate) struct SocketPath(pub(crate) String);
+
+/// The longest path that fits into an address, without its final NUL, in bytes (unix(7)).
+const MAX_SOCKET_PATH: usize = 107;
+
+impl Value for SocketPath {
+    fn describe() -> String {
+        "an absolute path, or \"off\" for none".into()
+    }
+
+    fn schema() -> Json {
+        // The bytes are at least as many as the characters, which are what a schema counts.
+        json!({ "anyOf": [{ "const": "off" }, { "type": "string", "pattern": "^/", "maxLength": MAX_SOCKET_PATH }] })
+    }
+
+    fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
+        reader.text(node, |text| match text {
+            "off" => Ok(Self(text.to_owned())),
+            _ if !text.starts_with('/') => Err(Fault::new("the path is not absolute")),
+            _ if text.contains('\0') => Err(Fault::new("no path contains a NUL byte")),
+            _ if text.len() > MAX_SOCKET_PATH => {
+                Err(Fault::new(format!("the path of a socket has at most {MAX_SOCKET_PATH} bytes")))
+            }
+            _ => Ok(Self(text.to_owned())),
+        })
+    }
+
+    fn toml(&self) -> String {
+        quote(&self.0)
+    }
+}
+
+/// The name of a destination; whether there is one, only the whole file can tell.
+#[derive(Clone, Debug)]
+pub(crate) struct DestinationName(pub(crate) String);
+
+impl Value for DestinationName {
+    fn describe() -> String {
+        "the name of a destination".into()
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "string", "minLength": 1 })
+    }
+
+    fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
+        reader.text(node, |text| Ok(Self(text.to_owned())))
     }
 
     fn toml(&self) -> String {

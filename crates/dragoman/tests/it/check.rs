@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use crate::running::{DRAGOMAN, Scratch, command, run, text};
+use crate::running::{
+    DRAGOMAN, Folder, Running, Scratch, ask_control, command, config_at, own_address, run, text,
+};
 
 #[test]
 fn a_good_file_is_ok() {
@@ -66,7 +68,7 @@ fn print_shows_where_a_value_comes_from() {
             .find(|line| line.trim_start().starts_with(key))
             .unwrap_or_else(|| panic!("{key}: {printed}"))
     };
-    assert!(line("port =").contains("15999") && line("port =").contains("line 2"), "{printed}");
+    assert!(line("port =").contains("15999") && line("port =").contains(".toml:2"), "{printed}");
     assert!(line("max_flows =").contains("default"), "{printed}");
     assert!(
         line("retry.attempts =").contains('7') && line("retry.attempts =").contains(environment.0),
@@ -86,8 +88,8 @@ fn a_reader_that_has_gone_is_no_error() {
 fn a_wrong_command_line_exits_with_2_and_says_what() {
     let cases: &[(&[&str], &str)] = &[
         (&[], "Usage: dragoman <COMMAND>"),
-        (&["chekc"], "a similar subcommand exists: 'check'"),
-        (&["check"], "<FILE>"),
+        (&["prxoy"], "a similar subcommand exists: 'proxy'"),
+        (&["check"], "<PATH>"),
         (&["proxy", "--user", "no-such-user"], "no such user here"),
         (&["proxy", "--group", "4294967295"], "no such group here"),
     ];
@@ -101,10 +103,73 @@ fn a_wrong_command_line_exits_with_2_and_says_what() {
 
 #[test]
 fn each_command_has_help_with_examples() {
-    for command in ["proxy", "check"] {
+    for command in ["proxy", "wait", "check"] {
         let output = run(&[command, "--help"]);
         assert_eq!(output.status.code(), Some(0));
         assert!(text(&output.stdout).contains(&format!("Examples:\n  dragoman {command}")));
     }
     assert_eq!(text(&run(&["--version"]).stdout), format!("dragoman {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn several_files_are_merged_and_each_value_names_its_own() {
+    let base = Scratch::new("[proxy]\nport = 15999\n[log]\nlevel = \"warn\"\n");
+    let over = Scratch::new("\n[proxy]\nport = 15998\nheaders.x = 1\n");
+    let wrong = run(&["check", base.path(), over.path()]);
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(text(&wrong.stderr).contains(&format!("{}:4:1", over.path())), "{}", text(&wrong.stderr));
+    let over = Scratch::new("\n[proxy]\nport = 15998\n[defaults]\nheaders.set.authorization = \"hunter2\"\n");
+    for arguments in [
+        &["check", "--print", base.path(), over.path()][..],
+        &["check", "--print", "--config", base.path(), "--config", over.path()],
+        &["check", "--print", "--show-secrets", "-c", base.path(), "-c", over.path()],
+    ] {
+        let output = run(arguments);
+        let page = text(&output.stdout);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        let ends = |start: &str, end: String| {
+            page.lines().any(|line| line.starts_with(start) && line.ends_with(&end))
+        };
+        assert!(ends("port = 15998 ", format!("# {}:3", over.path())), "{page}");
+        assert!(ends("level = \"warn\" ", format!("# {}:4", base.path())), "{page}");
+        assert_eq!(page.contains("hunter2"), arguments.contains(&"--show-secrets"), "{page}");
+    }
+}
+
+#[test]
+fn paths_come_with_the_option_or_without_it() {
+    let file = Scratch::new("");
+    for arguments in [&["check"][..], &["check", "--config", file.path(), file.path()]] {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
+        assert!(text(&output.stderr).contains("Usage: dragoman check"), "{}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn the_schema_is_printed() {
+    let output = run(&["schema"]);
+    assert_eq!(output.status.code(), Some(0));
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/dragoman.schema.json");
+    assert_eq!(text(&output.stdout), std::fs::read_to_string(file).unwrap());
+}
+
+/// The same paths mean the same to the proxy, whose page of the control surface shows it without secrets.
+#[test]
+fn the_proxy_takes_several_files_and_directories_as_check_does() {
+    let address = own_address();
+    let base = Scratch::new(&config_at(address));
+    let folder = Folder::new();
+    std::fs::write(folder.0.join("10-defaults.toml"), "defaults.timeout = \"9s\"\n").unwrap();
+    let over = "defaults.timeout = \"7s\"\ndefaults.headers.set.authorization = \"hunter2\"\n";
+    std::fs::write(folder.0.join("20-tonight.toml"), over).unwrap();
+    let paths = ["--config", base.path(), "--config", folder.0.to_str().unwrap()];
+    let _proxy = Running::start(command(Path::new(DRAGOMAN)).arg("proxy").args(paths));
+    let page = ask_control(address, "GET /config HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    let checked = run(&[&["check", "--print"], &paths[..]].concat());
+    let summary = text(&run(&["check", base.path(), folder.0.to_str().unwrap()]).stdout);
+    assert!(summary.ends_with(": ok (3 files, 0 destinations, 0 routes)\n"), "{summary}");
+    let body = page.split_once("\r\n\r\n").map(|(_, body)| body);
+    assert_eq!(body, Some(&*text(&checked.stdout)), "{page}");
+    assert!(page.contains("20-tonight.toml:1\n") && !page.contains("hunter2"), "{page}");
 }

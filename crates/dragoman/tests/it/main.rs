@@ -3,6 +3,10 @@
 
 mod admin;
 mod check;
+mod control;
 mod life;
+mod reload;
 mod rights;
 mod running;
+mod systemd;
+mod wait;

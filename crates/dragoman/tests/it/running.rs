@@ -2,11 +2,12 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 /// Longer than anything here can take.
@@ -47,7 +48,33 @@ impl Drop for Scratch {
 
 /// A configuration that listens at this address alone, on the usual ports.
 pub(crate) fn config_at(address: Ipv4Addr) -> String {
-    format!("[proxy]\nlisten = [\"{address}\"]\n[admin]\nlisten = [\"{address}:15020\"]\n")
+    format!(
+        "[proxy]\nlisten = [\"{address}\"]\n[admin]\nlisten = [\"{address}:15020\"]\n\
+         [control]\nlisten = [\"{address}:15000\"]\nsocket = \"off\"\n"
+    )
+}
+
+/// The same with a control socket.
+pub(crate) fn config_with_socket(address: Ipv4Addr, socket: &Path) -> String {
+    config_at(address).replace("\"off\"", &format!("{:?}", socket.display().to_string()))
+}
+
+/// A folder of a test, removed with all that is in it at its end.
+pub(crate) struct Folder(pub(crate) PathBuf);
+
+impl Folder {
+    pub(crate) fn new() -> Folder {
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("dragoman-it-{}-{count}", std::process::id()));
+        std::fs::create_dir(&path).unwrap();
+        Folder(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }
 
 /// Runs to the end and gives back what it said. No variable of the test's own environment reaches it.
@@ -109,6 +136,13 @@ impl Running {
         }
     }
 
+    /// Whether it says nothing on its stderr for so long.
+    pub(crate) fn is_silent_for(&mut self, time: Duration) -> bool {
+        let line = self.lines.recv_timeout(time);
+        self.said += &line.as_ref().map_or(String::new(), |line| format!("{line}\n"));
+        line == Err(RecvTimeoutError::Timeout)
+    }
+
     pub(crate) fn said(&self) -> &str {
         &self.said
     }
@@ -143,10 +177,23 @@ impl Drop for Running {
 
 /// Sends raw bytes to the admin port and reads the answer to its end.
 pub(crate) fn ask(address: Ipv4Addr, request: &str) -> String {
-    let mut stream = TcpStream::connect((address, 15020)).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
+    converse(TcpStream::connect((address, 15020)).unwrap(), request)
+}
+
+/// The same at the control port.
+pub(crate) fn ask_control(address: Ipv4Addr, request: &str) -> String {
+    converse(TcpStream::connect((address, 15000)).unwrap(), request)
+}
+
+/// The same at a control socket.
+pub(crate) fn ask_socket(path: &Path, request: &str) -> String {
+    converse(UnixStream::connect(path).unwrap(), request)
+}
+
+/// An answer that ends before all was sent is one too.
+fn converse(mut stream: impl Read + Write, request: &str) -> String {
+    let _ = stream.write_all(request.as_bytes());
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    String::from_utf8_lossy(&answer).into_owned()
 }

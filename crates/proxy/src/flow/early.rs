@@ -38,8 +38,8 @@ const DENY_WAIT: Duration = Duration::from_secs(1);
 const HELD_MAX: usize = 64 * 1024;
 
 /// When to dial before the protocol is known, if at all. Pure: all that it decides on is given.
-pub(crate) fn plan(by_address: &ByAddress<'_>, learnt: Option<First>) -> Option<Duration> {
-    let destination = by_address.destination;
+pub(crate) fn plan(by_address: &ByAddress, learnt: Option<First>) -> Option<Duration> {
+    let destination = &by_address.destination;
     if destination.deny {
         return None;
     }
@@ -62,17 +62,9 @@ fn has_bounded_pool(destination: &Destination) -> bool {
 
 type Dial = Pin<Box<dyn Future<Output = Result<Leg, DialFailed>> + Send>>;
 
-/// The early dial of one flow, as far as it has come.
-pub(crate) struct Early {
-    shared: Arc<Shared>,
-    destination: usize,
-    endpoint: Arc<Endpoint>,
-    limit: Duration,
-    state: State,
-    /// The breaker's leave for the dial alone: while the app is silent it must not hold a probe's place, and whoever takes
-    /// the connection later asks anew.
-    pass: Option<Pass>,
-}
+/// The early dial of one flow, as far as it has come. One that is over takes no room: the flow may wait for long after it.
+#[derive(Default)]
+pub(crate) struct Early(Option<Box<Course>>);
 
 enum State {
     Never,
@@ -108,8 +100,62 @@ pub(crate) enum Taken {
 
 impl Early {
     /// The early dial of a flow to `original`, planned or not.
-    pub(crate) fn new(shared: &Arc<Shared>, by_address: &ByAddress<'_>, original: OrigDst) -> Self {
-        let destination = by_address.destination;
+    pub(crate) fn new(shared: &Arc<Shared>, by_address: &ByAddress, original: OrigDst) -> Self {
+        Self(Some(Box::new(Course::new(shared, by_address, original))))
+    }
+
+    /// Goes on with the dial, and reads what the server says. Cancelling loses nothing.
+    pub(crate) async fn news(&mut self) -> News {
+        match &mut self.0 {
+            Some(course) => course.news().await,
+            None => pending().await,
+        }
+    }
+
+    /// What the server said so far, unasked.
+    pub(crate) fn held(&self) -> &[u8] {
+        self.0.as_ref().map_or(&[], |course| course.held())
+    }
+
+    /// Where it goes, or would go, until it is over.
+    pub(crate) fn endpoint(&self) -> Option<SocketAddr> {
+        self.0.as_ref().map(|course| course.endpoint.address)
+    }
+
+    /// Where it goes, if there is one.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        self.0.as_ref().and_then(|course| course.address())
+    }
+
+    /// The connection to `address`: a dial that is under way is waited for. `None` where there is none; one to another
+    /// address is closed.
+    pub(crate) async fn take(&mut self, address: SocketAddr) -> Option<Taken> {
+        let taken = self.0.as_mut()?.take(address).await;
+        self.0 = None;
+        taken
+    }
+
+    /// Ends an early dial that nobody needs.
+    pub(crate) fn discard(&mut self) {
+        self.0 = None;
+    }
+}
+
+/// An early dial that is not over.
+struct Course {
+    shared: Arc<Shared>,
+    destination: usize,
+    endpoint: Arc<Endpoint>,
+    limit: Duration,
+    state: State,
+    /// The breaker's leave for the dial alone: while the app is silent it must not hold a probe's place, and whoever takes
+    /// the connection later asks anew.
+    pass: Option<Pass>,
+}
+
+impl Course {
+    fn new(shared: &Arc<Shared>, by_address: &ByAddress, original: OrigDst) -> Self {
+        let destination = &by_address.destination;
         let planned = plan(by_address, shared.learnt.get(original.0));
         Self {
             shared: Arc::clone(shared),
@@ -121,20 +167,7 @@ impl Early {
         }
     }
 
-    /// No early dial: for an exchange that comes too late for one.
-    pub(crate) fn never(shared: &Arc<Shared>, destination: &Destination, original: OrigDst) -> Self {
-        Self {
-            shared: Arc::clone(shared),
-            destination: destination.index,
-            endpoint: shared.next_endpoint(destination, original),
-            limit: destination.connect_timeout,
-            state: State::Never,
-            pass: None,
-        }
-    }
-
-    /// Goes on with the dial, and reads what the server says. Cancelling loses nothing.
-    pub(crate) async fn news(&mut self) -> News {
+    async fn news(&mut self) -> News {
         loop {
             match &mut self.state {
                 State::Never | State::Refused | State::Failed(_) | State::Ended(..) => pending().await,
@@ -166,23 +199,19 @@ impl Early {
         }
     }
 
-    /// What the server said so far, unasked.
-    pub(crate) fn held(&self) -> &[u8] {
+    fn held(&self) -> &[u8] {
         match &self.state {
             State::Connected(leg) | State::Ended(leg, _) => leg.buf.bytes(),
             _ => &[],
         }
     }
 
-    /// Where it goes, if there is one.
-    pub(crate) fn address(&self) -> Option<SocketAddr> {
+    fn address(&self) -> Option<SocketAddr> {
         (!matches!(self.state, State::Never | State::Planned(_) | State::Refused))
             .then_some(self.endpoint.address)
     }
 
-    /// The connection to `address`: a dial that is under way is waited for. `None` where there is none; one to another
-    /// address is closed.
-    pub(crate) async fn take(&mut self, address: SocketAddr) -> Option<Taken> {
+    async fn take(&mut self, address: SocketAddr) -> Option<Taken> {
         if address != self.endpoint.address {
             self.discard();
             return None;
@@ -202,8 +231,7 @@ impl Early {
         Some(taken)
     }
 
-    /// Ends an early dial that nobody needs.
-    pub(crate) fn discard(&mut self) {
+    fn discard(&mut self) {
         self.pass = None;
         match std::mem::replace(&mut self.state, State::Never) {
             State::Never | State::Planned(_) | State::Refused => {}
@@ -247,7 +275,7 @@ impl Early {
     }
 }
 
-impl Drop for Early {
+impl Drop for Course {
     fn drop(&mut self) {
         self.discard();
     }

@@ -1,6 +1,8 @@
 //! A flow whose bytes are relayed as they are: connect, with retries while nothing has been sent, then relay.
 
+use std::future::Future;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -11,41 +13,43 @@ use dragoman_telemetry::{Cause, FlowRecord};
 use tokio::time::sleep;
 
 use super::early::{Early, Taken};
-use super::relay::{Moved, relay, upstream_cause};
+use super::relay::{relay, upstream_cause};
 use crate::leg::Leg;
 use crate::shared::{Shared, Target, with_random};
 use crate::upstream::dial::{DialFailed, dial};
 use crate::upstream::state::{Endpoint, verdict};
 
 /// Serves an opaque flow to its end.
-pub(crate) async fn serve(
-    shared: &Arc<Shared>,
+///
+/// Not an `async fn`: that keeps its arguments beside what it makes of them, for as long as the relay waits.
+pub(crate) fn serve<'a>(
+    shared: &'a Arc<Shared>,
     app: Leg,
     early: Early,
     original: OrigDst,
-    destination: &Arc<Destination>,
-    record: &mut FlowRecord,
-) {
+    destination: Arc<Destination>,
+    record: &'a mut FlowRecord,
+) -> impl Future<Output = ()> + use<'a> {
     // Boxed: the relay, which may wait for days, is smaller.
-    let opened = Box::pin(open(shared, app, early, original, destination, record)).await;
-    let Some((app, upstream)) = opened else { return };
-    let moved = Moved { from_app: &mut record.bytes_from_app, to_app: &mut record.bytes_to_app };
-    if let Err(broken) = relay(app, upstream, moved).await {
-        record.fail(broken.cause, broken.detail);
+    let opening = Box::pin(open(shared, app, early, original, destination, record));
+    async move {
+        if let Some(relaying) = opening.await {
+            relaying.await;
+        }
     }
 }
 
-/// The two connections of the flow. `None` where it has ended.
-async fn open(
+/// Opens the upstream connection, and gives the relay. `None` where the flow has ended.
+async fn open<'a>(
     shared: &Arc<Shared>,
     app: Leg,
     mut early: Early,
     original: OrigDst,
-    destination: &Arc<Destination>,
-    record: &mut FlowRecord,
-) -> Option<(Leg, Leg)> {
+    destination: Arc<Destination>,
+    record: &'a mut FlowRecord,
+) -> Option<Pin<Box<impl Future<Output = ()> + use<'a>>>> {
     let connected = tokio::select! {
-        connected = connect(shared, &mut early, original, destination, record) => connected,
+        connected = connect(shared, &mut early, original, &destination, record) => connected,
         // Nobody waits for the connection any more.
         _ = app.broken() => {
             record.fail(Cause::AppReset, None);
@@ -55,7 +59,7 @@ async fn open(
     match connected {
         Ok(Upstream::Open(upstream)) => {
             early.discard();
-            Some((app, upstream))
+            Some(Box::pin(relay(app, upstream, record)))
         }
         Ok(Upstream::Reset(upstream, error)) => {
             pass_on_reset(app, upstream, &error, record).await;

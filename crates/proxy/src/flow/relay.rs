@@ -3,12 +3,15 @@
 //! Each direction ends by itself, so a half-close stays a half-close for as long as the other direction lives. A
 //! reset on one leg becomes a reset on the other, after the bytes that came before it.
 
-use std::future::pending;
+use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::pin;
 use std::time::Duration;
 
-use dragoman_telemetry::Cause;
+use dragoman_net::Pipe;
+use dragoman_telemetry::{Cause, FlowRecord};
 use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::time::timeout;
 
@@ -18,41 +21,33 @@ use crate::leg::{Leg, broken};
 /// How long the last words of a broken leg may take to reach the other side.
 const LAST_WORDS: Duration = Duration::from_secs(30);
 
-/// Bytes relayed, counted while they move, so that a flow that is cut short has them too.
-#[derive(Debug)]
-pub(crate) struct Moved<'a> {
-    pub(crate) from_app: &'a mut u64,
-    pub(crate) to_app: &'a mut u64,
-}
+/// What comes in one go and is worth a pipe, in bytes.
+const FLOOD: usize = 32 * 1024;
 
-/// Why a relay ended before both sides had said their last word.
-#[derive(Debug)]
-pub(crate) struct Broken {
-    pub(crate) cause: Cause,
-    pub(crate) detail: String,
-}
-
-/// Relays until both directions have ended, and ends both legs as they ended.
-///
-/// # Errors
-/// [`Broken`] when a leg was reset or lost; the other one has been reset then.
-pub(crate) async fn relay(mut app: Leg, mut upstream: Leg, moved: Moved<'_>) -> Result<(), Broken> {
-    match exchange_bytes(&mut app, &mut upstream, moved).await {
-        Ok(()) => {
+/// Relays until both directions have ended, and ends both legs as they ended: where one was reset or lost, the other is
+/// reset, and the record says why. Bytes are counted while they move, so that a flow that is cut short has them too.
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an `async fn` keeps its arguments twice, for as long as the relay waits"
+)]
+pub(crate) fn relay<'a>(
+    mut app: Leg,
+    mut upstream: Leg,
+    record: &'a mut FlowRecord,
+) -> impl Future<Output = ()> + use<'a> {
+    async move {
+        let Err(torn) = exchange_bytes(&mut app, &mut upstream, record).await else {
             app.close();
-            upstream.close();
-            Ok(())
-        }
-        Err(Torn { side: Side::App, error, .. }) => {
-            drop(app);
-            upstream.reset().await;
-            Err(Broken { cause: app_cause(&error), detail: error.to_string() })
-        }
-        Err(Torn { side: Side::Upstream, error, .. }) => {
-            drop(upstream);
-            app.reset().await;
-            Err(Broken { cause: upstream_cause(&error), detail: error.to_string() })
-        }
+            return upstream.close();
+        };
+        let (broken, other, cause) = match torn.side {
+            Side::App => (app, upstream, app_cause(&torn.error)),
+            Side::Upstream => (upstream, app, upstream_cause(&torn.error)),
+        };
+        drop(broken);
+        // Boxed, as all that comes at the end alone.
+        Box::pin(other.reset()).await;
+        record.fail(cause, torn.error.to_string());
     }
 }
 
@@ -72,6 +67,15 @@ enum Side {
     Upstream,
 }
 
+impl Side {
+    fn other(self) -> Self {
+        match self {
+            Self::App => Self::Upstream,
+            Self::Upstream => Self::App,
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Torn {
     side: Side,
@@ -80,57 +84,52 @@ struct Torn {
     writing: bool,
 }
 
-async fn exchange_bytes(app: &mut Leg, upstream: &mut Leg, moved: Moved<'_>) -> Result<(), Torn> {
-    let Moved { from_app, to_app } = moved;
-    let torn = match pump_both(app, upstream, from_app, to_app).await {
-        Ok(()) => return Ok(()),
-        Err(torn) => torn,
-    };
+async fn exchange_bytes(app: &mut Leg, upstream: &mut Leg, record: &mut FlowRecord) -> Result<(), Torn> {
+    let Err(torn) = pump_both(app, upstream, record).await else { return Ok(()) };
     // A write found the leg broken: what it said before that may still wait to be read. No end is passed on after it, since
     // the kernel tells of a reset once, and what reads like an orderly end now is none.
     if torn.writing {
         let (from, to, moved) = match torn.side {
-            Side::App => (app, upstream, from_app),
-            Side::Upstream => (upstream, app, to_app),
+            Side::App => (app, upstream, &mut record.bytes_from_app),
+            Side::Upstream => (upstream, app, &mut record.bytes_to_app),
         };
-        let _ = timeout(LAST_WORDS, deliver(from, to, moved)).await;
+        let _ = Box::pin(timeout(LAST_WORDS, deliver(from, to, moved))).await;
     }
     Err(torn)
 }
 
 /// Both directions until both senders have ended, or a leg broke.
-async fn pump_both(
-    app: &mut Leg,
-    upstream: &mut Leg,
-    from_app: &mut u64,
-    to_app: &mut u64,
-) -> Result<(), Torn> {
+async fn pump_both(app: &mut Leg, upstream: &mut Leg, record: &mut FlowRecord) -> Result<(), Torn> {
     let (app_stream, app_buf) = app.parts();
     let (upstream_stream, upstream_buf) = upstream.parts();
     let (app_read, app_write) = app_stream.split();
     let (upstream_read, upstream_write) = upstream_stream.split();
-    let up = pump(app_read, app_buf, upstream_write, from_app);
-    let down = pump(upstream_read, upstream_buf, app_write, to_app);
-    tokio::pin!(up, down);
-    // The read half of a sender that has ended, kept to notice its reset while the other side is silent.
-    let (mut app_ended, mut upstream_ended) = (None, None);
-    while app_ended.is_none() || upstream_ended.is_none() {
-        tokio::select! {
-            result = &mut up, if app_ended.is_none() => match result {
-                Ok(half) => app_ended = Some(half),
-                Err(stopped) => return Err(stopped.of(Side::App, Side::Upstream)),
-            },
-            result = &mut down, if upstream_ended.is_none() => match result {
-                Ok(half) => upstream_ended = Some(half),
-                Err(stopped) => return Err(stopped.of(Side::Upstream, Side::App)),
-            },
-            error = broken_half(app_ended.as_ref()) => return Err(Torn { side: Side::App, error, writing: false }),
-            error = broken_half(upstream_ended.as_ref()) => {
-                return Err(Torn { side: Side::Upstream, error, writing: false });
-            }
+    let mut up = pin!(pump(app_read, app_buf, upstream_write, &mut record.bytes_from_app));
+    let mut down = pin!(pump(upstream_read, upstream_buf, app_write, &mut record.bytes_to_app));
+    // Boxed, what comes when one sender has ended: most relays wait before that.
+    tokio::select! {
+        ended = &mut up => {
+            let half = ended.map_err(|stopped| stopped.of(Side::App))?;
+            Box::pin(pump_last(down, Side::Upstream, half)).await
+        }
+        ended = &mut down => {
+            let half = ended.map_err(|stopped| stopped.of(Side::Upstream))?;
+            Box::pin(pump_last(up, Side::App, half)).await
         }
     }
-    Ok(())
+}
+
+/// The direction from `sender`, whose receiver has ended its own. `ended` is the read half of that one, kept to notice its
+/// reset while `sender` is silent.
+async fn pump_last<'a>(
+    last: impl Future<Output = Result<ReadHalf<'a>, Stopped>>,
+    sender: Side,
+    ended: ReadHalf<'a>,
+) -> Result<(), Torn> {
+    tokio::select! {
+        result = last => result.map(drop).map_err(|stopped| stopped.of(sender)),
+        error = broken(ended.as_ref()) => Err(Torn { side: sender.other(), error, writing: false }),
+    }
 }
 
 #[derive(Debug)]
@@ -140,41 +139,91 @@ enum Stopped {
 }
 
 impl Stopped {
-    fn of(self, sender: Side, receiver: Side) -> Torn {
+    fn of(self, sender: Side) -> Torn {
         match self {
             Self::Read(error) => Torn { side: sender, error, writing: false },
-            Self::Write(error) => Torn { side: receiver, error, writing: true },
+            Self::Write(error) => Torn { side: sender.other(), error, writing: true },
         }
     }
 }
 
-/// One direction: writes what waits, then reads, until the sender ends; then passes that end on.
-async fn pump<'a>(
+/// One direction: writes what waits, then reads, until the sender ends; then passes that end on. Bytes are copied, which
+/// is quickest for the little that most flows say at a time; a flood goes by the kernel alone.
+#[expect(clippy::manual_async_fn, reason = "as for the relay")]
+fn pump<'a>(
     mut from: ReadHalf<'a>,
-    buf: &mut Buffer,
-    mut to: WriteHalf<'_>,
-    moved: &mut u64,
-) -> Result<ReadHalf<'a>, Stopped> {
-    loop {
-        while !buf.is_empty() {
-            let count = to.write(buf.bytes()).await.map_err(Stopped::Write)?;
-            buf.consume(count);
-            *moved += count as u64;
+    buf: &'a mut Buffer,
+    mut to: WriteHalf<'a>,
+    moved: &'a mut u64,
+) -> impl Future<Output = Result<ReadHalf<'a>, Stopped>> + use<'a> {
+    async move {
+        let mut flood = false;
+        loop {
+            while !buf.is_empty() {
+                let count = to.write(buf.bytes()).await.map_err(Stopped::Write)?;
+                buf.consume(count);
+                *moved += count as u64;
+            }
+            // Boxed, as most flows have none.
+            if flood && let Burst::Ended = Box::pin(bursts(from.as_ref(), to.as_ref(), moved)).await? {
+                break;
+            }
+            if buf.fill(&mut from).await.map_err(Stopped::Read)? == 0 {
+                break;
+            }
+            flood = buf.is_flooded();
         }
-        if buf.fill(&mut from).await.map_err(Stopped::Read)? == 0 {
-            break;
-        }
+        // The receiver may have ended the connection altogether: then there is nobody left to tell.
+        let _ = to.shutdown().await;
+        Ok(from)
     }
-    // The receiver may have ended the connection altogether: then there is nobody left to tell.
-    let _ = to.shutdown().await;
-    Ok(from)
 }
 
-async fn broken_half(half: Option<&ReadHalf<'_>>) -> io::Error {
-    match half {
-        Some(half) => broken(half.as_ref()).await,
-        None => pending().await,
+/// What came at once.
+enum Burst {
+    Flood,
+    Trickle,
+    /// The last of it: the sender has ended.
+    Ended,
+}
+
+/// Moves bytes by the kernel for as long as they come in floods. Never ends with [`Burst::Flood`].
+async fn bursts(from: &TcpStream, to: &TcpStream, moved: &mut u64) -> Result<Burst, Stopped> {
+    loop {
+        match burst(from, to, moved).await? {
+            Burst::Flood => {}
+            last => return Ok(last),
+        }
     }
+}
+
+/// Waits until something has come, and moves all of it by the kernel. A pipe is held only for as long as that takes; where
+/// there is none, bytes are copied.
+async fn burst(from: &TcpStream, to: &TcpStream, moved: &mut u64) -> Result<Burst, Stopped> {
+    poll_fn(|context| from.poll_read_ready(context)).await.map_err(Stopped::Read)?;
+    let Ok(mut pipe) = Pipe::take() else { return Ok(Burst::Trickle) };
+    let mut came = 0;
+    let burst = loop {
+        match pipe.fill(from) {
+            Ok(0) => break Ok(Burst::Ended),
+            Ok(count) => came += count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                break Ok(if came >= FLOOD { Burst::Flood } else { Burst::Trickle });
+            }
+            Err(error) => break Err(Stopped::Read(error)),
+        }
+        while !pipe.is_empty() {
+            // This is also where other flows get their turn.
+            poll_fn(|context| to.poll_write_ready(context)).await.map_err(Stopped::Write)?;
+            match pipe.drain(to) {
+                Ok(count) => *moved += count as u64,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(Stopped::Write(error)),
+            }
+        }
+    };
+    pipe.give_back();
+    burst
 }
 
 /// The last words of a leg that is broken, and no end after them.
@@ -194,10 +243,11 @@ async fn deliver(from: &mut Leg, to: &mut Leg, moved: &mut u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::pair;
 
+    use dragoman_telemetry::{AccessLog, Telemetry};
     use socket2::SockRef;
     use tokio::io::AsyncReadExt;
-    use tokio::net::{TcpListener, TcpStream};
 
     /// Two legs and their far ends.
     async fn legs() -> (Leg, TcpStream, Leg, TcpStream) {
@@ -205,11 +255,8 @@ mod tests {
         (Leg::new(near_app), far_app, Leg::new(near_server), far_server)
     }
 
-    async fn pair() -> (TcpStream, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (client, accepted) =
-            tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
-        (client.unwrap(), accepted.unwrap().0)
+    fn record() -> FlowRecord {
+        Telemetry::new(vec!["default".into()], AccessLog::off()).flow(([127, 0, 0, 1], 1).into())
     }
 
     /// A stopped reader looks to the kernel like one that is gone: the user timeout counts for a closed window too.
@@ -226,23 +273,21 @@ mod tests {
     async fn cause_upstream_lost() {
         let (app, app_end, upstream, _stopped) = legs().await;
         give_up_soon(&upstream);
-        let (mut from_app, mut to_app) = (0, 0);
-        let moved = Moved { from_app: &mut from_app, to_app: &mut to_app };
-        let (result, mut app_end) = tokio::join!(relay(app, upstream, moved), flood(app_end));
-        assert_eq!(result.unwrap_err().cause, Cause::UpstreamLost);
+        let mut record = record();
+        let ((), mut app_end) = tokio::join!(relay(app, upstream, &mut record), flood(app_end));
+        assert_eq!(record.cause, Some(Cause::UpstreamLost));
         assert!(app_end.read_u8().await.is_err(), "the app was reset");
-        assert!(from_app > 0 && to_app == 0);
+        assert!(record.bytes_from_app > 0 && record.bytes_to_app == 0);
     }
 
     #[tokio::test]
     async fn cause_app_lost() {
         let (app, _stopped, upstream, server_end) = legs().await;
         give_up_soon(&app);
-        let (mut from_app, mut to_app) = (0, 0);
-        let moved = Moved { from_app: &mut from_app, to_app: &mut to_app };
-        let (result, _) = tokio::join!(relay(app, upstream, moved), flood(server_end));
-        assert_eq!(result.unwrap_err().cause, Cause::AppLost);
-        assert!(to_app > 0);
+        let mut record = record();
+        tokio::join!(relay(app, upstream, &mut record), flood(server_end));
+        assert_eq!(record.cause, Some(Cause::AppLost));
+        assert!(record.bytes_to_app > 0);
     }
 
     /// Writes until the other side takes no more. Unlike a write that fails, this leaves the socket's error for the read.
@@ -265,8 +310,7 @@ mod tests {
                 Side::App => (app_end, server_end),
                 Side::Upstream => (server_end, app_end),
             };
-            let (mut from_app, mut to_app) = (0, 0);
-            let moved = Moved { from_app: &mut from_app, to_app: &mut to_app };
+            let mut record = record();
             let ends = async {
                 broken_end.write_all(b"half an order").await.unwrap();
                 // The relay waits to write to the side that does not read, which then resets.
@@ -277,8 +321,8 @@ mod tests {
                 let end = other_end.read_to_end(&mut got).await;
                 (got, end)
             };
-            let (result, (got, end)) = tokio::join!(relay(app, upstream, moved), ends);
-            assert!(result.is_err());
+            let ((), (got, end)) = tokio::join!(relay(app, upstream, &mut record), ends);
+            assert!(record.cause.is_some());
             assert_eq!(got, b"half an order", "{side:?}");
             assert!(
                 end.is_err_and(|error| dragoman_net::is_reset(&error)),

@@ -54,7 +54,7 @@ pub(crate) async fn sniff(
     shared: &Shared,
     app: &mut Leg,
     early: &mut Early,
-    to: &Redirected<'_>,
+    to: &Redirected,
 ) -> Result<Sniffed, Unsniffed> {
     let declared = to.by_address.destination.protocol;
     if declared == Declared::Opaque {
@@ -79,7 +79,7 @@ async fn race(
     shared: &Shared,
     app: &mut Leg,
     early: &mut Early,
-    by_address: &ByAddress<'_>,
+    by_address: &ByAddress,
 ) -> Result<(Sniffed, Option<First>), Unsniffed> {
     let declared = by_address.destination.protocol;
     let hopeless = by_address.destination.deny && !by_address.name_may_decide;
@@ -96,7 +96,7 @@ async fn race(
                     Verdict::Known(sniffed) => return Ok((Sniffed { began, ..sniffed }, Some(First::App))),
                     Verdict::Open(likely) => {
                         let now = Instant::now();
-                        let limit = *began.get_or_insert(now) + shared.config.proxy.request_head_timeout;
+                        let limit = *began.get_or_insert(now) + shared.config.now().proxy.request_head_timeout;
                         let short = likely == Likely::Unknown && declared == Declared::Auto;
                         give_up = Some(if short { limit.min(now + UNKNOWN_WAIT) } else { limit });
                     }

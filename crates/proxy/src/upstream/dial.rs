@@ -1,7 +1,7 @@
 //! One dial, in the words of the record.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dragoman_net::DialError;
 use dragoman_telemetry::Cause;
@@ -29,9 +29,11 @@ pub(crate) async fn dial(
     address: SocketAddr,
     limit: Duration,
 ) -> Result<Leg, DialFailed> {
-    let stream =
-        dragoman_net::dial(address, limit).await.map_err(|error| DialFailed::new(address, &error))?;
-    shared.telemetry.destination(destination).connection_dialled();
+    let start = Instant::now();
+    let stream = dragoman_net::dial(address, shared.mark(), limit)
+        .await
+        .map_err(|error| DialFailed::new(address, &error))?;
+    shared.telemetry.destination(destination).connection_dialled(start.elapsed());
     Ok(Leg::new(stream))
 }
 

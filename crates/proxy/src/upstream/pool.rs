@@ -11,18 +11,20 @@
 
 pub(crate) mod warm;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use dragoman_config::PoolParams;
-use dragoman_telemetry::Telemetry;
+use dragoman_config::{PoolParams, Version};
+use dragoman_telemetry::{DestinationState, Held, Telemetry};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// The most idle connections that one process keeps, over all keys.
-const IDLE_IN_ALL: usize = 4096;
+use crate::in_force::InForce;
+
+/// The most idle connections of one version of HTTP that one process keeps, over all keys.
+pub(super) const IDLE_IN_ALL: usize = 4096;
 
 /// A non-idempotent request takes an idle connection only when it was used this recently: for an older one the
 /// server's own idle limit may strike in the moment between our look and its close, and then nobody could tell
@@ -33,7 +35,7 @@ const FRESH: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct PoolKey {
     pub(crate) endpoint: SocketAddr,
-    pub(crate) destination: usize,
+    pub(crate) destination: Version,
 }
 
 /// A connection, and since when there is one.
@@ -47,6 +49,7 @@ pub(crate) struct Pooled {
 #[derive(Debug)]
 pub(crate) struct Place {
     _permit: Option<OwnedSemaphorePermit>,
+    _in_use: Held,
 }
 
 #[derive(Debug)]
@@ -80,19 +83,20 @@ struct Shelves {
 #[derive(Debug)]
 pub(crate) struct Pool {
     telemetry: Telemetry,
+    policy: InForce,
     shelves: Mutex<Shelves>,
 }
 
 impl Pool {
-    pub(crate) fn new(telemetry: Telemetry) -> Self {
-        Self { telemetry, shelves: Mutex::default() }
+    pub(crate) fn new(telemetry: Telemetry, policy: InForce) -> Self {
+        Self { telemetry, policy, shelves: Mutex::default() }
     }
 
     /// Waits for leave to have a connection in use.
     pub(crate) async fn place(&self, key: &PoolKey, params: &PoolParams, now: Instant) -> Place {
         if params.max_size.is_none() && params.min_warm == 0 {
             // Nobody wants to know: that saves every exchange a lock that all share.
-            return Place { _permit: None };
+            return self.place_of(key, None);
         }
         let places = {
             let mut shelves = self.lock();
@@ -101,11 +105,21 @@ impl Pool {
             shelf.places.clone()
         };
         let permit = match places {
-            // It is never closed.
-            Some(places) => places.acquire_owned().await.ok(),
+            Some(places) => match Arc::clone(&places).try_acquire_owned() {
+                Ok(permit) => Some(permit),
+                Err(_) => {
+                    let _waiting = self.telemetry.destination(key.destination.index).pool_waiting();
+                    // It is never closed.
+                    places.acquire_owned().await.ok()
+                }
+            },
             None => None,
         };
-        Place { _permit: permit }
+        self.place_of(key, permit)
+    }
+
+    fn place_of(&self, key: &PoolKey, permit: Option<OwnedSemaphorePermit>) -> Place {
+        Place { _permit: permit, _in_use: self.telemetry.destination(key.destination.index).pool_in_use() }
     }
 
     /// An idle connection that is open and quiet. `repeatable`: the request may be sent again if the connection
@@ -141,13 +155,14 @@ impl Pool {
         self.closed(key, excess);
     }
 
-    /// Keeps a connection for the next exchange, if there is room and it is not too old. Its place is to be given back
+    /// Keeps a connection for the next exchange, if there is room, it is not too old, and its destination is as it was
+    /// when it was made. Its place is to be given back
     /// after that: whoever gets it then finds the connection.
     pub(crate) fn put(&self, key: &PoolKey, connection: Pooled, params: &PoolParams, now: Instant) {
         let idle_end = now + params.idle;
         let until = params.max_age.map_or(idle_end, |age| idle_end.min(connection.made + age));
         let mut shelves = self.lock();
-        if shelves.count >= IDLE_IN_ALL || until <= now {
+        if shelves.count >= IDLE_IN_ALL || until <= now || !self.policy.has(key.destination) {
             return;
         }
         let shelf = shelves.shelf(key, params, now);
@@ -174,6 +189,19 @@ impl Pool {
         cold.map(|(key, _)| key.clone()).collect()
     }
 
+    /// Closes the idle connections of destinations that are gone or have changed. Those in use follow with the end of
+    /// their exchange.
+    pub(crate) fn forget_retired(&self) {
+        let policy = self.policy.now();
+        let mut shelves = self.lock();
+        let retired: Vec<_> =
+            shelves.by_key.extract_if(|key, _| policy.at(key.destination).is_none()).collect();
+        for (key, shelf) in &retired {
+            shelves.count -= shelf.idle.len();
+            self.closed(key, shelf.idle.len());
+        }
+    }
+
     /// Whether there are fewer idle connections than `min_warm` and nobody is making any. The caller does so from now
     /// on, until it calls [`Self::end_filling`].
     pub(crate) fn begin_filling(&self, key: &PoolKey) -> bool {
@@ -191,7 +219,14 @@ impl Pool {
             None => None,
         };
         let fits = shelves.count < IDLE_IN_ALL && shelf.excess() == 0;
-        fits.then_some(Place { _permit: permit })
+        fits.then(|| self.place_of(key, permit))
+    }
+
+    /// Adds the idle connections to the state of their destinations.
+    pub(crate) fn observe(&self, states: &mut BTreeMap<usize, DestinationState>) {
+        for (key, shelf) in &self.lock().by_key {
+            states.entry(key.destination.index).or_default().http1_idle += shelf.idle.len();
+        }
     }
 
     /// See [`Self::begin_filling`].
@@ -203,7 +238,7 @@ impl Pool {
 
     fn closed(&self, key: &PoolKey, count: usize) {
         for _ in 0..count {
-            self.telemetry.destination(key.destination).idle_connection_closed();
+            self.telemetry.destination(key.destination.index).idle_connection_closed();
         }
     }
 

@@ -4,19 +4,20 @@
 //! be one breaker for the whole internet. The table is bounded; what has not been used for thousands of other
 //! endpoints starts afresh.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use dragoman_config::{Destination, Route};
+use dragoman_config::{Destination, Route, Version};
 use dragoman_policy::{
     Admission, Attempt, Breaker, Budget, BudgetParams, Decision, Random, RetryParams, State, Ticket,
     Transition, Verdict, decide,
 };
-use dragoman_telemetry::{Outcome, Telemetry};
+use dragoman_telemetry::{BreakerState, DestinationState, EndpointState, Outcome, Telemetry};
 
 use crate::bounded::Bounded;
+use crate::in_force::InForce;
 
 const ENDPOINTS: usize = 4096;
 
@@ -29,16 +30,6 @@ pub(crate) struct Endpoint {
     breaker: Option<Mutex<Breaker>>,
     /// One for each budget that a policy of the destination states: routes may have their own.
     budgets: Mutex<Vec<(BudgetParams, Budget)>>,
-    /// What the metrics were last told of the breaker.
-    told_open: AtomicBool,
-}
-
-impl Drop for Endpoint {
-    fn drop(&mut self) {
-        if *self.told_open.get_mut() {
-            self.telemetry.destination(self.destination).open_breaker_forgotten();
-        }
-    }
 }
 
 /// Leave to try an endpoint once. Dropped without a report it says nothing about the endpoint, and a probe's
@@ -101,6 +92,17 @@ impl Endpoint {
         act(&mut budgets[place].1)
     }
 
+    /// How it is, for whoever looks.
+    fn observe(&self, now: Instant) -> EndpointState {
+        let breaker = self.breaker.as_ref().map(|breaker| match lock(breaker).state(now) {
+            State::Closed => BreakerState::Closed,
+            State::Open => BreakerState::Open,
+            State::HalfOpen => BreakerState::HalfOpen,
+        });
+        let retries = lock(&self.budgets).iter_mut().map(|(_, budget)| budget.balance(now)).min();
+        EndpointState { address: self.address, breaker, retries }
+    }
+
     fn record(&self, ticket: Ticket, verdict: Verdict) {
         let Some(breaker) = &self.breaker else { return };
         let transition = lock(breaker).record(ticket, verdict, Instant::now());
@@ -110,7 +112,6 @@ impl Endpoint {
     fn count(&self, transition: Option<Transition>) {
         if let Some(transition) = transition {
             tracing::warn!(endpoint = %self.address, state = transition.as_str(), "circuit breaker");
-            self.told_open.store(transition == Transition::Opened, Ordering::Relaxed);
             self.telemetry.destination(self.destination).breaker_transition(transition.as_str());
         }
     }
@@ -154,18 +155,27 @@ pub(crate) fn verdict(outcome: Outcome) -> Verdict {
 }
 
 /// Destination, route where that has a breaker of its own, endpoint.
-type Key = (usize, Option<usize>, SocketAddr);
+type Key = (Version, Option<usize>, SocketAddr);
 
 /// All endpoints in use.
 #[derive(Debug)]
 pub(crate) struct Endpoints {
     telemetry: Telemetry,
+    policy: InForce,
     table: Mutex<Bounded<Key, Arc<Endpoint>>>,
 }
 
 impl Endpoints {
-    pub(crate) fn new(telemetry: Telemetry) -> Self {
-        Self { telemetry, table: Mutex::new(Bounded::new(ENDPOINTS)) }
+    pub(crate) fn new(telemetry: Telemetry, policy: InForce) -> Self {
+        Self { telemetry, policy, table: Mutex::new(Bounded::new(ENDPOINTS)) }
+    }
+
+    /// Forgets the endpoints of destinations that are gone or have changed, unless somebody is still at work with them.
+    pub(crate) fn forget_retired(&self) {
+        let policy = self.policy.now();
+        lock(&self.table).retain(|(version, ..), endpoint| {
+            policy.at(*version).is_some() || Arc::strong_count(endpoint) > 1
+        });
     }
 
     /// The state of `address` as an endpoint of `destination`, for exchanges on `route`.
@@ -176,7 +186,7 @@ impl Endpoints {
         address: SocketAddr,
     ) -> Arc<Endpoint> {
         let own = route.filter(|route| route.breaker.is_some());
-        let key = (destination.index, own.map(|route| route.index), address);
+        let key = (destination.version(), own.map(|route| route.index), address);
         let mut table = lock(&self.table);
         if let Some(endpoint) = table.get(&key) {
             return endpoint;
@@ -189,10 +199,24 @@ impl Endpoints {
             telemetry: self.telemetry.clone(),
             breaker,
             budgets: Mutex::default(),
-            told_open: AtomicBool::new(false),
         });
         table.insert(key, Arc::clone(&endpoint));
         endpoint
+    }
+
+    /// Adds how each endpoint is to the state of its destination. What is left of a destination that has changed is
+    /// nobody's concern.
+    pub(crate) fn observe(&self, states: &mut BTreeMap<usize, DestinationState>, now: Instant) {
+        let policy = self.policy.now();
+        // The lock that each exchange takes is held for no longer than it takes to copy the list.
+        let endpoints: Vec<_> = lock(&self.table)
+            .iter()
+            .filter(|((version, ..), _)| policy.at(*version).is_some())
+            .map(|(_, endpoint)| Arc::clone(endpoint))
+            .collect();
+        for endpoint in endpoints {
+            states.entry(endpoint.destination).or_default().endpoints.push(endpoint.observe(now));
+        }
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 use std::fmt::Write;
-use std::path::Path;
 
+use crate::common::pages;
 use dragoman_telemetry::{Cause, Effect, Outcome, Who};
 
 #[test]
@@ -41,15 +41,7 @@ fn each_cause_is_seen_somewhere_and_answers_are_errors() {
 
 #[test]
 fn the_page_of_causes_is_fresh() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/causes.md");
-    let fresh = page();
-    if std::env::var_os("DRAGOMAN_BLESS").is_some() {
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(&path, &fresh).unwrap();
-    }
-    let stored = std::fs::read_to_string(&path).unwrap_or_default();
-    let renew = "docs/causes.md is stale: renew it with DRAGOMAN_BLESS=1 cargo test -p dragoman-telemetry";
-    assert!(stored == fresh, "{renew}");
+    pages::check("causes.md", &page());
 }
 
 const INTRODUCTION: &str = "\

@@ -25,7 +25,7 @@ const HOSTILE: &[&str] = &[
 fn a_hostile_value_cannot_leave_its_place() {
     for format in [AccessFormat::Json, AccessFormat::Text] {
         for hostile in HOSTILE {
-            let (telemetry, sink) = telemetry(AccessMode::All, format);
+            let (telemetry, sink) = telemetry(AccessMode::All(1.0), format);
             let mut flow = telemetry.flow("10.0.0.7:1".parse().unwrap());
             flow.sni = Some((*hostile).to_owned());
             flow.fail(Cause::ConnectFailed, (*hostile).to_owned());
@@ -58,7 +58,7 @@ fn a_hostile_value_cannot_leave_its_place() {
 
 #[test]
 fn text_of_any_length_gives_a_line_of_bounded_length() {
-    let (telemetry, sink) = telemetry(AccessMode::All, AccessFormat::Json);
+    let (telemetry, sink) = telemetry(AccessMode::All(1.0), AccessFormat::Json);
     let long = "\u{1}é".repeat(100_000);
     let mut flow = telemetry.flow("10.0.0.7:1".parse().unwrap());
     flow.sni = Some(long.clone());
@@ -77,7 +77,7 @@ fn text_of_any_length_gives_a_line_of_bounded_length() {
 
 #[test]
 fn secrets_in_a_target_or_host_are_not_logged() {
-    let (telemetry, sink) = telemetry(AccessMode::All, AccessFormat::Json);
+    let (telemetry, sink) = telemetry(AccessMode::All(1.0), AccessFormat::Json);
     let flow = telemetry.flow("10.0.0.7:1".parse().unwrap());
     let mut exchange = ExchangeRecord::new(&telemetry);
     let cases: &[(&[u8], &str, &str)] = &[
@@ -104,7 +104,7 @@ fn secrets_in_a_target_or_host_are_not_logged() {
 
 #[test]
 fn the_lines_are_json_for_another_reader_too() {
-    let (telemetry, sink) = telemetry(AccessMode::All, AccessFormat::Json);
+    let (telemetry, sink) = telemetry(AccessMode::All(1.0), AccessFormat::Json);
     for hostile in HOSTILE {
         let mut flow = telemetry.flow("[fd00::7%3]:1".parse().unwrap());
         flow.fail(Cause::ConnectFailed, (*hostile).to_owned());

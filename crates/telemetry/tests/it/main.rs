@@ -2,6 +2,7 @@
 
 mod causes;
 mod common;
+mod fields;
 mod hostile;
 mod metrics;
 mod records;

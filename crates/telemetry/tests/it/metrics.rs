@@ -1,12 +1,15 @@
 //! What `/metrics` looks like.
 
 use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use crate::common::{exposition, metric, telemetry};
-use dragoman_policy::Transition;
+use crate::common::{exposition, metric, pages, receiver, telemetry};
 use dragoman_telemetry::{
-    AcceptError, AccessFormat, AccessLog, AccessMode, Cause, EarlyDial, ExchangeRecord, Outcome, Protocol,
-    Telemetry,
+    AcceptError, AccessFormat, AccessLog, AccessMode, BreakerState, Cause, DestinationState, EarlyDial,
+    EndpointState, ExchangeRecord, Metric, Outcome, Protocol, Reload, Telemetry, Tracer,
 };
 
 #[test]
@@ -34,58 +37,114 @@ fn everything_that_can_be_counted_follows_the_grammar() {
     EarlyDial::ALL.iter().for_each(|result| process.early_dial(*result));
     AcceptError::ALL.iter().for_each(|kind| process.accept_error(*kind));
     process.set_flow_limit(16_384);
+    telemetry.reload().in_force(1, u64::MAX, false);
+    Reload::ALL.iter().for_each(|result| telemetry.reload().reloaded(*result));
     let destination = telemetry.destination(1);
-    destination.breaker_transition("opened");
-    destination.connection_dialled();
+    destination.connection_dialled(Duration::from_millis(3));
     destination.connection_reused();
     destination.idle_connection_closed();
 
-    let series = exposition::parse(&telemetry.render()).unwrap();
-    let families: BTreeSet<_> = series.keys().map(|s| s.split('{').next().unwrap()).collect();
-    let expected = "dragoman_accept_errors_total dragoman_access_log_dropped_total dragoman_attempts_total \
-                    dragoman_breaker_transitions_total dragoman_breakers_open dragoman_build_info \
-                    dragoman_bytes_total dragoman_early_dials_total dragoman_exchanges_total dragoman_flows_limit \
-                    dragoman_flows_open dragoman_flows_total dragoman_upstream_connections_total \
-                    dragoman_upstream_idle_closed_total process_start_time_seconds";
-    assert_eq!(families.into_iter().collect::<Vec<_>>().join(" "), expected);
+    destination.breaker_transition("opened");
+    exchange_with_everything(&telemetry);
+    let _held = (telemetry.destination(1).pool_in_use(), telemetry.destination(1).pool_waiting());
+    telemetry.watch(|| {
+        let address = "10.0.0.9:80".parse().unwrap();
+        let endpoint = EndpointState { address, breaker: Some(BreakerState::Open), retries: Some(3) };
+        vec![(1, DestinationState { endpoints: vec![endpoint], ..DestinationState::default() })]
+    });
+
+    telemetry.trace_to(Tracer::start(receiver(1)).unwrap());
+
+    let text = telemetry.render();
+    exposition::parse(&text).unwrap();
+    let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    let families: BTreeSet<_> = types.map(|line| line.split(' ').next().unwrap()).collect();
+    // Where the kernel tracks no connections there is nothing to show.
+    let tracks = Path::new("/proc/sys/net/netfilter/nf_conntrack_count").exists();
+    let names = Metric::ALL.iter().map(|metric| metric.name());
+    let expected: BTreeSet<_> = names.filter(|name| tracks || !name.contains("conntrack")).collect();
+    assert_eq!(families, expected, "what can be counted, and what is in the catalogue");
 }
 
-/// Not the number of hosts, paths and names decides how many series there are, but the configuration.
-#[test]
-fn l6_series_do_not_grow_with_what_the_app_dials() {
-    let (telemetry, _) = telemetry(AccessMode::Off, AccessFormat::Json);
-    let traffic = |from: u32, to: u32| {
-        for n in from..to {
-            let mut flow = telemetry.flow((std::net::Ipv4Addr::from(n), 1).into());
-            flow.original_dst = Some((std::net::Ipv4Addr::from(!n), n as u16).into());
-            flow.sni = Some(format!("host{n}.example"));
-            let mut exchange = ExchangeRecord::new(&telemetry);
-            exchange.begin(flow.facts(), &format!("M{n}"), format!("/{n}").as_bytes(), &format!("h{n}"));
-            exchange.attempt((std::net::Ipv4Addr::from(n), 80).into());
-            exchange.attempt_ended(Outcome::Success);
-            exchange.status = Some(200);
-            exchange.finish();
-        }
-        exposition::parse(&telemetry.render()).unwrap().into_keys().collect::<BTreeSet<_>>()
-    };
-    assert_eq!(traffic(0, 1), traffic(1, 100_000));
+fn exchange_with_everything(telemetry: &Telemetry) {
+    let mut flow = telemetry.flow("10.0.0.7:1".parse().unwrap());
+    flow.sniffed(Protocol::Http1);
+    let mut exchange = ExchangeRecord::new(telemetry);
+    exchange.begin(flow.facts(), "GET", b"/", "");
+    exchange.attempt("10.0.0.9:80".parse().unwrap());
+    exchange.first_byte(Duration::from_micros(900));
+    exchange.attempt_ended(Outcome::Failure);
+    exchange.retried("status", "idempotent");
+    exchange.refuse_retry("budget");
+    exchange.grpc_status = Some("unavailable");
+    exchange.finish();
 }
 
 #[test]
-fn breakers_open_follows_the_transitions() {
-    let (telemetry, _) = telemetry(AccessMode::Off, AccessFormat::Json);
-    let open = || metric(&telemetry, r#"dragoman_breakers_open{destination="payments"}"#);
-    let payments = telemetry.destination(1);
-    use Transition::{Closed, HalfOpened, Opened};
-    for (transition, expected) in
-        [(Opened, 1.0), (Opened, 2.0), (HalfOpened, 1.0), (Closed, 1.0), (HalfOpened, 0.0)]
-    {
-        payments.breaker_transition(transition.as_str());
-        assert_eq!(open(), expected, "after {transition:?}");
+fn the_page_of_metrics_is_fresh() {
+    pages::check("metrics.md", &page());
+}
+
+const INTRODUCTION: &str = "\
+# Metrics
+
+<!-- Made from crates/telemetry/src/metrics/catalogue.rs. Renew with: DRAGOMAN_BLESS=1 cargo test -p dragoman-telemetry -->
+
+`GET /metrics` on the admin address (`admin.listen`, 127.0.0.1:15020 unless the configuration says otherwise) has all of
+these in the Prometheus text format. Every label takes its values from a closed set or from the configuration, but for
+`endpoint`, which is bounded: the number of series does not depend on what the app dials. Histograms are in seconds and
+have the same buckets, from 100 microseconds to a minute.
+
+The endpoint `other` takes over what an endpoint had counted that has been idle: so sums over the endpoints are exact, and a
+rate of `other` jumps at that moment. For rates over all endpoints take the metric without that label.
+
+A series without a fixed set of labels appears when it is first counted: `dragoman_exchanges_total` has no line for a
+status that nobody has seen.
+
+| Metric | Type | Labels | What it says |
+|---|---|---|---|
+";
+
+fn page() -> String {
+    let mut page = INTRODUCTION.to_owned();
+    for metric in Metric::ALL {
+        let labels: Vec<_> = metric.labels().iter().map(|label| format!("`{label}`")).collect();
+        let (name, kind, about) = (metric.name(), metric.kind().as_str(), metric.about());
+        writeln!(page, "| `{name}` | {kind} | {} | {about} |", labels.join(" ")).unwrap();
     }
-    payments.breaker_transition(Opened.as_str());
-    payments.open_breaker_forgotten();
-    assert_eq!(open(), 0.0);
+    page
+}
+
+#[test]
+fn a_state_is_what_it_is_when_somebody_looks() {
+    let (telemetry, _) = telemetry(AccessMode::Off, AccessFormat::Json);
+    let state = Arc::new(Mutex::new(DestinationState::default()));
+    let watched = Arc::clone(&state);
+    telemetry.watch(move || vec![(1, watched.lock().unwrap().clone())]);
+    let shown = |series: &str| metric(&telemetry, series);
+    assert_eq!(shown(r#"dragoman_breakers{destination="payments",state="open"}"#), 0.0);
+    assert!(!telemetry.render().contains("dragoman_retry_budget_balance{"), "there is no budget");
+
+    let endpoint = |breaker, retries| EndpointState {
+        address: "10.0.0.9:80".parse().unwrap(),
+        breaker: Some(breaker),
+        retries,
+    };
+    state.lock().unwrap().endpoints = vec![
+        endpoint(BreakerState::Open, Some(7)),
+        endpoint(BreakerState::Open, None),
+        endpoint(BreakerState::HalfOpen, Some(3)),
+    ];
+    assert_eq!(shown(r#"dragoman_breakers{destination="payments",state="open"}"#), 2.0);
+    assert_eq!(shown(r#"dragoman_breakers{destination="payments",state="half_open"}"#), 1.0);
+    assert_eq!(shown(r#"dragoman_breakers{destination="payments",state="closed"}"#), 0.0);
+    assert_eq!(shown(r#"dragoman_retry_budget_balance{destination="payments"}"#), 3.0, "that of the worst");
+
+    let waiting = r#"dragoman_pool_waiting{destination="payments"}"#;
+    let held = (telemetry.destination(1).pool_waiting(), telemetry.destination(1).pool_waiting());
+    assert_eq!(shown(waiting), 2.0);
+    drop(held);
+    assert_eq!(shown(waiting), 0.0);
 }
 
 #[test]
@@ -101,4 +160,45 @@ fn two_proxies_in_one_process_count_apart() {
     let _open = one.flow("10.0.0.7:1".parse().unwrap());
     assert_eq!(metric(&one, "dragoman_flows_open"), 1.0);
     assert_eq!(metric(&other, "dragoman_flows_open"), 0.0);
+}
+
+#[test]
+fn a_destination_of_a_later_configuration_gets_its_series_and_the_others_keep_theirs() {
+    let telemetry = Telemetry::new(vec!["default".into()], AccessLog::off());
+    let mut open = telemetry.flow("10.0.0.7:1".parse().unwrap());
+    open.protocol = Protocol::Opaque;
+    telemetry.destination(0).connection_dialled(Duration::from_millis(3));
+    let names: Vec<std::sync::Arc<str>> =
+        std::iter::once("default".into()).chain((1..100).map(|n| format!("d{n}").into())).collect();
+    telemetry.add_destinations(&names);
+    telemetry.destination(0).connection_dialled(Duration::from_millis(3));
+    telemetry.destination(99).connection_dialled(Duration::from_millis(3));
+    drop(open);
+    let dialled = |name| {
+        metric(
+            &telemetry,
+            &format!("dragoman_upstream_connections_total{{destination=\"{name}\",how=\"dialled\"}}"),
+        )
+    };
+    assert_eq!((dialled("default"), dialled("d99"), dialled("d98")), (2.0, 1.0, 0.0));
+    let flows = r#"dragoman_flows_total{cause="-",destination="default",protocol="opaque"}"#;
+    assert_eq!(metric(&telemetry, flows), 1.0);
+}
+
+#[test]
+fn the_page_says_how_the_last_reload_went() {
+    let telemetry = Telemetry::new(vec![], AccessLog::off());
+    let reload = telemetry.reload();
+    let value = |name: &str| metric(&telemetry, &format!("dragoman_config_{name}"));
+    reload.in_force(1, 0x1234_5678_9abc_def0, false);
+    assert_eq!((value("last_reload_successful"), value("generation")), (1.0, 1.0));
+    assert_eq!(value("hash"), 20_015_998_343_868.0, "the first 48 bits, exactly");
+    reload.reloaded(Reload::Refused);
+    assert_eq!((value("last_reload_successful"), value("reloads_total{result=\"refused\"}")), (0.0, 1.0));
+    assert_eq!(value("generation"), 1.0, "that one stays");
+    reload.reloaded(Reload::Unchanged);
+    assert_eq!(value("last_reload_successful"), 1.0, "the file is again what is in force");
+    reload.in_force(2, 0, true);
+    reload.reloaded(Reload::Applied);
+    assert_eq!((value("generation"), value("restart_needed")), (2.0, 1.0));
 }

@@ -21,7 +21,7 @@ fn panics(body: impl FnOnce()) {
 
 #[test]
 fn a_flow_is_counted_when_it_is_dropped() {
-    let (telemetry, sink) = telemetry(AccessMode::All, AccessFormat::Json);
+    let (telemetry, sink) = telemetry(AccessMode::All(1.0), AccessFormat::Json);
     let mut flow = telemetry.flow(address(PEER));
     flow.original_dst = Some(address("[fd00::1]:5432"));
     flow.destination = 1;
@@ -76,6 +76,7 @@ fn a_panic_is_internal_in_flow_and_exchange() {
     });
     let lines = lines(&telemetry, &sink);
     assert_eq!(lines.len(), 2);
+    assert_eq!(metric(&telemetry, "dragoman_defects_total"), 2.0);
     assert!(lines.iter().all(|line| line["cause"] == "internal" && line["who"] == "dragoman"), "{lines:?}");
     assert_eq!(metric(&telemetry, "dragoman_flows_open"), 0.0);
 }
@@ -116,7 +117,7 @@ fn an_exchange_that_is_dropped_unfinished_was_left_by_the_app() {
 
 #[test]
 fn a_record_that_was_not_begun_counts_nothing() {
-    let (telemetry, sink) = telemetry(AccessMode::All, AccessFormat::Json);
+    let (telemetry, sink) = telemetry(AccessMode::All(1.0), AccessFormat::Json);
     let mut exchange = ExchangeRecord::new(&telemetry);
     exchange.finish();
     drop(exchange);
@@ -126,7 +127,7 @@ fn a_record_that_was_not_begun_counts_nothing() {
 
 #[test]
 fn nothing_of_one_exchange_is_left_in_the_next() {
-    let (telemetry, sink) = telemetry(AccessMode::All, AccessFormat::Json);
+    let (telemetry, sink) = telemetry(AccessMode::All(1.0), AccessFormat::Json);
     let flow = telemetry.flow(address(PEER));
     let mut exchange = ExchangeRecord::new(&telemetry);
     exchange.begin(flow.facts(), "DELETE", b"/long/path", "first.example");
@@ -196,7 +197,7 @@ fn traffic(telemetry: &Telemetry, any: &mut Sequence) {
 
 #[test]
 fn log_and_metrics_tell_the_same_numbers() {
-    let (telemetry, sink) = telemetry(AccessMode::All, AccessFormat::Json);
+    let (telemetry, sink) = telemetry(AccessMode::All(1.0), AccessFormat::Json);
     let threads: Vec<_> = (0..4)
         .map(|seed| {
             let telemetry = telemetry.clone();
@@ -260,6 +261,37 @@ fn only_failures_are_logged_where_that_is_asked() {
     traffic(&off, &mut any);
     assert!(off.flush(crate::common::PATIENCE));
     assert_eq!(sink.text(), "");
+}
+
+/// A sample is taken of what ended well. Failures are why there is a log.
+#[test]
+fn a_sample_holds_each_failure_and_a_share_of_the_rest() {
+    const FLOWS: usize = 20_000;
+    for share in [0.0, 0.1, 0.5, 1.0] {
+        let mut log = (0, 0);
+        // In parts that the queue takes, so that nothing is lost.
+        let (telemetry, sink) = telemetry(AccessMode::All(share), AccessFormat::Json);
+        for part in 0..FLOWS / 1000 {
+            for n in 0..1000 {
+                let mut flow = telemetry.flow(address(PEER));
+                if (part * 1000 + n) % 100 == 0 {
+                    flow.fail(Cause::ConnectRefused, None);
+                }
+            }
+            assert!(telemetry.flush(crate::common::PATIENCE));
+        }
+        for line in lines(&telemetry, &sink) {
+            *(if line.contains_key("cause") { &mut log.0 } else { &mut log.1 }) += 1;
+        }
+        let well = (FLOWS - FLOWS / 100) as f64;
+        println!("share {share}: {} failures, {} of {well} others", log.0, log.1);
+        assert_eq!(log.0, FLOWS / 100);
+        let off = (log.1 as f64 / well - share).abs();
+        assert!(off < 0.02, "{} of {well}", log.1);
+        assert!(share != 0.0 || log.1 == 0);
+        assert!(share != 1.0 || log.1 == FLOWS - FLOWS / 100);
+        assert_eq!(metric(&telemetry, "dragoman_access_log_dropped_total"), 0.0);
+    }
 }
 
 #[test]

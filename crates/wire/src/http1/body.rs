@@ -22,6 +22,15 @@ pub enum BodyReader {
     UntilClose,
 }
 
+/// What a body's framing holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part<'a> {
+    /// Content.
+    Data(&'a [u8]),
+    /// Bytes of the trailer section's lines, with their CRLF: field lines that were checked as they came.
+    Trailer(&'a [u8]),
+}
+
 /// The body broke the rules of chunked coding; the text names what was found. The connection is of no
 /// use any more: nobody knows where the message ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,12 +60,23 @@ impl BodyReader {
     /// # Errors
     /// None of `bytes` should be forwarded then, and the reader not be used again.
     pub fn advance(&mut self, bytes: &[u8]) -> Result<usize, BadBody> {
+        self.decode(bytes, |_| {})
+    }
+
+    /// The same, and gives what the framing holds to `take`, in order: for a reader that must put it into another one.
+    ///
+    /// # Errors
+    /// As [`Self::advance`].
+    pub fn decode(&mut self, bytes: &[u8], mut take: impl FnMut(Part<'_>)) -> Result<usize, BadBody> {
         let (taken, done) = match self {
             BodyReader::Done => (0, true),
+            BodyReader::Chunked(chunked) => (chunked.decode(bytes, &mut take)?, chunked.state == State::Done),
             BodyReader::UntilClose => (bytes.len(), false),
             BodyReader::Length(left) => (skip(left, bytes.len()), *left == 0),
-            BodyReader::Chunked(chunked) => (chunked.advance(bytes)?, chunked.state == State::Done),
         };
+        if !matches!(self, BodyReader::Chunked(_)) && taken > 0 {
+            take(Part::Data(&bytes[..taken]));
+        }
         if done {
             *self = BodyReader::Done;
         }
@@ -104,6 +124,8 @@ pub struct Chunked {
 enum State {
     /// A digit of the size, or what ends it.
     Size,
+    /// After white space that follows the size.
+    SizeSpace,
     Extension,
     SizeLf,
     Data,
@@ -118,21 +140,33 @@ enum State {
     Done,
 }
 
+impl State {
+    fn is_of_trailers(self) -> bool {
+        matches!(self, State::Trailer | State::Name | State::Value | State::ValueLf)
+    }
+}
+
 impl Chunked {
     fn new() -> Self {
         Self { state: State::Size, left: 0, line: 0, trailers: 0, name: [0; NAME_MAX], name_length: 0 }
     }
 
-    fn advance(&mut self, bytes: &[u8]) -> Result<usize, BadBody> {
+    fn decode(&mut self, bytes: &[u8], take: &mut impl FnMut(Part<'_>)) -> Result<usize, BadBody> {
         let mut at = 0;
         while at < bytes.len() && self.state != State::Done {
             if self.state == State::Data {
-                at += skip(&mut self.left, bytes.len() - at);
+                let end = at + skip(&mut self.left, bytes.len() - at);
+                take(Part::Data(&bytes[at..end]));
+                at = end;
                 if self.left == 0 {
                     self.state = State::DataCr;
                 }
             } else {
+                let before = self.state;
                 self.state = self.step(bytes[at]).map_err(BadBody)?;
+                if before.is_of_trailers() && self.state != State::LastLf {
+                    take(Part::Trailer(&bytes[at..=at]));
+                }
                 at += 1;
             }
         }
@@ -144,6 +178,13 @@ impl Chunked {
         match (self.state, byte) {
             (State::Size, b'\r') if self.line > 0 => Ok(State::SizeLf),
             (State::Size, b';') if self.line > 0 => self.extend(State::Extension),
+            // Some old servers pad their sizes, and whoever takes that reads the same number. In front of the digits one reader
+            // skips it and another sees no digits, which is 0 to some; between them it could be two numbers.
+            (State::Size, b' ' | b'\t') if self.line > 0 => self.extend(State::SizeSpace),
+            (State::SizeSpace, b' ' | b'\t') => self.extend(State::SizeSpace),
+            (State::SizeSpace, b';') => self.extend(State::Extension),
+            (State::SizeSpace, b'\r') => Ok(State::SizeLf),
+            (State::SizeSpace, _) => Err("white space within a chunk size"),
             (State::Size, _) => self.digit(byte),
             (State::Extension, b'\r') => Ok(State::SizeLf),
             (State::Extension, _) if is_value_byte(byte) => self.extend(State::Extension),

@@ -33,6 +33,8 @@ pub struct Connection {
 pub(super) struct Framing {
     pub(super) length: Option<u64>,
     pub(super) chunked: bool,
+    /// What the chunks carry is compressed for the connection.
+    pub(super) compressed: bool,
     /// The same length is stated more than once: RFC 9110 §8.6 wants it forwarded as one.
     pub(super) length_repeated: bool,
     pub(super) connection: Connection,
@@ -76,12 +78,22 @@ impl Framing {
         Ok(())
     }
 
+    /// A list is taken if all readers find its end in the same place: `chunked` is the last item and no other, and
+    /// those before it are compressions that RFC 9112 §7 registers. A name that a reader does not know, an empty item or a
+    /// tab is where readers disagree, and no program sends them.
     fn add_coding(&mut self, value: &[u8]) -> Result<(), BadHead> {
         if self.chunked {
             return Err(BadHead::Framing("two Transfer-Encoding fields"));
         }
-        if !value.eq_ignore_ascii_case(b"chunked") {
-            return Err(BadHead::Framing("a Transfer-Encoding other than chunked"));
+        let mut codings = value.split(|&b| b == b',').map(trim_spaces);
+        if !codings.next_back().is_some_and(|last| last.eq_ignore_ascii_case(b"chunked")) {
+            return Err(BadHead::Framing("a Transfer-Encoding whose last coding is not chunked"));
+        }
+        for coding in codings {
+            if !COMPRESSIONS.iter().any(|known| known.eq_ignore_ascii_case(coding)) {
+                return Err(BadHead::Framing("a transfer coding that is neither chunked nor a compression"));
+            }
+            self.compressed = true;
         }
         self.chunked = true;
         Ok(())
@@ -109,6 +121,15 @@ impl Connection {
 /// The largest length in bytes: many readers keep it in a signed integer of 64 bits, and to them more is
 /// negative.
 pub(super) const LENGTH_MAX: u64 = i64::MAX as u64;
+
+/// Transfer codings beside chunked (RFC 9112 §7.2).
+const COMPRESSIONS: [&[u8]; 5] = [b"gzip", b"deflate", b"compress", b"x-gzip", b"x-compress"];
+
+fn trim_spaces(item: &[u8]) -> &[u8] {
+    let start = item.iter().position(|&b| b != b' ').unwrap_or(item.len());
+    let end = item.iter().rposition(|&b| b != b' ').map_or(start, |last| last + 1);
+    &item[start..end]
+}
 
 /// Digits and nothing else: `str::parse` would take a sign.
 fn decimal(digits: &[u8]) -> Result<u64, BadHead> {

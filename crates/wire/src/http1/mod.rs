@@ -14,7 +14,7 @@ mod request;
 mod response;
 mod target;
 
-pub use body::{BadBody, BodyReader, Chunked};
+pub use body::{BadBody, BodyReader, Chunked, Part};
 pub use fields::{Field, Known, Span, list};
 pub use framing::{Body, Connection};
 pub use head::{BadHead, Limits, Version};

@@ -134,6 +134,11 @@ impl RequestHead {
         self.connection().persists(self.version())
     }
 
+    /// Whether the body is compressed for the connection, beneath its chunks: its bytes are not the content.
+    pub fn is_transfer_compressed(&self) -> bool {
+        self.head.framing.compressed
+    }
+
     /// Whether the client waits for a 100 before it sends the body (RFC 9110 §10.1.1).
     pub fn expect_continue(&self) -> bool {
         self.expects_continue

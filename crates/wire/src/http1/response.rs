@@ -65,6 +65,11 @@ impl ResponseHead {
         self.connection().persists(self.version())
     }
 
+    /// Whether the body is compressed for the connection, beneath its chunks: its bytes are not the content.
+    pub fn is_transfer_compressed(&self) -> bool {
+        self.head.framing.compressed
+    }
+
     /// How the body of the answer to that request ends (RFC 9112 §6.3). `None` after a 101 or a 2xx to
     /// CONNECT means that the tunnel begins.
     pub fn body_for(&self, request_method: &str) -> Body {

@@ -159,7 +159,9 @@ fn chunk_data(mut raw: &[u8]) -> Vec<u8> {
     let mut data = Vec::new();
     while let Some(end) = raw.windows(2).position(|pair| pair == b"\r\n") {
         let digits = raw[..end].split(|&byte| byte == b';').next().unwrap_or_default();
-        let size = std::str::from_utf8(digits).ok().and_then(|digits| usize::from_str_radix(digits, 16).ok());
+        let size = std::str::from_utf8(digits)
+            .ok()
+            .and_then(|digits| usize::from_str_radix(digits.trim_end(), 16).ok());
         let Some(size) = size.filter(|&size| size > 0) else { break };
         raw = &raw[end + 2..];
         data.extend_from_slice(&raw[..size.min(raw.len())]);

@@ -103,21 +103,23 @@ impl Plan {
     }
 }
 
-/// Finds the destination of each exchange on a flow. Most flows are for one host: the last answer is kept.
+/// Finds the destination of each exchange on a flow. Most flows are for one host: the last answer is kept, with the
+/// generation of the policy that gave it.
 #[derive(Debug, Default)]
-pub(crate) struct Lookup(Option<(String, Arc<Destination>)>);
+pub(crate) struct Lookup(Option<(u64, String, Arc<Destination>)>);
 
 impl Lookup {
     /// The destination of a request for `host`, which is empty where the request names none.
     pub(crate) fn find(&mut self, config: &Config, original: OrigDst, host: &str) -> Arc<Destination> {
-        if let Some((known, destination)) = &self.0
+        if let Some((generation, known, destination)) = &self.0
+            && *generation == config.generation()
             && known == host
         {
             return Arc::clone(destination);
         }
         let name = if host.is_empty() { Name::None } else { Name::Host(host) };
         let destination = Arc::clone(config.lookup(original.0, name));
-        self.0 = Some((host.to_owned(), Arc::clone(&destination)));
+        self.0 = Some((config.generation(), host.to_owned(), Arc::clone(&destination)));
         destination
     }
 }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use dragoman_config::PoolParams;
 use dragoman_policy::{Attempt, Decision, Failure, Proof, Pushback, Verdict, parse_retry_after};
 use dragoman_telemetry::{Cause, ExchangeRecord, Outcome};
 use tokio::time::sleep_until;
@@ -68,6 +69,13 @@ impl Failed {
         Self::there(failed.cause, Some(failed.detail), Failure::Connect)
     }
 
+    /// As many connections as there may be were in use for so long. Nothing was asked of the endpoint.
+    pub(crate) fn pool_full(endpoint: SocketAddr, params: &PoolParams, waited: Duration) -> Self {
+        let size = params.max_size.unwrap_or_default();
+        let detail = format!("{endpoint}: all {size} connections were in use for {waited:?}");
+        Self { slow_app: true, ..Self::here(Cause::PoolFull, &*detail) }
+    }
+
     /// What it says about the endpoint.
     fn outcome(&self) -> Outcome {
         // A pooled connection that went stale, or an app that was slow: the endpoint did nothing wrong.
@@ -121,6 +129,10 @@ pub(crate) fn judge(
     record: &mut ExchangeRecord,
 ) -> Option<Pass> {
     match tried {
+        Ok(status) => record.attempt_answered(status),
+        Err(failed) => record.attempt_failed(failed.cause),
+    }
+    match tried {
         Err(failed) => {
             record.attempt_ended(failed.outcome());
             pass.report(verdict(failed.outcome()));
@@ -148,6 +160,9 @@ pub(crate) fn judge(
 /// Tells breaker and metrics how a response ended, where its head said nothing against the endpoint.
 pub(crate) fn conclude(pass: Option<Pass>, failed: Option<&Failed>, record: &mut ExchangeRecord) {
     let outcome = failed.map_or(Outcome::Success, Failed::outcome);
+    if let Some(failed) = failed {
+        record.attempt_failed(failed.cause);
+    }
     record.attempt_ended(outcome);
     if let Some(pass) = pass {
         pass.report(verdict(outcome));

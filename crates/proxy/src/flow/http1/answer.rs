@@ -45,6 +45,7 @@ fn reason(status: u16) -> &'static str {
         403 => "Forbidden",
         408 => "Request Timeout",
         431 => "Request Header Fields Too Large",
+        501 => "Not Implemented",
         502 => "Bad Gateway",
         503 => "Service Unavailable",
         504 => "Gateway Timeout",

@@ -83,7 +83,9 @@ impl Sending<'_> {
             let bytes = upstream.buf.bytes();
             let Some(length) = self.response.parse(bytes, self.limits).map_err(|bad| bad_response(&bad))?
             else {
-                return Ok(None);
+                // The end of a head that is none need not be waited for: HTTP/0.9 has no end but the connection's.
+                let other = || Failed::here(Cause::BadResponse, "no status line of HTTP/1");
+                return if may_be_head(bytes) { Ok(None) } else { Err(other()) };
             };
             if !is_interim(self.response.status()) {
                 return Ok(Some(length));
@@ -116,16 +118,16 @@ pub(super) fn app_silent() -> Failed {
     Failed::here(Cause::RequestTimeout, "silent inside the request body")
 }
 
-pub(super) fn upstream_failed(error: &std::io::Error) -> Failed {
+pub(in crate::flow) fn upstream_failed(error: &std::io::Error) -> Failed {
     Failed::there(upstream_cause(error), Some(error.to_string()), Failure::Reset)
 }
 
-fn upstream_closed(nothing_came: bool) -> Failed {
+pub(in crate::flow) fn upstream_closed(nothing_came: bool) -> Failed {
     let detail = if nothing_came { "closed before a response" } else { "closed in the response head" };
     Failed::there(Cause::UpstreamClosed, Some(detail.into()), Failure::Reset)
 }
 
-fn bad_response(bad: &BadHead) -> Failed {
+pub(in crate::flow) fn bad_response(bad: &BadHead) -> Failed {
     let cause = match bad {
         BadHead::TooLarge | BadHead::TooManyHeaders => Cause::ResponseTooLarge,
         BadHead::Syntax(_) | BadHead::Framing(_) => Cause::BadResponse,
@@ -133,7 +135,13 @@ fn bad_response(bad: &BadHead) -> Failed {
     Failed::here(cause, &*bad.to_string())
 }
 
+/// Whether these first bytes may become a head.
+fn may_be_head(bytes: &[u8]) -> bool {
+    const START: &[u8] = b"HTTP/1.";
+    START.starts_with(&bytes[..bytes.len().min(START.len())])
+}
+
 /// 101 is final: what follows it is no longer HTTP.
-fn is_interim(status: u16) -> bool {
+pub(in crate::flow) fn is_interim(status: u16) -> bool {
     matches!(status, 100 | 102..=199)
 }

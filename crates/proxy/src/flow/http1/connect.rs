@@ -4,7 +4,7 @@ use std::future::ready;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use dragoman_config::PoolParams;
 use dragoman_net::{DialError, is_still_open};
@@ -29,11 +29,13 @@ use crate::upstream::state::Endpoint;
 
 /// A connection that an attempt goes out on.
 #[derive(Debug)]
-pub(super) struct Upstream {
-    pub(super) leg: Leg,
+pub(in crate::flow) struct Upstream {
+    pub(in crate::flow) leg: Leg,
     pub(super) endpoint: SocketAddr,
     /// It came out of the pool.
-    pub(super) reused: bool,
+    pub(in crate::flow) reused: bool,
+    /// It has a response that was not understood, and is passed on as it came.
+    pub(super) unread: bool,
     /// Since when this attempt has it.
     since: Instant,
     /// When it was connected.
@@ -45,12 +47,31 @@ pub(super) struct Upstream {
 impl Upstream {
     fn new(leg: Leg, endpoint: SocketAddr, place: Option<Place>) -> Self {
         let now = Instant::now();
-        Self { leg, endpoint, reused: false, since: now, made: now, place }
+        Self { leg, endpoint, reused: false, unread: false, since: now, made: now, place }
+    }
+
+    /// Gives the connection, which is quiet, to the pool.
+    pub(in crate::flow) fn put(self, shared: &Shared, plan: &Plan, params: &PoolParams) {
+        let Self { leg, endpoint, made, place, .. } = self;
+        if let Some(stream) = leg.into_stream() {
+            shared.pool.put(&key(plan, endpoint), Pooled { stream, made }, params, Instant::now());
+        }
+        drop(place);
     }
 
     /// The connection for bytes both ways, with its place for as long as that lasts.
     pub(super) fn into_tunnel(self) -> (Leg, Option<Place>) {
         (self.leg, self.place)
+    }
+
+    /// Whether it stood before this attempt: one of the pool, or the flow's own.
+    pub(crate) fn carried_before(&self) -> bool {
+        self.since > self.made
+    }
+
+    /// How long this attempt has had it.
+    pub(super) fn held_for(&self) -> Duration {
+        self.since.elapsed()
     }
 
     /// Where the time went since the exchange started, if its response head is here.
@@ -80,8 +101,11 @@ impl Connection<'_> {
 
     /// The connection that lives with this flow, if it is the right one and still open.
     fn take_kept(&mut self, plan: &Plan, address: SocketAddr) -> Option<Upstream> {
-        let Kept { upstream, destination } = self.kept.take()?;
-        let right = upstream.endpoint == address && destination == plan.destination.index;
+        let Kept { upstream, destination } = *self.kept.take()?;
+        let wanted = plan.destination.version();
+        // Where the app has logged in on it, another one would not do, whatever a reload has changed.
+        let same = destination == wanted || self.pinned && destination.index == wanted.index;
+        let right = same && upstream.endpoint == address;
         if right && is_still_open(upstream.leg.stream()) {
             return Some(Upstream { since: Instant::now(), reused: false, ..upstream });
         }
@@ -102,19 +126,14 @@ impl Connection<'_> {
     ) {
         let request_is_whole = upload.is_done() && !upload.app_has_ended();
         let alive = self.scratch.response.keeps_alive() && shape.upstream_keeps_alive;
+        // Bytes beyond the response answer nothing that was asked. Where the app would have met them without us, it could have
+        // taken them for the answer to its next request: they are dropped, and its own connection goes on.
         if !(request_is_whole && response_is_whole && alive && upstream.leg.buf.is_empty()) {
             return upstream.leg.close();
         }
         match &plan.destination.pool {
-            Some(params) if !self.pinned => {
-                let Upstream { leg, endpoint, made, place, .. } = upstream;
-                if let Some(stream) = leg.into_stream() {
-                    let connection = Pooled { stream, made };
-                    self.shared.pool.put(&key(plan, endpoint), connection, params, Instant::now());
-                }
-                drop(place);
-            }
-            _ => self.kept = Some(Kept { upstream, destination: plan.destination.index }),
+            Some(params) if !self.pinned => upstream.put(self.shared, plan, params),
+            _ => self.kept = Some(Box::new(Kept { upstream, destination: plan.destination.version() })),
         }
     }
 
@@ -138,7 +157,7 @@ impl Connection<'_> {
 }
 
 /// A connection of the pool, where there is one; else a new one.
-async fn obtain(
+pub(in crate::flow) async fn obtain(
     shared: &Arc<Shared>,
     early: &mut Early,
     plan: &Plan,
@@ -153,7 +172,7 @@ async fn obtain(
     let upstream = match pooled {
         Some(Pooled { stream, made }) => {
             early.discard();
-            shared.telemetry.destination(key.destination).connection_reused();
+            shared.telemetry.destination(key.destination.index).connection_reused();
             Ok(Upstream { made, reused: true, ..Upstream::new(Leg::new(stream), address, Some(place)) })
         }
         None => {
@@ -183,11 +202,8 @@ async fn wait_for_place(
     early.discard();
     let (limit, whole) = dial_limit(plan);
     timeout(limit, place).await.map_err(|_| {
-        let cause = if whole { Cause::Timeout } else { Cause::PoolFull };
-        let size = params.max_size.unwrap_or_default();
-        let detail = format!("{}: all {size} connections were in use for {limit:?}", key.endpoint);
-        // Nothing was asked of the endpoint.
-        Failed { slow_app: true, ..Failed::here(cause, &*detail) }
+        let failed = Failed::pool_full(key.endpoint, params, limit);
+        if whole { Failed { cause: Cause::Timeout, ..failed } } else { failed }
     })
 }
 
@@ -221,5 +237,5 @@ async fn reach(
 }
 
 fn key(plan: &Plan, endpoint: SocketAddr) -> PoolKey {
-    PoolKey { endpoint, destination: plan.destination.index }
+    PoolKey { endpoint, destination: plan.destination.version() }
 }

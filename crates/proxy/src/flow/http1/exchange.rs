@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dragoman_config::Request;
+use dragoman_config::{Destination, Request, UpstreamProtocol};
 use dragoman_policy::Failure;
 use dragoman_telemetry::Cause;
 use dragoman_wire::http1::{BadHead, Body, Known, Version};
@@ -13,10 +13,13 @@ use super::attempt::{Sending, app_failed};
 use super::connect::Upstream;
 use super::request::{HopByHop, write_head};
 use super::respond::Answer;
+use super::scratch::Storage;
 use super::upload::Upload;
-use super::{Connection, End, Scratch};
+use super::{Connection, End};
+use crate::drain::Stage;
 use crate::flow::exchange::plan::Plan;
 use crate::flow::exchange::silence::Silence;
+use crate::flow::exchange::trace::{Trace, span_digits};
 use crate::flow::exchange::tries::{Failed, Try, admit, decide, judge, retry_after};
 use crate::flow::relay::app_cause;
 use crate::upstream::state::Endpoint;
@@ -35,18 +38,25 @@ pub(super) struct Shape {
     expects_leave: bool,
     /// The app speaks HTTP/1.0.
     pub(super) is_http10: bool,
+    /// Where the span of the attempt stands in the head that goes out, if policy lets it say.
+    span: Option<usize>,
 }
 
 impl Connection<'_> {
     /// Serves one exchange. `Ok` means that the app may send another request.
     pub(super) async fn exchange(&mut self) -> Result<(), End> {
+        self.scratch.take(self.shared);
         let length = self.read_head().await?;
+        let destination = self.destination();
+        if destination.upstream_protocol == UpstreamProtocol::Http2 {
+            return Box::pin(self.translate(length)).await;
+        }
         let mut outgoing = std::mem::take(&mut self.scratch.outgoing);
         outgoing.clear();
-        let (plan, shape) = self.plan(&mut outgoing);
+        let (plan, shape) = self.plan(destination, &mut outgoing);
         self.app.buf.consume(length);
         self.scratch.record.bytes_from_app += length as u64;
-        let result = self.carry_out(&plan, &shape, &outgoing).await;
+        let result = self.carry_out(&plan, &shape, &mut outgoing).await;
         self.scratch.outgoing = outgoing;
         self.scratch.record.finish();
         result
@@ -55,7 +65,7 @@ impl Connection<'_> {
     /// Reads until the head is whole; what is wrong with it is answered here.
     async fn read_head(&mut self) -> Result<usize, End> {
         let began = self.began.take();
-        let mut until = began.map(|began| began + self.shared.config.proxy.request_head_timeout);
+        let mut until = began.map(|began| began + self.shared.config.now().proxy.request_head_timeout);
         loop {
             match self.scratch.request.parse(self.app.buf.bytes(), &self.limits) {
                 Ok(Some(length)) => return Ok(length),
@@ -69,7 +79,7 @@ impl Connection<'_> {
                 }
             }
             let until = *until.get_or_insert_with(|| {
-                tokio::time::Instant::now() + self.shared.config.proxy.request_head_timeout
+                tokio::time::Instant::now() + self.shared.config.now().proxy.request_head_timeout
             });
             match timeout_at(until, self.app.fill()).await {
                 Ok(Ok(1..)) => {}
@@ -84,7 +94,7 @@ impl Connection<'_> {
     }
 
     /// Answers a request whose head could not be read, of which nothing went upstream.
-    async fn refuse_head(&mut self, cause: Cause, detail: Option<String>) -> End {
+    pub(super) async fn refuse_head(&mut self, cause: Cause, detail: Option<String>) -> End {
         self.scratch.record.begin(self.flow.facts(), "", b"", "");
         self.scratch.record.destination = self.flow.destination;
         self.scratch.record.fail(cause, detail.clone());
@@ -98,33 +108,44 @@ impl Connection<'_> {
         if cause == Cause::AppClosed { End::Close } else { End::Reset }
     }
 
+    /// The destination of the request at the front of the app's buffer.
+    fn destination(&mut self) -> Arc<Destination> {
+        let host = self.scratch.request.host(self.app.buf.bytes()).unwrap_or_default();
+        let destination = self.lookup.find(&self.shared.config.now(), self.original, host);
+        self.flow.destination = destination.index;
+        destination
+    }
+
     /// Decides what is to be done with the request at the front of the app's buffer, and writes its head.
-    fn plan(&mut self, outgoing: &mut Vec<u8>) -> (Plan, Shape) {
-        let (head, bytes) = (&self.scratch.request, self.app.buf.bytes());
-        let record = &mut self.scratch.record;
+    fn plan(&mut self, destination: Arc<Destination>, outgoing: &mut Vec<u8>) -> (Plan, Shape) {
+        let Storage { request: head, record, .. } = &mut *self.scratch;
+        let bytes = self.app.buf.bytes();
         let host = head.host(bytes).unwrap_or_default();
         let method = head.method(bytes);
         record.begin(self.flow.facts(), method, head.target(bytes), host);
-        let destination = self.lookup.find(&self.shared.config, self.original, host);
-        self.flow.destination = destination.index;
         let header = |name: &str| head.find_name(bytes, name.as_bytes()).map(|field| field.value.of(bytes));
         let request =
             Request { method, path: head.path(bytes), host, query: head.query(bytes), header: &header };
         let plan = Plan::new(destination, self.original, &request, record);
         let strip_close = plan.destination.pool.is_some();
         let hop = HopByHop { strip_close, strip_h2c: !plan.destination.observe_only };
-        let id = write_head(outgoing, head, bytes, &plan.policy.headers, hop);
-        if let Some(id) = id {
+        let rules = &plan.policy.headers;
+        let value = |known| head.find(known).map(|field| field.value.of(bytes));
+        let trace = Trace::join(self.shared, rules, value, record);
+        let written = write_head(outgoing, head, bytes, rules, hop, trace.as_ref());
+        if let Some(id) = written.request_id {
             record.request_id.push_str(&String::from_utf8_lossy(&outgoing[id]));
         }
         let shape = Shape {
             body: head.body(),
-            app_keeps_alive: head.keeps_alive(),
+            // Another process accepts by now: the app's next connection finds it.
+            app_keeps_alive: head.keeps_alive() && !self.shared.drain.has_reached(Stage::HandedOver),
             upstream_keeps_alive: head.keeps_alive() || strip_close && head.connection().close,
             is_connect: head.is_connect(),
             expects_leave: head.expect_continue(),
             is_http10: head.version() == Version::Http10,
             upgrades: head.connection().upgrade && has_upgrade(outgoing),
+            span: written.span,
         };
         self.pinned |= head.fields().iter().any(|field| {
             matches!(field.known, Known::Authorization | Known::ProxyAuthorization)
@@ -134,10 +155,10 @@ impl Connection<'_> {
     }
 
     /// Tries until there is an answer, or no further try is allowed.
-    async fn carry_out(&mut self, plan: &Plan, shape: &Shape, outgoing: &[u8]) -> Result<(), End> {
+    async fn carry_out(&mut self, plan: &Plan, shape: &Shape, outgoing: &mut [u8]) -> Result<(), End> {
         let replay = plan.policy.retry.as_ref().map_or(0, |retry| retry.replay_bytes);
         let room = self.shared.replay.begin(replay);
-        let silence = Silence::new(self.shared.config.proxy.request_body_timeout);
+        let silence = Silence::new(self.shared.config.now().proxy.request_body_timeout);
         let mut upload = match Upload::new(outgoing, shape.body, room, silence, &self.app.buf) {
             Ok(upload) => upload,
             Err(bad) => {
@@ -158,6 +179,9 @@ impl Connection<'_> {
                 Ok(admitted) => admitted,
                 Err(failed) => return self.give_up(plan, shape, Some(&mut upload), failed).await,
             };
+            if let (Some(at), Some(span)) = (shape.span, record.attempt_span()) {
+                upload.write_over(at, &span_digits(span));
+            }
             let tried = self.attempt(plan, &endpoint, &mut upload, fresh).await;
             let status = self.scratch.response.status();
             let result = tried.as_ref().map(|_| status);
@@ -196,12 +220,17 @@ impl Connection<'_> {
         if let Some(limit) = plan.whole_limit().filter(|limit| limit.at <= tokio::time::Instant::now()) {
             return Err(Failed::late(limit));
         }
-        let Scratch { response, record, .. } = &mut self.scratch;
+        let Storage { response, record, .. } = &mut *self.scratch;
+        record.attempt_connected(upstream.carried_before());
         let mut sending = Sending { plan, response, limits: &self.limits, record, heard: false };
         match sending.send(&mut self.app, &mut upstream.leg, upload).await {
-            Ok(length) => Ok((upstream, length)),
+            Ok(length) => {
+                self.scratch.record.first_byte(upstream.held_for());
+                Ok((upstream, length))
+            }
             Err(failed) => {
                 let stale = upstream.reused && failed.failure == Some(Failure::Reset) && !sending.heard;
+                self.keep_unread(plan, upstream, upload, &failed);
                 Err(Failed { stale, ..failed })
             }
         }
@@ -258,7 +287,7 @@ fn has_upgrade(outgoing: &[u8]) -> bool {
 
 /// Whether these credentials, or this challenge, belong to the connection rather than to the request: who is logged
 /// in on it then is its other users' identity too (RFC 4559 §6, MS-NTHT).
-pub(super) fn is_connection_auth(value: &[u8]) -> bool {
+pub(in crate::flow) fn is_connection_auth(value: &[u8]) -> bool {
     let scheme = value.split(|&byte| byte == b' ' || byte == b',').next().unwrap_or_default();
     scheme.eq_ignore_ascii_case(b"negotiate") || scheme.eq_ignore_ascii_case(b"ntlm")
 }

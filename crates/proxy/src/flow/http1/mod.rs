@@ -1,27 +1,33 @@
 //! An HTTP/1 flow: exchanges, one after the other, on one connection of the app.
 
 mod answer;
-mod attempt;
-mod connect;
+pub(super) mod attempt;
+pub(super) mod connect;
 mod download;
-mod exchange;
+pub(super) mod exchange;
 mod request;
-mod respond;
+pub(super) mod respond;
+pub(crate) mod scratch;
+mod translate;
 mod upload;
 
 use std::sync::Arc;
 
+use dragoman_config::Version;
 use dragoman_net::OrigDst;
-use dragoman_telemetry::{ExchangeRecord, FlowRecord};
-use dragoman_wire::http1::{Limits, RequestHead, ResponseHead};
+use dragoman_telemetry::FlowRecord;
+use dragoman_wire::http1::Limits;
 use tokio::time::Instant;
 
 use super::early::Early;
 use super::exchange::plan::Lookup;
-use super::relay::{Moved, relay};
+use super::http2::Context;
+use super::relay::relay;
+use crate::drain::Stage;
 use crate::leg::Leg;
 use crate::shared::Shared;
 use connect::Upstream;
+use scratch::Scratch;
 
 /// How an HTTP flow ends.
 #[derive(Debug)]
@@ -40,7 +46,7 @@ enum End {
 #[derive(Debug)]
 struct Kept {
     upstream: Upstream,
-    destination: usize,
+    destination: Version,
 }
 
 /// The state of an HTTP flow between and during its exchanges.
@@ -50,23 +56,17 @@ struct Connection<'a> {
     original: OrigDst,
     app: Leg,
     early: Early,
-    kept: Option<Kept>,
+    /// Boxed, as few flows have one.
+    kept: Option<Box<Kept>>,
     lookup: Lookup,
     /// When the first request began, if it is not whole yet.
     began: Option<Instant>,
     /// The app logged in on an upstream connection: connections of this flow are no longer shared.
     pinned: bool,
     limits: Limits,
+    /// What exchanges with endpoints of another version of HTTP share, once there was one.
+    translated: Option<Arc<Context>>,
     scratch: Scratch,
-}
-
-/// Storage that exchanges use again, one after the other.
-struct Scratch {
-    request: RequestHead,
-    response: ResponseHead,
-    outgoing: Vec<u8>,
-    incoming: Vec<u8>,
-    record: ExchangeRecord,
 }
 
 /// Serves an HTTP/1 flow to its end.
@@ -80,7 +80,7 @@ pub(super) fn serve<'a>(
     began: Option<Instant>,
     flow: &'a mut FlowRecord,
 ) -> impl Future<Output = ()> + use<'a> {
-    let proxy = &shared.config.proxy;
+    let proxy = &shared.config.now().proxy;
     let mut connection = Connection {
         shared,
         original,
@@ -91,7 +91,8 @@ pub(super) fn serve<'a>(
         began,
         pinned: false,
         limits: Limits { head_bytes: proxy.max_head_bytes, headers: proxy.max_headers },
-        scratch: Scratch::new(shared),
+        translated: None,
+        scratch: Scratch::default(),
         flow,
     };
     async move {
@@ -109,37 +110,13 @@ pub(super) fn serve<'a>(
     }
 }
 
-impl Scratch {
-    fn new(shared: &Shared) -> Self {
-        Self {
-            request: RequestHead::default(),
-            response: ResponseHead::default(),
-            outgoing: Vec::new(),
-            incoming: Vec::new(),
-            record: ExchangeRecord::new(&shared.telemetry),
-        }
-    }
-
-    /// Gives back what a large head has taken: a connection that waits costs what a small one did.
-    fn release(&mut self) {
-        const SMALL: usize = 4096;
-        if self.outgoing.capacity().max(self.incoming.capacity()) > SMALL {
-            (self.outgoing, self.incoming) = (Vec::new(), Vec::new());
-            (self.request, self.response) = (RequestHead::default(), ResponseHead::default());
-        }
-    }
-}
-
 impl Connection<'_> {
     /// Waits for the first bytes of the next request.
     async fn wait(&mut self) -> Result<(), End> {
         if !self.app.buf.is_empty() {
             return Ok(());
         }
-        if self.shared.drain.has_begun() {
-            return Err(End::Close);
-        }
-        self.scratch.release();
+        self.scratch.give_back(self.shared);
         tokio::select! {
             biased;
             read = self.app.fill() => match read {
@@ -149,7 +126,7 @@ impl Connection<'_> {
                 Err(_) => Err(End::Reset),
             },
             read = upstream_spoke(&mut self.kept) => Err(self.pass_on(read).await),
-            () = self.shared.drain.begun() => Err(End::Close),
+            () = self.shared.drain.reached_while_idle(Stage::Over) => Err(End::Close),
         }
     }
 
@@ -168,6 +145,7 @@ impl Connection<'_> {
 
     async fn end(mut self, end: End) {
         self.early.discard();
+        self.scratch.give_back(self.shared);
         let kept = self.kept.take();
         match end {
             End::Close => {
@@ -179,41 +157,17 @@ impl Connection<'_> {
             End::Linger => self.app.close_lingering(usize::MAX).await,
             End::Reset => self.app.reset().await,
             End::Tunnel(upstream) => {
-                let moved =
-                    Moved { from_app: &mut self.flow.bytes_from_app, to_app: &mut self.flow.bytes_to_app };
                 let (leg, _place) = upstream.into_tunnel();
-                if let Err(broken) = relay(self.app, leg, moved).await {
-                    self.flow.fail(broken.cause, broken.detail);
-                }
+                relay(self.app, leg, self.flow).await;
             }
         }
     }
 }
 
 /// Returns when the server of an idle, unshared connection speaks or ends.
-async fn upstream_spoke(kept: &mut Option<Kept>) -> std::io::Result<usize> {
+async fn upstream_spoke(kept: &mut Option<Box<Kept>>) -> std::io::Result<usize> {
     match kept {
         Some(kept) => kept.upstream.leg.fill().await,
         None => std::future::pending().await,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use dragoman_config::Config;
-    use dragoman_telemetry::{AccessLog, Telemetry};
-
-    #[test]
-    fn storage_for_a_large_head_is_given_back_and_for_a_small_one_kept() {
-        let telemetry = Telemetry::new(vec!["default".into()], AccessLog::off());
-        let shared = Shared::new(Arc::new(Config::empty()), telemetry, vec![]);
-        let mut scratch = Scratch::new(&shared);
-        scratch.outgoing = Vec::with_capacity(500);
-        scratch.release();
-        assert!(scratch.outgoing.capacity() >= 500);
-        scratch.incoming = vec![0; 30_000];
-        scratch.release();
-        assert_eq!((scratch.outgoing.capacity(), scratch.incoming.capacity()), (0, 0));
     }
 }

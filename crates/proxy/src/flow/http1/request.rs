@@ -1,6 +1,8 @@
 //! The request head as it goes upstream: the app's own bytes, with policy's fields added or replaced and the
 //! hop-by-hop ones handled.
 
+use std::ops::Range;
+
 use dragoman_config::HeaderRules;
 use dragoman_wire::http1::{Field, Known, RequestHead, list};
 
@@ -15,25 +17,30 @@ pub(super) struct HopByHop {
     pub(super) strip_h2c: bool,
 }
 
-/// Appends the head, whose bytes `head` was parsed from, with its final empty line. Returns the request id that it
-/// carries, if any, as it stands in `out`.
+/// What of a head that was written is looked at later: places in it.
+#[derive(Debug)]
+pub(super) struct Written {
+    /// The request id that it carries.
+    pub(super) request_id: Option<Range<usize>>,
+    /// The span in its trace context.
+    pub(super) span: Option<usize>,
+}
+
+/// Appends the head, whose bytes `head` was parsed from, with its final empty line. `trace` goes upstream with it.
 pub(super) fn write_head(
     out: &mut Vec<u8>,
     head: &RequestHead,
     bytes: &[u8],
     rules: &HeaderRules,
     hop: HopByHop,
-) -> Option<std::ops::Range<usize>> {
-    let value = |known| head.find(known).map(|field| field.value.of(bytes));
-    let trace = rules.trace.then(|| Trace::read(value));
+    trace: Option<&Trace>,
+) -> Written {
     let h2c = hop.strip_h2c && upgrades_to_h2c(head, bytes);
     let rewrites_connection = h2c || hop.strip_close && head.connection().close;
     head.copy_without(out, bytes, |field| match field.known {
         Known::Connection => rewrites_connection,
         Known::Upgrade | Known::Http2Settings => h2c,
-        known => {
-            trace.as_ref().is_some_and(|trace| trace.replaces(known)) || rules_replace(rules, field, bytes)
-        }
+        known => trace.is_some_and(|trace| trace.replaces(known)) || rules_replace(rules, field, bytes),
     });
     if rewrites_connection {
         write_connection(out, head, bytes, hop.strip_close, h2c);
@@ -41,13 +48,15 @@ pub(super) fn write_head(
     if h2c {
         write_other_upgrades(out, head, bytes);
     }
-    if let Some(trace) = &trace {
+    let start = out.len();
+    let span = trace.and_then(|trace| {
         trace.write(|name, value| write_field(out, name, value));
-    }
+        trace.find_span(&out[start..]).map(|at| start + at)
+    });
     for (name, value) in &rules.set {
         write_field(out, name, value.as_bytes());
     }
-    let id = match head.find(Known::XRequestId) {
+    let request_id = match head.find(Known::XRequestId) {
         Some(field) => find_value(out, field.value.of(bytes)),
         None if rules.request_id => {
             write_field(out, "x-request-id", &request_id());
@@ -56,7 +65,7 @@ pub(super) fn write_head(
         None => None,
     };
     out.extend_from_slice(b"\r\n");
-    id
+    Written { request_id, span }
 }
 
 fn rules_replace(rules: &HeaderRules, field: &Field, bytes: &[u8]) -> bool {
@@ -75,7 +84,7 @@ pub(super) fn write_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
 }
 
 /// The first place of `value` in what was written: the head is short, and only the log wants it.
-fn find_value(out: &[u8], value: &[u8]) -> Option<std::ops::Range<usize>> {
+fn find_value(out: &[u8], value: &[u8]) -> Option<Range<usize>> {
     if value.is_empty() {
         return None;
     }
@@ -132,6 +141,7 @@ fn write_other_upgrades(out: &mut Vec<u8>, head: &RequestHead, bytes: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flow::exchange::trace::tests::unrecorded;
     use dragoman_wire::http1::Limits;
 
     const NONE: HeaderRules =
@@ -142,7 +152,11 @@ mod tests {
         let length = head.parse(request.as_bytes(), &Limits::default()).unwrap().unwrap();
         assert_eq!(length, request.len());
         let mut out = Vec::new();
-        write_head(&mut out, &head, request.as_bytes(), rules, hop);
+        let bytes = request.as_bytes();
+        let trace =
+            rules.trace.then(|| unrecorded(|known| head.find(known).map(|field| field.value.of(bytes))));
+        let written = write_head(&mut out, &head, bytes, rules, hop, trace.as_ref());
+        assert_eq!(written.span.is_some(), rules.trace);
         String::from_utf8(out).unwrap()
     }
 

@@ -9,8 +9,9 @@ use super::connect::Upstream;
 use super::download::{Download, finish_upload, forward};
 use super::exchange::{Shape, is_connection_auth};
 use super::request::write_field;
+use super::scratch::Storage;
 use super::upload::Upload;
-use super::{Connection, End, answer};
+use super::{Connection, End, Kept, answer};
 use crate::flow::exchange::plan::Plan;
 use crate::flow::exchange::response::Changes;
 use crate::flow::exchange::tries::{Failed, conclude};
@@ -46,6 +47,7 @@ impl Connection<'_> {
         if status == 101 && !shape.upgrades {
             let failed = Failed::here(Cause::BadResponse, "an upgrade that was not asked for");
             conclude(pass, Some(&failed), &mut self.scratch.record);
+            self.keep_unread(plan, upstream, upload, &failed);
             return self.give_up(plan, shape, Some(upload), failed).await;
         }
         let tunnel = status == 101 || shape.is_connect && (200..300).contains(&status);
@@ -59,6 +61,7 @@ impl Connection<'_> {
             Err(bad) => {
                 let failed = Failed::here(Cause::BadResponse, bad.0);
                 conclude(pass, Some(&failed), &mut self.scratch.record);
+                self.keep_unread(plan, upstream, upload, &failed);
                 return self.give_up(plan, shape, Some(upload), failed).await;
             }
         };
@@ -73,6 +76,7 @@ impl Connection<'_> {
         self.scratch.incoming = incoming;
         conclude(pass, result.as_ref().err(), &mut self.scratch.record);
         if let Err(failed) = result {
+            self.keep_unread(plan, upstream, upload, &failed);
             return Err(self.tear(failed));
         }
         if tunnel {
@@ -86,7 +90,9 @@ impl Connection<'_> {
         match (upload.is_done(), keeps_alive) {
             (true, true) => Ok(()),
             // The app asked for it, and has said all it wanted to say.
-            (true, false) if !shape.app_keeps_alive && self.app.buf.is_empty() => Err(End::Close),
+            (true, false) if !self.scratch.request.keeps_alive() && self.app.buf.is_empty() => {
+                Err(End::Close)
+            }
             _ => Err(End::Linger),
         }
     }
@@ -130,11 +136,37 @@ impl Connection<'_> {
         true
     }
 
+    /// Where nothing of policy holds, what is not understood of a response is passed on as it came, and so is everything
+    /// that follows on either side: an app may well read what we refuse to (bare LFs, ICY, HTTP/0.9). The connection is kept
+    /// for that, with what the server said on it. Not where a name could still decide: the app's next request might be
+    /// for a host that policy denies.
+    pub(super) fn keep_unread(
+        &mut self,
+        plan: &Plan,
+        mut upstream: Upstream,
+        upload: &Upload<'_>,
+        failed: &Failed,
+    ) {
+        let unread =
+            matches!(failed.cause, Cause::BadResponse | Cause::ResponseTooLarge | Cause::UpstreamClosed);
+        // The rest of the request's body stands in the app's buffer, but the rest of its head does not.
+        let can_go_on = upload.head_is_sent() && !upstream.leg.buf.is_empty();
+        if plan.destination.observe_only && unread && can_go_on {
+            let no_name_decides = !self.shared.config.now().by_address(self.original.0).name_may_decide;
+            let destination = plan.destination.version();
+            upstream.unread = true;
+            self.kept = no_name_decides.then(|| Box::new(Kept { upstream, destination }));
+        }
+    }
+
     /// After the head was forwarded, only the end of the connection can tell that something is wrong.
     fn tear(&mut self, failed: Failed) -> End {
         let closed = failed.cause == Cause::UpstreamClosed;
         self.scratch.record.cause = None;
         self.scratch.record.fail(failed.cause, failed.detail);
+        if let Some(kept) = self.kept.take_if(|kept| kept.upstream.unread) {
+            return End::Tunnel(kept.upstream);
+        }
         if closed { End::Close } else { End::Reset }
     }
 
@@ -150,6 +182,9 @@ impl Connection<'_> {
         self.scratch.record.fail(cause, detail.clone());
         if torn {
             return Err(End::Reset);
+        }
+        if let Some(kept) = self.kept.take_if(|kept| kept.upstream.unread) {
+            return Err(End::Tunnel(kept.upstream));
         }
         if plan.destination.observe_only
             && let Some(end) = as_without_us(cause)
@@ -177,19 +212,19 @@ impl Connection<'_> {
         retry_after: Option<Duration>,
         about: Answer,
     ) {
-        let out = &mut self.scratch.incoming;
+        let Storage { incoming: out, record, .. } = &mut *self.scratch;
         out.clear();
         let status = answer::write(out, cause, detail, retry_after, about.keep_alive, about.to_head);
         // An app that is gone shows when it is read.
         if self.app.write_all(out).await.is_ok() {
-            self.scratch.record.bytes_to_app += out.len() as u64;
+            record.bytes_to_app += out.len() as u64;
         }
-        self.scratch.record.status = Some(status);
+        record.status = Some(status);
     }
 }
 
 /// Whether the server begins an authentication that belongs to the connection rather than to the request (RFC 4559).
-fn asks_for_connection_auth(response: &ResponseHead, bytes: &[u8]) -> bool {
+pub(in crate::flow) fn asks_for_connection_auth(response: &ResponseHead, bytes: &[u8]) -> bool {
     response.fields().iter().any(|field| {
         matches!(field.known, Known::WwwAuthenticate | Known::ProxyAuthenticate)
             && is_connection_auth(field.value.of(bytes))

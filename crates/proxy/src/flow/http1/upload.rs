@@ -17,7 +17,7 @@ use crate::leg::broken;
 /// A request on its way.
 #[derive(Debug)]
 pub(super) struct Upload<'a> {
-    head: &'a [u8],
+    head: &'a mut [u8],
     /// Bytes of head, then of `replay`, that this attempt has written.
     sent: usize,
     reader: BodyReader,
@@ -61,7 +61,7 @@ impl<'a> Upload<'a> {
     /// # Errors
     /// The body is malformed: nothing of the request should be sent.
     pub(super) fn new(
-        head: &'a [u8],
+        head: &'a mut [u8],
         body: Body,
         room: Replay,
         silence: Silence,
@@ -106,6 +106,11 @@ impl<'a> Upload<'a> {
         self.silence.end();
     }
 
+    /// Writes `bytes` over those of the head at `at`, for the attempt that begins.
+    pub(super) fn write_over(&mut self, at: usize, bytes: &[u8]) {
+        self.head[at..at + bytes.len()].copy_from_slice(bytes);
+    }
+
     /// There is no further attempt: what was kept for one is given back.
     pub(super) fn stop_keeping(&mut self) {
         self.whole = false;
@@ -113,7 +118,7 @@ impl<'a> Upload<'a> {
     }
 
     /// The method: what stands before the first space.
-    pub(super) fn method(&self) -> &'a str {
+    pub(super) fn method(&self) -> &str {
         let method = self.head.split(|&byte| byte == b' ').next().unwrap_or_default();
         std::str::from_utf8(method).unwrap_or_default()
     }
@@ -132,6 +137,11 @@ impl<'a> Upload<'a> {
     /// Whether any byte was written in this attempt.
     pub(super) fn wrote(&self) -> bool {
         self.sent > 0
+    }
+
+    /// Whether all that policy made of the head was written.
+    pub(super) fn head_is_sent(&self) -> bool {
+        self.sent >= self.head.len()
     }
 
     /// Whether the whole request was written.

@@ -53,7 +53,7 @@ pub(super) fn grpc(cause: Cause, detail: Option<&str>) -> Response<()> {
 /// The gRPC code of an answer of our own: 4 DEADLINE_EXCEEDED, 7 PERMISSION_DENIED, 13 INTERNAL, 14 UNAVAILABLE.
 pub(super) fn code(cause: Cause) -> u16 {
     match cause.status() {
-        Some(504) => 4,
+        Some(408 | 504) => 4,
         Some(403) => 7,
         Some(400 | 431) => 13,
         _ => 14,

@@ -1,88 +1,80 @@
 //! One exchange on a stream: plan, try, perhaps try again, and answer.
 
-use std::future::{Future, poll_fn};
-use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError};
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use dragoman_config::Request as Facts;
 use dragoman_policy::{Failure, GrpcStatus, Verdict, parse_pushback};
 use dragoman_telemetry::{Cause, ExchangeRecord, Outcome};
-use h2::client::ResponseFuture;
-use h2::ext::Protocol;
-use h2::server::SendResponse;
-use h2::{Reason, RecvStream, SendStream};
 use http::header::RETRY_AFTER;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use tokio::time::sleep;
 
 use super::Context;
 use super::head::{
-    apply, grpc_deadline, host, is_grpc, is_too_large, name_authority, previous_attempts, repeat_grpc,
-    request_id_of,
+    apply, apply_trace, expects_leave, grpc_deadline, host, is_grpc, is_too_large, name_authority,
+    previous_attempts, repeat_grpc, request_id_of, trace_field,
 };
-use super::io::Io;
 use super::pipe::Broken;
-use super::upload::Upload;
-use crate::flow::early::{Early, Taken};
+use super::send::{after_failure, takes_extended_connect};
+use super::upload::{Step, Upload};
+use crate::flow::early::Early;
 use crate::flow::exchange::plan::Plan;
-use crate::flow::exchange::tries::{
-    Failed, Try, admit, decide, dial_failed, dial_limit, judge, passed, retry_after,
-};
-use crate::upstream::dial::dial;
-use crate::upstream::multiplex::{Lease, handshake};
-use crate::upstream::pool::PoolKey;
+use crate::flow::exchange::silence::Silence;
+use crate::flow::exchange::trace::Trace;
+use crate::flow::exchange::tries::{Failed, Try, admit, decide, judge, passed, retry_after};
+use crate::flow::message::{Awaited, Broke, Held, Incoming, Interim, Outgoing, Responder, Sent};
 use crate::upstream::state::{Endpoint, Pass};
 
 /// Interim answers that are passed on before a final one. They are queued whatever the app reads.
 const INTERIMS: u32 = 100;
-
-/// How long a connection without a stream is kept where the flow owns it: as long as the flow.
-const WITH_THE_FLOW: Duration = Duration::from_secs(u64::MAX / 4);
 
 /// An exchange in progress.
 pub(super) struct Exchange {
     pub(super) context: Arc<Context>,
     pub(super) plan: Plan,
     pub(super) record: ExchangeRecord,
-    pub(super) respond: SendResponse<Bytes>,
+    pub(super) respond: Responder,
     pub(super) is_grpc: bool,
     /// The head as policy made it.
-    head: Request<()>,
+    pub(super) head: Request<()>,
     /// What the app's own library tried before.
     previous_attempts: u32,
+    /// The context that goes upstream, if policy lets one.
+    trace: Option<Trace>,
     /// The last attempt sent it.
-    wrote: bool,
-    early: Early,
+    pub(super) wrote: bool,
+    pub(super) early: Early,
 }
 
 /// A response whose head has come, and what it still needs.
 pub(super) struct Answered {
-    pub(super) response: Response<RecvStream>,
-    pub(super) upstream: SendStream<Bytes>,
-    pub(super) lease: Lease,
+    pub(super) response: Response<Incoming>,
+    pub(super) upstream: Outgoing,
+    pub(super) held: Held,
     /// When the attempt was on its connection.
     pub(super) since: Instant,
 }
 
-/// Serves one exchange.
-pub(super) async fn serve(context: Arc<Context>, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
-    let (head, body) = {
-        let (parts, body) = request.into_parts();
-        (Request::from_parts(parts, ()), body)
-    };
+/// Serves one exchange. Returns what is left of the request, and the way back to the app.
+pub(crate) async fn serve(
+    context: Arc<Context>,
+    head: Request<()>,
+    body: Incoming,
+    respond: Responder,
+) -> (Incoming, Responder) {
     let mut exchange = Exchange::new(context, head, respond);
     let replay = exchange.plan.policy.retry.as_ref().map_or(0, |retry| retry.replay_bytes);
-    let mut upload = Upload::new(body, exchange.context.shared.replay.begin(replay));
+    let room = exchange.context.shared.replay.begin(replay);
+    let mut upload = Upload::new(body, room, exchange.silence(), expects_leave(exchange.head.headers()));
     exchange.carry_out(&mut upload).await;
     exchange.record.bytes_from_app += upload.bytes;
     exchange.record.finish();
+    (upload.into_rest(), exchange.respond)
 }
 
 impl Exchange {
-    fn new(context: Arc<Context>, mut head: Request<()>, respond: SendResponse<Bytes>) -> Self {
+    fn new(context: Arc<Context>, mut head: Request<()>, respond: Responder) -> Self {
         name_authority(&mut head);
         let shared = &context.shared;
         let mut record = ExchangeRecord::new(&shared.telemetry);
@@ -91,7 +83,7 @@ impl Exchange {
         record.begin(context.facts, head.method().as_str(), target.as_bytes(), host);
         let name =
             if host.is_empty() { dragoman_config::Name::None } else { dragoman_config::Name::Host(host) };
-        let destination = Arc::clone(shared.config.lookup(context.original.0, name));
+        let destination = Arc::clone(shared.config.now().lookup(context.original.0, name));
         let headers = head.headers();
         let header = |name: &str| headers.get(name).map(http::HeaderValue::as_bytes);
         let facts = Facts {
@@ -102,22 +94,30 @@ impl Exchange {
             header: &header,
         };
         let plan = Plan::new(destination, context.original, &facts, &mut record);
-        apply(head.headers_mut(), &plan.policy.headers);
+        let rules = &plan.policy.headers;
+        let trace = Trace::join(shared, rules, |known| trace_field(head.headers(), known), &mut record);
+        apply(head.headers_mut(), rules, trace.as_ref());
         record.request_id.push_str(request_id_of(head.headers()));
         let early = context.early.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let early = early.unwrap_or_else(|| Early::never(shared, &plan.destination, context.original));
+        let early = early.unwrap_or_default();
         let is_grpc = is_grpc(head.headers());
         let previous_attempts = previous_attempts(head.headers());
-        Self { plan, record, respond, is_grpc, head, previous_attempts, wrote: false, early, context }
+        Self { plan, record, respond, is_grpc, head, previous_attempts, trace, wrote: false, early, context }
     }
 
     /// Tries until there is an answer, or no further try is allowed.
     async fn carry_out(&mut self, upload: &mut Upload) {
-        if is_too_large(self.head.headers(), &self.context.shared.config.proxy) {
-            return self.give_up(Failed::here(Cause::HeadTooLarge, None)).await;
+        if is_too_large(self.head.headers(), &self.context.shared.config.now().proxy) {
+            return self.give_up(upload, Failed::here(Cause::HeadTooLarge, None)).await;
+        }
+        if self.head.uri().authority().is_none() {
+            // No version of HTTP sends it on without one.
+            return self
+                .give_up(upload, Failed::here(Cause::BadRequest, "a request that names no host"))
+                .await;
         }
         if self.plan.destination.deny {
-            return self.give_up(Failed::here(Cause::Denied, None)).await;
+            return self.give_up(upload, Failed::here(Cause::Denied, None)).await;
         }
         let (mut fresh, mut failed_on) = (false, None);
         loop {
@@ -125,22 +125,25 @@ impl Exchange {
             let (endpoint, pass) = match admit(&shared, &self.plan, &self.early, failed_on, &mut self.record)
             {
                 Ok(admitted) => admitted,
-                Err(failed) => return self.give_up(failed).await,
+                Err(failed) => return self.give_up(upload, failed).await,
             };
+            if let (Some(trace), Some(span)) = (&self.trace, self.record.attempt_span()) {
+                apply_trace(self.head.headers_mut(), &trace.sibling(span));
+            }
             let tried = self.attempt(&endpoint, upload, fresh).await;
             let pass = self.judge(pass, &tried);
             let Some(wait) = self.decide(&endpoint, upload, &tried, fresh) else {
                 return match tried {
                     Ok(answered) => self.respond(answered, upload, pass).await,
-                    Err(failed) => self.give_up(failed).await,
+                    Err(failed) => self.give_up(upload, failed).await,
                 };
             };
-            // The stream of an answer that is not passed on is reset when it is dropped.
+            // An answer that is not passed on ends when it is dropped: its stream, or its connection, is reset.
             fresh |= tried.is_err_and(|failed| failed.stale);
             failed_on = Some(endpoint.address);
             upload.rewind();
             if let Err(failed) = self.back_off(wait).await {
-                return self.give_up(failed).await;
+                return self.give_up(upload, failed).await;
             }
             if self.is_grpc {
                 let attempts = self.previous_attempts.saturating_add(self.record.attempts());
@@ -152,141 +155,84 @@ impl Exchange {
     /// Makes one try.
     async fn attempt(
         &mut self,
-        endpoint: &Endpoint,
+        endpoint: &Arc<Endpoint>,
         upload: &mut Upload,
         fresh: bool,
     ) -> Result<Answered, Failed> {
-        self.wrote = false;
-        let mut lease = self.lease(endpoint.address, fresh).await?;
-        let stale = |failed: Failed| Failed { stale: lease.reused, ..failed };
-        if let Err(error) = poll_fn(|cx| lease.send.poll_ready(cx)).await {
-            lease.retire();
-            return Err(stale(lost(&error, Failure::Reset)));
-        }
-        let extended = self.head.extensions().get::<Protocol>().is_some();
-        if extended && !takes_extended_connect(&lease).await {
-            return Err(Failed::here(Cause::BadResponse, "the server does not take extended CONNECT"));
-        }
-        let (response, mut upstream) = match lease.send.send_request(self.head.clone(), upload.is_empty()) {
-            Ok(sent) => sent,
-            Err(error) => return Err(stale(lost(&error, Failure::Reset))),
-        };
-        self.wrote = true;
+        let Sent { mut awaited, outgoing: mut upstream, held } =
+            self.send_head(endpoint, !upload.is_empty(), fresh).await?;
         let since = Instant::now();
-        let answered = self.wait(response, &mut upstream, upload).await;
-        if lease.send.is_extended_connect_protocol_enabled() {
-            self.context.extended_connect.notify_one();
+        let answered = self.wait(&mut awaited, &mut upstream, upload).await;
+        if let (Ok(_), Some(takes)) = (&answered, takes_extended_connect(&held)) {
+            self.context.note_extended_connect(endpoint.address, takes);
         }
         match answered {
-            Ok(response) if is_too_large(response.headers(), &self.context.shared.config.proxy) => {
+            Ok(response) if is_too_large(response.headers(), &self.context.shared.config.now().proxy) => {
                 Err(Failed::here(Cause::ResponseTooLarge, None))
             }
-            Ok(response) => Ok(Answered { response, upstream, lease, since }),
-            Err(failed) => {
-                let closed = failed.cause == Cause::UpstreamClosed;
-                if closed || failed.failure == Some(Failure::Refused) {
-                    // A connection that is going away, or is gone; one that refused a single stream is no great loss.
-                    lease.retire();
-                }
-                Err(Failed { stale: closed && lease.reused, ..failed })
+            Ok(response) => {
+                self.record.first_byte(since.elapsed());
+                Ok(Answered { response, upstream, held, since })
             }
+            Err(failed) => Err(after_failure(&held, failed)),
         }
     }
 
-    /// Sends the body and waits for the final response head. Interim answers are passed on as they come.
+    /// Sends the content and waits for the final response head. Interim answers are passed on as they come.
     async fn wait(
         &mut self,
-        mut response: ResponseFuture,
-        upstream: &mut SendStream<Bytes>,
+        awaited: &mut Awaited,
+        upstream: &mut Outgoing,
         upload: &mut Upload,
-    ) -> Result<Response<RecvStream>, Failed> {
-        let limit = self.plan.try_limit(Instant::now());
-        let mut broke = None;
-        let respond = &mut self.respond;
-        let result = {
-            let mut sending = std::pin::pin!(upload.send(upstream));
-            let (mut sent, mut interims) = (false, 0);
-            loop {
-                tokio::select! {
-                    head = next_head(&mut response) => match head {
-                        Head::Interim(_) if interims == INTERIMS => {
-                            break Err(Failed::here(Cause::BadResponse, "interim answers without end"));
+    ) -> Result<Response<Incoming>, Failed> {
+        let mut limit = self.plan.try_limit(Instant::now());
+        let (mut sent, mut interims) = (false, 0);
+        loop {
+            tokio::select! {
+                next = awaited.next() => match next {
+                    Interim::More(_) if interims == INTERIMS => {
+                        return Err(Failed::here(Cause::BadResponse, "interim answers without end"));
+                    }
+                    Interim::More(interim) => {
+                        interims += 1;
+                        if interim.status() == StatusCode::CONTINUE {
+                            upload.leave_given();
                         }
-                        Head::Interim(interim) => {
-                            interims += 1;
-                            // An app that is gone shows in `poll_reset`.
-                            let _ = respond.send_informational(interim);
-                        }
-                        Head::Final(Ok(response)) => break Ok(response),
-                        Head::Final(Err(error)) => break Err(stream_failed(&error)),
-                    },
-                    result = &mut sending, if !sent => {
-                        sent = true;
-                        match result {
-                            Ok(()) => {}
-                            Err(Broken::Sender(error)) => {
-                                broke = error.reason();
-                                break Err(app_broke(&error));
+                        tokio::select! {
+                            () = self.respond.inform(interim) => {}
+                            late = passed(limit) => {
+                                return Err(Failed { torn: true, slow_app: true, ..Failed::late(late) });
                             }
-                            // Its answer may still come, and else the error does.
-                            Err(Broken::Receiver(_)) => {}
                         }
                     }
-                    reset = poll_fn(|cx| respond.poll_reset(cx)) => {
-                        broke = reset.as_ref().ok().copied();
-                        break Err(Failed::here(Cause::AppReset, broke.as_ref().map(h2::Reason::description)));
+                    Interim::Final(response) => return response,
+                },
+                step = upload.step(upstream), if !sent => {
+                    sent = !matches!(step, Ok(Step::Read));
+                    match step {
+                        // The time of a try is the server's: it begins anew when the app had to be waited for.
+                        Ok(Step::Read) => limit = self.plan.try_limit(Instant::now()),
+                        Ok(Step::Done) => {}
+                        Err(Broken::Sender(broke)) => return Err(app_left(upstream, &broke)),
+                        Err(Broken::Silent) => return Err(app_silent()),
+                        // Its answer may still come, and else the error does.
+                        Err(Broken::Receiver(_)) => {}
                     }
-                    late = passed(limit) => break Err(Failed::late(late)),
                 }
+                broke = self.respond.gone() => return Err(app_left(upstream, &broke)),
+                late = passed(limit) => match late.cause {
+                    Cause::TryTimeout if upload.waits_for_app() => limit = self.plan.whole_limit(),
+                    _ => return Err(Failed { slow_app: upload.waits_for_app(), ..Failed::late(late) }),
+                },
             }
-        };
-        if let (Err(_), Some(reason)) = (&result, broke) {
-            upstream.send_reset(reason);
         }
-        result.map_err(|failed| match failed.cause {
-            Cause::TryTimeout | Cause::Timeout => Failed { slow_app: upload.waits_for_app(), ..failed },
-            _ => failed,
-        })
-    }
-
-    /// Room on a connection to `address`: one that stands, the early dial, or a new one.
-    async fn lease(&mut self, address: SocketAddr, fresh: bool) -> Result<Lease, Failed> {
-        let Self { context, plan, early, .. } = self;
-        let key = PoolKey { endpoint: address, destination: plan.destination.index };
-        let (multiplexers, idle) = match &plan.destination.pool {
-            Some(params) => (&context.shared.multiplexers, params.idle),
-            None => (&context.own, WITH_THE_FLOW),
-        };
-        let shared = &context.shared;
-        let (limit, whole) = dial_limit(plan);
-        let index = plan.destination.index;
-        let connect = async {
-            let taken = tokio::time::timeout(limit, early.take(address)).await.ok().flatten();
-            let leg = match taken {
-                Some(Taken::Open(leg)) => leg,
-                Some(Taken::Failed(failed)) => return Err(Failed::not_connected(failed)),
-                Some(Taken::Ended(leg, _)) => {
-                    leg.close();
-                    dial(shared, index, address, limit).await.map_err(|failed| dial_failed(failed, whole))?
-                }
-                None => {
-                    dial(shared, index, address, limit).await.map_err(|failed| dial_failed(failed, whole))?
-                }
-            };
-            let io = Io::new(leg).ok_or_else(|| Failed::here(Cause::ConnectFailed, None))?;
-            let head_bytes = shared.config.proxy.max_head_bytes;
-            handshake(io, head_bytes).await.map_err(|error| lost(&error, Failure::Connect))
-        };
-        let lease = multiplexers.lease(&key, idle, fresh, connect).await?;
-        if lease.reused {
-            shared.telemetry.destination(index).connection_reused();
-        }
-        Ok(lease)
     }
 
     fn judge(&mut self, pass: Pass, tried: &Result<Answered, Failed>) -> Option<Pass> {
-        let grpc = tried.as_ref().ok().and_then(|answered| self.grpc_status(answered.response.headers()));
+        let grpc =
+            tried.as_ref().ok().and_then(|answered| grpc_status(answered.response.headers(), self.is_grpc));
         if grpc.is_some_and(|status| self.counts_against(status)) {
+            self.record.attempt_failed(Cause::UpstreamStatus);
             self.record.attempt_ended(Outcome::Failure);
             pass.report(Verdict::Failure);
             return None;
@@ -309,7 +255,7 @@ impl Exchange {
                 let headers = answered.response.headers();
                 let field = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
                 let wait = headers.get(RETRY_AFTER).and_then(|value| retry_after(value.as_bytes()));
-                let failure = match self.grpc_status(headers) {
+                let failure = match grpc_status(headers, self.is_grpc) {
                     Some(status) => Failure::Grpc(status),
                     None => Failure::Status(answered.response.status().as_u16()),
                 };
@@ -336,18 +282,18 @@ impl Exchange {
     async fn back_off(&mut self, wait: Duration) -> Result<(), Failed> {
         tokio::select! {
             () = sleep(wait) => Ok(()),
-            _ = poll_fn(|cx| self.respond.poll_reset(cx)) => Err(Failed::here(Cause::AppReset, None)),
+            broke = self.respond.gone() => Err(app_broke(&broke)),
         }
     }
 
-    pub(super) fn is_head(&self) -> bool {
-        self.head.method() == http::Method::HEAD
+    /// The app's silence in the body; a tunnel is not one.
+    fn silence(&self) -> Silence {
+        let limit = self.context.shared.config.now().proxy.request_body_timeout;
+        Silence::new(limit.filter(|_| self.head.method() != Method::CONNECT))
     }
 
-    /// The status of a gRPC call, if these fields state it.
-    pub(super) fn grpc_status(&self, fields: &HeaderMap) -> Option<GrpcStatus> {
-        let value = fields.get("grpc-status").filter(|_| self.is_grpc)?;
-        Some(GrpcStatus::parse(value.to_str().ok()?))
+    pub(super) fn is_head(&self) -> bool {
+        self.head.method() == Method::HEAD
     }
 
     /// Whether a gRPC status counts against the endpoint.
@@ -357,57 +303,25 @@ impl Exchange {
     }
 }
 
-enum Head {
-    Interim(Response<()>),
-    Final(Result<Response<RecvStream>, h2::Error>),
+/// The status of a gRPC call, if that is what it is and these fields state it.
+pub(super) fn grpc_status(fields: &HeaderMap, is_grpc: bool) -> Option<GrpcStatus> {
+    let value = fields.get("grpc-status").filter(|_| is_grpc)?;
+    Some(GrpcStatus::parse(value.to_str().ok()?))
 }
 
-/// The next response head, interim or final.
-async fn next_head(response: &mut ResponseFuture) -> Head {
-    poll_fn(|cx| {
-        if let Poll::Ready(Some(Ok(interim))) = response.poll_informational(cx) {
-            return Poll::Ready(Head::Interim(interim));
-        }
-        std::pin::Pin::new(&mut *response).poll(cx).map(Head::Final)
-    })
-    .await
+/// The app is gone, or what it says is no HTTP.
+pub(super) fn app_broke(broke: &Broke) -> Failed {
+    Failed::here(broke.app_cause(), &*broke.to_string())
 }
 
-/// Whether the server takes extended CONNECT. Its SETTINGS may still be on their way, and h2 does not tell when they come.
-async fn takes_extended_connect(lease: &Lease) -> bool {
-    const STEP: Duration = Duration::from_millis(5);
-    for _ in 0..100 {
-        if lease.send.is_extended_connect_protocol_enabled() {
-            return true;
-        }
-        sleep(STEP).await;
+/// The same while its request is under way: the server is told so, by the app's own code.
+fn app_left(upstream: &mut Outgoing, broke: &Broke) -> Failed {
+    if let Some(code) = broke.code {
+        upstream.reset(code);
     }
-    false
+    app_broke(broke)
 }
 
-/// A connection that ended before the request was on it.
-fn lost(error: &h2::Error, failure: Failure) -> Failed {
-    Failed::there(Cause::UpstreamClosed, Some(error.to_string()), failure)
-}
-
-/// A stream that ended before its response head.
-fn stream_failed(error: &h2::Error) -> Failed {
-    let detail = Some(error.to_string());
-    let reset = error.reason().filter(|_| error.is_reset() && error.is_remote());
-    // The protocol says so: a refused stream, and a stream above the last one of a GOAWAY, were not processed
-    // (RFC 9113 §8.7).
-    if error.is_remote() && (error.is_go_away() || error.reason() == Some(Reason::REFUSED_STREAM)) {
-        return Failed { reset, ..Failed::there(Cause::UpstreamReset, detail, Failure::Refused) };
-    }
-    match error.get_io() {
-        Some(_) => Failed::there(Cause::UpstreamClosed, detail, Failure::Reset),
-        None if error.is_remote() => {
-            Failed { reset, ..Failed::there(Cause::UpstreamReset, detail, Failure::Reset) }
-        }
-        None => Failed::there(Cause::BadResponse, detail, Failure::Reset),
-    }
-}
-
-fn app_broke(error: &h2::Error) -> Failed {
-    Failed::here(Cause::AppReset, &*error.to_string())
+pub(super) fn app_silent() -> Failed {
+    Failed::here(Cause::RequestTimeout, "silent inside the request body")
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use dragoman_config::HeaderRules;
 use dragoman_policy::{format_grpc_timeout, parse_grpc_timeout};
 use dragoman_wire::http1::Known;
-use http::header::{CONTENT_TYPE, HOST};
+use http::header::{CONTENT_TYPE, EXPECT, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri};
 
 use crate::flow::exchange::response::Changes;
@@ -56,16 +56,20 @@ pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Applies policy's rules to the fields of a request.
-pub(super) fn apply(headers: &mut HeaderMap, rules: &HeaderRules) {
-    if rules.trace {
-        let trace = Trace::read(|known| headers.get(known_name(known)?).map(HeaderValue::as_bytes));
+/// Whether the app waits for leave to send its body (RFC 9110 §10.1.1).
+pub(super) fn expects_leave(headers: &HeaderMap) -> bool {
+    headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
+/// Applies policy's rules to the fields of a request; `trace` goes upstream with it.
+pub(super) fn apply(headers: &mut HeaderMap, rules: &HeaderRules, trace: Option<&Trace>) {
+    if let Some(trace) = trace {
         for known in TRACE {
             if let (true, Some(name)) = (trace.replaces(known), known_name(known)) {
                 headers.remove(name);
             }
         }
-        trace.write(|name, value| insert(headers, name, value));
+        apply_trace(headers, trace);
     }
     for name in &rules.remove {
         headers.remove(name.as_str());
@@ -76,6 +80,16 @@ pub(super) fn apply(headers: &mut HeaderMap, rules: &HeaderRules) {
     if rules.request_id && !headers.contains_key(REQUEST_ID) {
         insert(headers, REQUEST_ID.as_str(), &request_id());
     }
+}
+
+/// Sets the fields of a trace context.
+pub(super) fn apply_trace(headers: &mut HeaderMap, trace: &Trace) {
+    trace.write(|name, value| insert(headers, name, value));
+}
+
+/// The value of a field that tells of a trace.
+pub(super) fn trace_field(headers: &HeaderMap, known: Known) -> Option<&[u8]> {
+    headers.get(known_name(known)?).map(HeaderValue::as_bytes)
 }
 
 /// Applies policy's changes to the fields of a response.
@@ -157,6 +171,7 @@ fn insert(headers: &mut HeaderMap, name: &str, value: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flow::exchange::trace::tests::unrecorded;
     use std::time::Duration;
 
     fn request(fields: &[(&str, &str)]) -> Request<()> {
@@ -204,7 +219,8 @@ mod tests {
             ("x-kept", "1"),
             ("b3", "4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-1"),
         ]);
-        apply(request.headers_mut(), &rules);
+        let trace = unrecorded(|known| trace_field(request.headers(), known));
+        apply(request.headers_mut(), &rules, Some(&trace));
         let headers = request.headers();
         assert!(!headers.contains_key("x-debug") && !headers.contains_key("traceparent"));
         assert_eq!(

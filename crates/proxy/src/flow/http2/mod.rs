@@ -4,38 +4,51 @@
 //! one that waits keeps no other from its turn; all of them end with the app's connection.
 
 mod answer;
-mod exchange;
+pub(crate) mod connect;
+pub(super) mod exchange;
 mod head;
 pub(crate) mod io;
 mod pipe;
 mod respond;
+mod send;
 mod upload;
 
 use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 
 use bytes::Bytes;
+use dragoman_config::Proxy;
 use dragoman_net::OrigDst;
 use dragoman_telemetry::{Cause, FlowFacts, FlowRecord};
+use h2::RecvStream;
 use h2::server::Builder;
+use http::Request;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::early::Early;
+use super::message::{Incoming, Responder};
 use super::relay::app_cause;
 use crate::accept::report_panic;
+use crate::drain::Stage;
 use crate::leg::Leg;
 use crate::shared::Shared;
-use crate::upstream::multiplex::{CONNECTION_WINDOW, Multiplexers, STREAM_WINDOW, head_limit};
+use crate::upstream::multiplex::Multiplexers;
+use crate::upstream::multiplex::connection::{CONNECTION_WINDOW, STREAM_WINDOW, head_limit};
 use io::Io;
 
 /// Bytes of a stream that wait in memory for the app's window, at most.
 const SEND_BUFFER: usize = 16 * 1024;
 
+/// The connection to the app, in the words of h2.
+pub(super) type AppConnection = h2::server::Connection<Io, Bytes>;
+
 /// What the exchanges of one flow share.
-struct Context {
+pub(super) struct Context {
     shared: Arc<Shared>,
     facts: FlowFacts,
     original: OrigDst,
@@ -45,6 +58,33 @@ struct Context {
     early: Mutex<Option<Early>>,
     /// A server of this flow takes extended CONNECT: it may be offered to the app (RFC 8441).
     extended_connect: Notify,
+    /// What the first server of this flow says of it is noted for other flows. Once is enough: it takes a lock that all share.
+    noted: AtomicBool,
+}
+
+impl Context {
+    /// The context of a flow to `original`, whose first exchange may take `early`.
+    pub(super) fn new(shared: &Arc<Shared>, facts: FlowFacts, original: OrigDst, early: Early) -> Self {
+        Self {
+            shared: Arc::clone(shared),
+            facts,
+            original,
+            own: Multiplexers::new(shared.telemetry.clone(), shared.config.clone()),
+            early: Mutex::new(Some(early)),
+            extended_connect: Notify::new(),
+            noted: AtomicBool::new(false),
+        }
+    }
+
+    /// The server at `address` has said whether it takes extended CONNECT.
+    fn note_extended_connect(&self, address: SocketAddr, takes: bool) {
+        if takes {
+            self.extended_connect.notify_one();
+        }
+        if !self.noted.swap(true, Ordering::Relaxed) {
+            self.shared.learnt.note_extended_connect(address, takes);
+        }
+    }
 }
 
 /// Serves an HTTP/2 flow to its end.
@@ -55,35 +95,21 @@ pub(super) async fn serve(
     original: OrigDst,
     flow: &mut FlowRecord,
 ) {
-    let Some(io) = Io::new(app) else { return };
-    let proxy = &shared.config.proxy;
-    let handshake = Builder::new()
-        .max_concurrent_streams(u32::try_from(proxy.max_h2_streams).unwrap_or(u32::MAX))
-        .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_header_list_size(head_limit(proxy.max_head_bytes))
-        .max_send_buffer_size(SEND_BUFFER)
-        .handshake::<_, Bytes>(io);
-    let mut connection = match timeout(proxy.request_head_timeout, handshake).await {
-        Ok(Ok(connection)) => connection,
-        Ok(Err(error)) => return fail(flow, &error),
-        Err(_) => return flow.fail(Cause::RequestTimeout, None),
-    };
-    let context = Arc::new(Context {
-        shared: Arc::clone(shared),
-        facts: flow.facts(),
-        original,
-        own: Multiplexers::default(),
-        early: Mutex::new(Some(early)),
-        extended_connect: Notify::new(),
-    });
+    // Boxed, and given back in a box: what waits for requests holds no room for the handshake that went before.
+    let mut offered = early.endpoint().is_some_and(|endpoint| shared.learnt.takes_extended_connect(endpoint));
+    let Some(mut connection) = Box::pin(handshake(shared, app, offered, flow)).await else { return };
+    let context = Arc::new(Context::new(shared, flow.facts(), original, early));
     let mut exchanges = JoinSet::new();
-    let (mut draining, mut offered) = (false, false);
+    let mut ending = false;
     loop {
+        let is_idle = exchanges.is_empty();
         tokio::select! {
             accepted = connection.accept() => match accepted {
                 Some(Ok((request, respond))) => {
-                    let mut exchange = Box::pin(exchange::serve(Arc::clone(&context), request, respond));
+                    let (head, body) = split(request);
+                    let (body, respond) = (Incoming::Http2(body), Responder::Http2(respond));
+                    let exchange = exchange::serve(Arc::clone(&context), head, body, respond);
+                    let mut exchange = Box::pin(async { drop(exchange.await) });
                     // Its first steps are taken here: requests go upstream in the order in which they came.
                     if poll_fn(|cx| Poll::Ready(exchange.as_mut().poll(cx).is_pending())).await {
                         exchanges.spawn(exchange);
@@ -97,13 +123,61 @@ pub(super) async fn serve(
                 // An app that is gone shows in `accept`.
                 let _ = connection.enable_connect_protocol();
             }
-            Some(ended) = exchanges.join_next(), if !exchanges.is_empty() => report_panic(ended),
-            () = shared.drain.begun(), if !draining => {
-                draining = true;
+            Some(ended) = exchanges.join_next(), if !is_idle => report_panic(ended),
+            () = ends(shared, is_idle), if !ending => {
+                ending = true;
                 connection.graceful_shutdown();
             }
         }
     }
+}
+
+/// Returns when the app should go to another connection: all is over, or another process accepts.
+async fn ends(shared: &Shared, is_idle: bool) {
+    match is_idle {
+        true => shared.drain.reached_while_idle(Stage::HandedOver).await,
+        false => shared.drain.reached(Stage::HandedOver).await,
+    }
+}
+
+/// The app's connection, once its preface and our settings are exchanged. `offers`: extended CONNECT is among them.
+async fn handshake(
+    shared: &Arc<Shared>,
+    app: Leg,
+    offers: bool,
+    flow: &mut FlowRecord,
+) -> Option<Box<AppConnection>> {
+    let io = Io::new(app)?;
+    let (mut builder, limit) = {
+        let config = shared.config.now();
+        (server(&config.proxy), config.proxy.request_head_timeout)
+    };
+    if offers {
+        builder.enable_connect_protocol();
+    }
+    match timeout(limit, builder.handshake(io)).await {
+        Ok(Ok(connection)) => return Some(Box::new(connection)),
+        Ok(Err(error)) => fail(flow, &error),
+        Err(_) => flow.fail(Cause::RequestTimeout, None),
+    }
+    None
+}
+
+fn split(request: Request<RecvStream>) -> (Request<()>, RecvStream) {
+    let (parts, body) = request.into_parts();
+    (Request::from_parts(parts, ()), body)
+}
+
+/// Our side of the app's connection.
+fn server(limits: &Proxy) -> Builder {
+    let mut builder = Builder::new();
+    builder
+        .max_concurrent_streams(u32::try_from(limits.max_h2_streams).unwrap_or(u32::MAX))
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_header_list_size(head_limit(limits.max_head_bytes))
+        .max_send_buffer_size(SEND_BUFFER);
+    builder
 }
 
 /// The app's connection ended other than by agreement.

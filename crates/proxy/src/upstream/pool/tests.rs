@@ -2,6 +2,7 @@ use super::*;
 use std::future::Future;
 use std::task::{Context, Poll, Waker};
 
+use dragoman_config::Config;
 use dragoman_telemetry::AccessLog;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -20,10 +21,12 @@ async fn pair(made: Instant) -> (Pooled, TcpStream) {
 }
 
 fn pool() -> Pool {
-    Pool::new(Telemetry::new(vec!["a".into(), "b".into()], AccessLog::off()))
+    let policy = Config::parse("test", "[destination.b]\nports = [1]\n", &|_| None).unwrap();
+    Pool::new(Telemetry::new(policy.names().to_vec(), AccessLog::off()), InForce::new(Arc::new(policy)))
 }
 
 fn key(destination: usize) -> PoolKey {
+    let destination = Version { index: destination, generation: 1 };
     PoolKey { endpoint: "192.0.2.1:80".parse().unwrap(), destination }
 }
 
@@ -45,7 +48,7 @@ async fn is_closed(mut server: TcpStream) -> bool {
 
 fn idle_closed(pool: &Pool) -> usize {
     let metrics = pool.telemetry.render();
-    let name = "dragoman_upstream_idle_closed_total{destination=\"a\"} ";
+    let name = "dragoman_upstream_idle_closed_total{destination=\"default\"} ";
     metrics.lines().find_map(|line| line.strip_prefix(name)).map_or(0, |count| count.parse().unwrap())
 }
 

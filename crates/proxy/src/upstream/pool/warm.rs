@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use dragoman_config::{Destination, PoolParams};
 
 use super::{PoolKey, Pooled};
+use crate::drain::Stage;
 use crate::leg::Leg;
 use crate::shared::Shared;
 use crate::upstream::dial::dial;
@@ -19,16 +20,16 @@ use crate::upstream::state::Endpoint;
 /// Closes idle connections whose time is over, and makes new ones where there are too few. Called now and then.
 pub(crate) fn look_after(shared: &Arc<Shared>, now: Instant) {
     for key in shared.pool.reap(now) {
-        let destination = &shared.config.destinations()[key.destination];
-        let endpoint = shared.endpoints.get(destination, None, key.endpoint);
-        keep_warm(shared, destination, &endpoint);
+        let Some(destination) = shared.config.now().at(key.destination).cloned() else { continue };
+        let endpoint = shared.endpoints.get(&destination, None, key.endpoint);
+        keep_warm(shared, &destination, &endpoint);
     }
 }
 
 /// Makes connections to the endpoint in the background, until `min_warm` of them are idle.
 pub(crate) fn keep_warm(shared: &Arc<Shared>, destination: &Arc<Destination>, endpoint: &Arc<Endpoint>) {
     let Some(params) = destination.pool.filter(|params| params.min_warm > 0) else { return };
-    let key = PoolKey { endpoint: endpoint.address, destination: destination.index };
+    let key = PoolKey { endpoint: endpoint.address, destination: destination.version() };
     if shared.pool.begin_filling(&key) {
         let filling = Filling { shared: Arc::clone(shared), key };
         let (limit, endpoint) = (destination.connect_timeout, Arc::clone(endpoint));
@@ -45,11 +46,11 @@ struct Filling {
 impl Filling {
     async fn fill(&self, endpoint: &Endpoint, params: &PoolParams, limit: Duration) {
         let Self { shared, key } = self;
-        while !shared.drain.has_begun()
+        while !shared.drain.has_reached(Stage::Draining)
             && endpoint.is_closed(Instant::now())
             && let Some(place) = shared.pool.place_to_fill(key)
         {
-            let dialled = dial(shared, key.destination, key.endpoint, limit).await;
+            let dialled = dial(shared, key.destination.index, key.endpoint, limit).await;
             let Some(stream) = dialled.ok().and_then(Leg::into_stream) else { return };
             let now = Instant::now();
             shared.pool.put(key, Pooled { stream, made: now }, params, now);
@@ -83,14 +84,14 @@ mod tests {
     }
 
     fn endpoint(shared: &Shared, server: &TcpListener) -> (PoolKey, Arc<Endpoint>) {
-        let destination = &shared.config.destinations()[0];
+        let destination = Arc::clone(&shared.config.now().destinations()[0]);
         let address = server.local_addr().unwrap();
-        let key = PoolKey { endpoint: address, destination: destination.index };
-        (key, shared.endpoints.get(destination, None, address))
+        let key = PoolKey { endpoint: address, destination: destination.version() };
+        (key, shared.endpoints.get(&destination, None, address))
     }
 
     async fn use_once(shared: &Shared, key: &PoolKey) {
-        let params = shared.config.destinations()[0].pool.unwrap();
+        let params = shared.config.now().destinations()[0].pool.unwrap();
         drop(shared.pool.place(key, &params, Instant::now()).await);
     }
 
@@ -113,15 +114,15 @@ mod tests {
     async fn an_endpoint_in_use_is_kept_warm() {
         let (shared, server) = rig().await;
         let (key, endpoint) = endpoint(&shared, &server);
-        let destination = &shared.config.destinations()[0];
-        keep_warm(&shared, destination, &endpoint);
+        let destination = Arc::clone(&shared.config.now().destinations()[0]);
+        keep_warm(&shared, &destination, &endpoint);
         assert!(!is_being_filled(&shared, &key), "nobody has used it");
         use_once(&shared, &key).await;
-        keep_warm(&shared, destination, &endpoint);
+        keep_warm(&shared, &destination, &endpoint);
         let servers = [accept(&server).await, accept(&server).await];
         filled(&shared, &key).await;
         let taken = shared.pool.take(&key, true, Instant::now()).expect("one of two");
-        keep_warm(&shared, destination, &endpoint);
+        keep_warm(&shared, &destination, &endpoint);
         let third = accept(&server).await;
         filled(&shared, &key).await;
 
@@ -142,7 +143,7 @@ mod tests {
         let (key, endpoint) = endpoint(&shared, &server);
         use_once(&shared, &key).await;
         endpoint.admit(Instant::now()).unwrap().report(Verdict::Failure);
-        keep_warm(&shared, &shared.config.destinations()[0], &endpoint);
+        keep_warm(&shared, &shared.config.now().destinations()[0], &endpoint);
         filled(&shared, &key).await;
         assert!(shared.pool.take(&key, true, Instant::now()).is_none(), "it was dialled");
     }
@@ -153,7 +154,7 @@ mod tests {
         let (key, endpoint) = endpoint(&shared, &server);
         use_once(&shared, &key).await;
         drop(server);
-        keep_warm(&shared, &shared.config.destinations()[0], &endpoint);
+        keep_warm(&shared, &shared.config.now().destinations()[0], &endpoint);
         filled(&shared, &key).await;
         assert!(endpoint.is_closed(Instant::now()));
         assert!(shared.pool.begin_filling(&key), "it may be tried again");

@@ -5,10 +5,11 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use dragoman_telemetry::{AccessFormat, AccessLog, AccessMode, Telemetry};
+use dragoman_telemetry::{AccessFormat, AccessLog, AccessMode, Receiver, Telemetry};
 
 pub(crate) mod exposition;
 pub(crate) mod json;
+pub(crate) mod pages;
 
 /// Longer than any flush of a test can take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -34,11 +35,20 @@ impl Write for Sink {
     }
 }
 
+impl dragoman_telemetry::Sink for Sink {}
+
 /// Telemetry with the destinations `default` and `payments`, and what it wrote.
 pub(crate) fn telemetry(mode: AccessMode, format: AccessFormat) -> (Telemetry, Sink) {
     let sink = Sink::default();
     let access = AccessLog::new(mode, format, Box::new(sink.clone())).unwrap();
     (Telemetry::new(vec!["default".into(), "payments".into()], access), sink)
+}
+
+/// A receiver of traces on a port of loopback.
+pub(crate) fn receiver(port: u16) -> Receiver {
+    let (host, path) = ("127.0.0.1".into(), "/v1/traces".into());
+    let headers = vec![("x-key".into(), "k".into())];
+    Receiver { host, port, path, headers, service_name: "shop".into(), mark: None }
 }
 
 /// The lines so far, each read as a JSON object.

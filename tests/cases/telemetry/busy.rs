@@ -1,0 +1,74 @@
+//! A proxy to which everything has happened that there is to count.
+
+use dragoman_harness::http2::{Http2Origin, Wire, request};
+use dragoman_harness::net::server;
+use dragoman_harness::origin::Reply;
+use dragoman_harness::{Dragoman, Net, Origin, Peer};
+
+const POLICY: &str = "\
+[trace]
+endpoint = 'http://198.18.0.2:4318'
+
+[destination.web]
+ports = [80]
+pool = {}
+retry = { statuses = [503], base = '1ms', attempts = 2 }
+
+[destination.sick]
+ports = [81]
+breaker = { failures = 1, open = '1h' }
+
+[destination.calls]
+ports = [82]
+pool = {}
+";
+
+/// A proxy, the servers that it talks to, and flows that are still open.
+pub(crate) struct Busy<'n> {
+    pub(crate) dragoman: Dragoman<'n>,
+    _servers: (Origin, Http2Origin, Origin),
+    open: Vec<Peer>,
+}
+
+impl<'n> Busy<'n> {
+    /// Starts it and has everything happen once.
+    pub(crate) fn start(net: &'n Net) -> Busy<'n> {
+        let web = Origin::http(&net.servers, server(80), |request, _| match request.word(0) {
+            "DELETE" => Reply::status(503, "not now"),
+            "POST" => Reply::reset(),
+            _ => Reply::status(200, "ok"),
+        });
+        let calls = Http2Origin::start(&net.servers, server(82), |wire, request, _| {
+            let head = [(":status", "200"), ("content-type", "application/grpc"), ("grpc-status", "0")];
+            wire.fields(request.stream, &head, true)
+        });
+        let banner = Origin::tcp(&net.servers, server(83), |mut peer| {
+            peer.send("SSH-2.0-test\r\n")?;
+            peer.more()
+        });
+        let dragoman = Dragoman::start(net, POLICY);
+        let mut busy = Busy { dragoman, _servers: (web, calls, banner), open: Vec::new() };
+        busy.again(net);
+        busy
+    }
+
+    /// Has everything happen once more.
+    pub(crate) fn again(&mut self, net: &Net) {
+        for (method, port, status) in
+            [("GET", 80, 200), ("DELETE", 80, 503), ("POST", 80, 502), ("GET", 81, 503), ("GET", 81, 503)]
+        {
+            let head = format!("{method} / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 0\r\n\r\n");
+            let mut peer = net.app.connect(server(port));
+            assert_eq!(peer.exchange(head).unwrap().status(), status, "{method} to {port}");
+            self.open.push(peer);
+        }
+        let mut client = Wire::client(net.app.connect(server(82)), &[]).unwrap();
+        let fields = [("te", "trailers"), ("content-type", "application/grpc")];
+        client.fields(1, &[&request("POST", "/a.B/C")[..], &fields].concat(), true).unwrap();
+        assert_eq!(client.response(1).unwrap().field("grpc-status"), Some("0"));
+        let mut ssh = net.app.connect(server(83));
+        assert_eq!(ssh.read_until(b"\n").unwrap(), b"SSH-2.0-test\r\n");
+        // Nothing listens there, and no answer could say so to what is no HTTP.
+        net.app.knock(server(84), b"\0\x01\x02\xff no HTTP \r\n\r\n");
+    }
+}
