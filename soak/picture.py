@@ -4,6 +4,8 @@ from html import escape
 
 WIDTH, LEFT, RIGHT, TOP = 900, 20, 20, 46
 CHART, GAP = 78, 34
+# The room that a word needs; one without it is left out.
+WORD = 50
 LINE, GRID, TEXT, MARK = "#2f6fab", "#dddddd", "#333333", "#b8860b"
 
 
@@ -19,9 +21,13 @@ def draw(samples: list, titles: dict, marks: list, caption: str) -> str:
         f'<text x="{LEFT}" y="18" font-size="13" fill="{TEXT}">{escape(caption)}</text>',
     ]
     bottom = TOP + len(figures) * (CHART + GAP) - GAP + 6
+    free = 0
     for seconds, word in marks:
-        parts.append(f'<line x1="{x(seconds):.1f}" y1="{TOP - 8}" x2="{x(seconds):.1f}" y2="{bottom}" stroke="{MARK}" stroke-dasharray="3 3"/>')
-        parts.append(f'<text x="{x(seconds) + 3:.1f}" y="{TOP - 12}" fill="{MARK}">{escape(word)}</text>')
+        at = x(seconds)
+        parts.append(f'<line x1="{at:.1f}" y1="{TOP - 8}" x2="{at:.1f}" y2="{bottom}" stroke="{MARK}" stroke-dasharray="3 3"/>')
+        if free <= at < WIDTH - WORD:
+            parts.append(f'<text x="{at + 3:.1f}" y="{TOP - 12}" fill="{MARK}">{escape(word)}</text>')
+            free = at + WORD
     for row, figure in enumerate(figures):
         parts += chart(samples, figure, titles[figure], TOP + row * (CHART + GAP), x)
     parts.append(f'<text x="{WIDTH - RIGHT}" y="{height - 8}" text-anchor="end" fill="{TEXT}">{last / 60:.1f} minutes</text>')
@@ -30,9 +36,9 @@ def draw(samples: list, titles: dict, marks: list, caption: str) -> str:
 
 def chart(samples: list, figure: str, title: str, top: float, x) -> list:
     points = [(sample["seconds"], sample[figure]) for sample in samples if figure in sample]
-    highest = max(value for _, value in points) or 1
-    y = lambda value: top + 16 + (CHART - 16) * (1 - value / highest)
-    path = " ".join(f"{x(seconds):.1f},{y(value):.1f}" for seconds, value in thinned(points))
+    highest = max(value for _, value in points)
+    y = lambda value: top + 16 + (CHART - 16) * (1 - value / (highest or 1))
+    path = " ".join(f"{x(seconds):.1f},{y(value):.0f}" for seconds, value in thinned(points))
     return [
         f'<text x="{LEFT}" y="{top + 10}" fill="{TEXT}">{escape(title)}: at most {highest:,}, at the end {points[-1][1]:,}</text>',
         f'<rect x="{LEFT}" y="{top + 16}" width="{WIDTH - LEFT - RIGHT}" height="{CHART - 16}" fill="none" stroke="{GRID}"/>',
