@@ -119,6 +119,8 @@ class Soak:
         while True:
             self.world.alive(self.world.dragoman)
             self.progress(what)
+            # Whoever lists the table has the kernel take out what has expired.
+            subprocess.run(self.world.inside("app", "conntrack", "-L"), check=True, capture_output=True)
             time.sleep(1)
             latest = self.watch.latest()
             quiet = not any(latest[figure] for figure in ("flows", "pooled", "streams", "waiting"))
