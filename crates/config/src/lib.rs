@@ -33,9 +33,9 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 pub use errors::{Errors, Position, Problem};
 pub use model::{
-    Access, Admin, BreakerPolicy, ByAddress, Control, ControlSocket, Destination, Dns, Format, HeaderRules, Level,
-    Listener, Log, Name, Policy, PoolParams, Propagation, Protocol, Proxy, Request, ResponseRules, Route,
-    Trace, TraceEndpoint, UpstreamProtocol, Version,
+    Access, Admin, BreakerPolicy, ByAddress, Control, ControlSocket, Destination, Dns, Format, HeaderRules,
+    Level, Listener, Log, Name, Policy, PoolParams, Propagation, Protocol, Proxy, Request, ResponseRules,
+    Route, Trace, TraceEndpoint, UpstreamProtocol, Version,
 };
 pub use print::Secrets;
 pub use reference::reference;

@@ -34,8 +34,8 @@ use crate::{
         quantity::{Attempts, Count, DAY, Deadline, GIB, HOUR, KIB, MIB, MINUTE, Ratio, SECOND, Size, Time},
         trace::{Receiver, ServiceName},
         word::{
-            AbsolutePath, Access, DestinationName, FilePath, Format, Level, Propagation, Protocol, SocketPath,
-            UpstreamProtocol,
+            AbsolutePath, Access, DestinationName, FilePath, Format, Level, Propagation, Protocol,
+            SocketPath, UpstreamProtocol,
         },
     },
 };

@@ -82,7 +82,8 @@ impl Acceptor {
             }
             let begun = (self.accepted, shared.drain.woken());
             self.accept_until(sleep(TICK)).await;
-            let at_work = self.flows.len() > shared.drain.idle();
+            let asking = shared.telemetry.dns().pending() > 0;
+            let at_work = self.flows.len() > shared.drain.idle() || asking;
             let quiet_before = std::mem::take(&mut quiet);
             if !at_work && begun == (self.accepted, shared.drain.woken()) {
                 quiet = quiet_before + TICK;

@@ -25,7 +25,9 @@ pub use access::{AccessFormat, AccessLog, AccessMode, Field, LogFile, Shape, Sin
 pub use cause::{Cause, Effect, Who};
 pub use exchange::ExchangeRecord;
 pub use flow::{FlowFacts, FlowRecord};
-pub use labels::{AcceptError, BreakerState, DnsOutcome, DnsTransport, DropReason, EarlyDial, Outcome, Protocol, Reload};
+pub use labels::{
+    AcceptError, BreakerState, DnsOutcome, DnsTransport, DropReason, EarlyDial, Outcome, Protocol, Reload,
+};
 pub use metrics::{
     BUCKETS, DestinationMetrics, DestinationState, DnsMetrics, ENDPOINTS, EndpointState, Held, Kind, Metric,
     ProcessMetrics, ReloadMetrics,

@@ -36,7 +36,8 @@ pub(super) fn check(root: &Root, problems: &mut Vec<Problem>) {
         }
         taken.extend(listed.iter().map(|item| (item.value, key)));
     }
-    let control = "probes and scrapes have `admin.listen`; from afar, ask through `control.socket` (ssh, kubectl exec)";
+    let control =
+        "probes and scrapes have `admin.listen`; from afar, ask through `control.socket` (ssh, kubectl exec)";
     let dns = "give 127.0.0.1 and ::1, to which captured queries are redirected; other machines have their own resolvers";
     for (listen, help) in [(root.control().listen(), control), (root.dns().listen(), dns)] {
         for item in listen.0.iter().filter(|item| !item.value.ip().is_loopback()) {
