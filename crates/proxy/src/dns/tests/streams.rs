@@ -117,10 +117,13 @@ async fn what_is_not_dns_ends_its_connection() {
     }
 }
 
+/// What a resolver writes for a query.
+type Script = fn(&[u8]) -> Vec<u8>;
+
 #[tokio::test]
 async fn a_resolver_that_breaks_off_over_tcp_leaves_the_answer_to_the_next() {
     let (right, _right) = resolver(|query| framed(&good(query))).await;
-    let broken: [fn(&[u8]) -> Vec<u8>; 5] = [
+    let broken: [Script; 5] = [
         |_| vec![],
         |query| framed(&good(query))[..30].to_vec(),
         |query| framed(&failing(query)),
