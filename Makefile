@@ -13,7 +13,7 @@ export DRAGOMAN_BIN_DIR := $(target)/debug
 # They wait more than they compute, so that there may be more of them than cores.
 export RUST_TEST_THREADS ?= 4
 
-.PHONY: help build demo test check fuzz bench static
+.PHONY: help build demo network test check fuzz bench static
 
 help: ## list these commands
 	@sed -n 's/^\([a-z]*\): ## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -21,10 +21,14 @@ help: ## list these commands
 build: ## build both binaries (debug)
 	$(CARGO) build $(binaries)
 
-demo: ## show unchanged programs on a bad network, without dragoman and with it (root)
+demo: ## show an unchanged program on a bad server, without dragoman and with `dragoman run` before it
+	@$(CARGO) build --quiet -p dragoman
+	@scripts/demo
+
+network: ## the same for more programs, in network namespaces and with measurements (root)
 	@scripts/setup
 	@$(MAKE) --no-print-directory build
-	@scripts/demo
+	@scripts/demo-network
 
 test: ## run all tests, those in network namespaces too (root)
 	@scripts/setup
