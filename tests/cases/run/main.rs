@@ -6,6 +6,7 @@
 mod ends;
 mod forbidden;
 mod loopback;
+mod names;
 mod programs;
 mod terminal;
 

@@ -138,12 +138,15 @@ fn jobs_are_stopped_and_continued() {
     terminal.shows("ready");
     terminal.types("\x1a");
     terminal.shows("Stopped");
+    terminal.shows("$ ");
     terminal.types("fg\n");
     terminal.shows("run --");
     terminal.types("words\n");
     terminal.shows("got words");
+    terminal.shows("$ ");
     terminal.types("echo code $?\n");
     terminal.shows("code 4");
+    terminal.shows("$ ");
 
     terminal.types(&(run(&user, "bash --norc -i") + "\n"));
     terminal.shows("$ ");
@@ -151,7 +154,10 @@ fn jobs_are_stopped_and_continued() {
     terminal.shows("started");
     terminal.types("\x1a");
     terminal.shows("Stopped");
+    terminal.shows("$ ");
     terminal.types("kill -KILL %1; while jobs | grep -q Stopped; do :; done; exit 5\n");
+    terminal.shows("exit\r\n");
+    terminal.shows("$ ");
     terminal.types("echo code $?; exit\n");
     terminal.shows("code 5");
     terminal.ends();
