@@ -59,7 +59,8 @@ fn other_ways_to_resolve_are_hidden() {
                    for path in paths:\n\
                    \x20 os.makedirs(os.path.dirname(path)); s = socket.socket(socket.AF_UNIX); s.bind(path); s.listen()\n\
                    \x20 os.chmod(path, 0o666); listeners.append(s)\n\
-                   sys.exit(subprocess.run(sys.argv[1:]).returncode)\n";
+                   uid = int(sys.argv[1])\n\
+                   sys.exit(subprocess.run(sys.argv[2:], user=uid, group=uid, extra_groups=[]).returncode)\n";
     let asks = "import socket\n\
                 for path in ['/run/nscd/socket', '/run/systemd/resolve/io.systemd.Resolve']:\n\
                 \x20 try: socket.socket(socket.AF_UNIX).connect(path); print('answers')\n\
@@ -71,11 +72,11 @@ fn other_ways_to_resolve_are_hidden() {
     let run = |dragoman: &str| {
         let script = format!(
             "mount --make-rprivate / && mount -t tmpfs none /run && mount --bind {} $(realpath /etc/resolv.conf) && \
-             exec /usr/bin/python3 {} setpriv --reuid={uid} --regid={uid} --clear-groups {dragoman} /usr/bin/python3 {}",
+             exec /usr/bin/python3 {} {} {dragoman} /usr/bin/python3 {}",
             resolv_conf.display(),
             servers.display(),
-            asks.display(),
-            uid = user.uid
+            user.uid,
+            asks.display()
         );
         said(&process::output(net.app.bounded("unshare").args(["--mount", "--", "sh", "-c", &script])))
     };
