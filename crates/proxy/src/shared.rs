@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use dragoman_config::{Config, Destination, Route};
-use dragoman_net::OrigDst;
+use dragoman_net::{OrigDst, Sleepers};
 use dragoman_policy::SplitMix64;
 use dragoman_telemetry::{DestinationState, Telemetry};
 
@@ -36,6 +36,8 @@ pub(crate) struct Shared {
     pub(crate) drain: Drain,
     /// What exchanges of HTTP/1 work with, while none does.
     pub(crate) scratch: Spare,
+    /// The opaque flows of which nobody says anything.
+    pub(crate) sleepers: Sleepers,
     own_ports: Vec<u16>,
     mark: Option<u32>,
     turn: AtomicUsize,
@@ -71,6 +73,7 @@ impl Shared {
             learnt: Learnt::new(),
             drain: Drain::default(),
             scratch: Spare::default(),
+            sleepers: Sleepers::default(),
             own_ports,
             mark,
             turn: AtomicUsize::new(0),

@@ -195,7 +195,8 @@ mod tests {
         let served = opaque::serve(&shared, leg().await, early(), original, destination, &mut record);
         let opening = size_of_val(&served);
         drop(served);
-        let opaque = opening + size_of_val(&relay::relay(leg().await, leg().await, &mut record));
+        let opaque =
+            opening + size_of_val(&relay::relay(&shared.sleepers, leg().await, leg().await, &mut record));
         for (stage, size, most) in
             [("silent", silent, 1088), ("http1", http1, 640), ("http2", http2, 896), ("opaque", opaque, 640)]
         {

@@ -41,7 +41,7 @@ pub(crate) fn serve<'a>(
 
 /// Opens the upstream connection, and gives the relay. `None` where the flow has ended.
 async fn open<'a>(
-    shared: &Arc<Shared>,
+    shared: &'a Arc<Shared>,
     app: Leg,
     mut early: Early,
     original: OrigDst,
@@ -59,7 +59,7 @@ async fn open<'a>(
     match connected {
         Ok(Upstream::Open(upstream)) => {
             early.discard();
-            Some(Box::pin(relay(app, upstream, record)))
+            Some(Box::pin(relay(&shared.sleepers, app, upstream, record)))
         }
         Ok(Upstream::Reset(upstream, error)) => {
             pass_on_reset(app, upstream, &error, record).await;
