@@ -32,7 +32,7 @@ pub struct FlowRecord {
     /// What the flow speaks.
     pub protocol: Protocol,
     /// The TLS server name: a claim of the application.
-    pub sni: Option<String>,
+    pub sni: Option<Box<str>>,
     /// What was dialled, where that succeeded, else what was tried last.
     pub endpoint: Option<SocketAddr>,
     /// Bytes relayed from the application outside of exchanges; those of an exchange are in its own record.
@@ -44,7 +44,7 @@ pub struct FlowRecord {
     /// Why the flow did not end well. Set it with [`FlowRecord::fail`].
     pub cause: Option<Cause>,
     /// Free text about the cause, for the log alone.
-    pub detail: Option<String>,
+    pub detail: Option<Box<str>>,
 }
 
 /// What an exchange says about the flow that carries it.
@@ -82,7 +82,7 @@ impl FlowRecord {
     pub fn fail(&mut self, cause: Cause, detail: impl Into<Option<String>>) {
         if self.cause.is_none() {
             self.cause = Some(cause);
-            self.detail = detail.into();
+            self.detail = detail.into().map(String::into_boxed_str);
         }
     }
 

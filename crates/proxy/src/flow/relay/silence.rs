@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-/// After how long a new flow is looked at.
-const FIRST: Duration = Duration::from_millis(100);
+/// After how long a new flow is looked at, in milliseconds.
+const FIRST: u16 = 25;
 
-/// The longest time between two looks.
-const LONGEST: Duration = Duration::from_millis(25_600);
+/// The longest time between two looks, in milliseconds.
+const LONGEST: u16 = 25_600;
 
 const WAITS: u8 = 0;
 /// It has waited since the last look.
@@ -57,23 +57,23 @@ impl Listener {
     }
 }
 
-/// How long a flow is given between two looks.
+/// How long a flow is given between two looks, in milliseconds.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Patience(Duration);
+pub(super) struct Patience(u16);
 
 impl Patience {
     pub(super) const NEW: Self = Self(FIRST);
 
     /// Sleeps whenever nothing has come since the last time it had its turn.
     #[cfg(test)]
-    pub(super) const NONE: Self = Self(Duration::ZERO);
+    pub(super) const NONE: Self = Self(0);
 
     /// Returns when neither direction has heard anything between two looks. Never where one has ended: a half-closed flow
     /// stays awake.
     pub(super) async fn until_silence(&mut self, listeners: [&Listener; 2]) {
         loop {
-            sleep(self.0).await;
-            self.0 = LONGEST.min(self.0 * 2);
+            sleep(Duration::from_millis(self.0.into())).await;
+            self.0 = LONGEST.min(self.0.saturating_mul(2));
             // Both are looked at, always.
             let silent = listeners.map(Listener::look);
             if silent == [true, true] {

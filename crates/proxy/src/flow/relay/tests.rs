@@ -91,7 +91,9 @@ async fn s4_a_reset_met_by_a_write_is_a_reset_for_the_other_side() {
 
 /// Bytes in which a lost, doubled or moved block shows.
 fn numbered(length: usize) -> Vec<u8> {
-    (0_u64..).flat_map(u64::to_le_bytes).take(length).collect()
+    let mut bytes = vec![0; length];
+    bytes.chunks_exact_mut(8).zip(0_u64..).for_each(|(chunk, n)| chunk.copy_from_slice(&n.to_le_bytes()));
+    bytes
 }
 
 #[tokio::test]
