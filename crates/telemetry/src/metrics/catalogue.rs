@@ -123,6 +123,20 @@ metrics! {
     PoolWaiting Gauge "dragoman_pool_waiting" [destination]
         "Exchanges that wait for a connection, because as many as pool.max_size are in use.";
 
+    // DNS: only where it is served.
+    DnsQueries Counter "dragoman_dns_queries_total" [transport outcome]
+        "DNS queries of the app that have ended, by how they came and what became of them.";
+    DnsTime Histogram "dragoman_dns_seconds" []
+        "From when a DNS query was read until its answer was there, where a resolver gave one.";
+    DnsRetries Counter "dragoman_dns_retries_total" []
+        "Times that a query was put to a resolver again or to the next one, because the one before was silent or failed.";
+    DnsStrays Counter "dragoman_dns_strays_total" []
+        "Messages from resolvers that answered nothing that was asked: forged, broken or of another query.";
+    DnsPending Gauge "dragoman_dns_pending" []
+        "DNS queries that wait for a resolver.";
+    DnsNames Gauge "dragoman_dns_names" []
+        "Addresses that are known by the name that the app asked for.";
+
     // The configuration.
     Reloads Counter "dragoman_config_reloads_total" [result]
         "Times that the configuration was read again because it had changed or by SIGHUP, by result.";

@@ -80,7 +80,7 @@ impl Patience {
                 return;
             }
             if listeners.iter().any(|listener| listener.has_ended()) {
-                pending().await
+                pending::<()>().await;
             }
         }
     }

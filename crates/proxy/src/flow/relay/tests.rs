@@ -166,7 +166,7 @@ async fn a_silent_flow_sleeps_and_wakes_for_either_side() {
         server_end
     };
     tokio::join!(relay_with(&sleepers, app, upstream, &mut record, Patience::NONE), async {
-        drop(ends.await)
+        drop(ends.await);
     });
     assert_eq!((record.bytes_from_app, record.bytes_to_app, record.cause), (75, 75, None));
     assert!(sleepers.is_empty());
