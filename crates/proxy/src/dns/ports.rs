@@ -8,20 +8,20 @@
 use std::fs;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
-use std::ops::RangeInclusive;
+use std::ops::Range;
 
 const KERNEL_RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 /// Below are most ports of services, which must not find theirs taken as they start.
-const LOWEST: u16 = 20_000;
+const LOWEST: u32 = 20_000;
 /// Fewer would be easier to guess than they are worth: then the kernel chooses.
-const FEWEST: u32 = 4096;
+const FEWEST: usize = 4096;
 /// How often a port is drawn that somebody has.
 const DRAWS: usize = 8;
 
 /// Where ports are drawn from.
 #[derive(Debug)]
 pub(super) struct Ports {
-    ranges: [RangeInclusive<u16>; 2],
+    ranges: [Range<u32>; 2],
 }
 
 impl Ports {
@@ -32,10 +32,9 @@ impl Ports {
 
     /// `range` is two numbers; without them it is what it usually is.
     fn outside_of(range: &str) -> Self {
-        let mut bounds = range.split_ascii_whitespace().filter_map(|word| word.parse::<u16>().ok());
+        let mut bounds = range.split_ascii_whitespace().filter_map(|word| word.parse::<u32>().ok());
         let (first, last) = (bounds.next().unwrap_or(32_768), bounds.next().unwrap_or(60_999));
-        let above = last.max(LOWEST - 1).checked_add(1).map_or(1..=0, |next| next..=u16::MAX);
-        Self { ranges: [LOWEST..=first.saturating_sub(1), above] }
+        Self { ranges: [LOWEST..first, LOWEST.max(last + 1)..1 << 16] }
     }
 
     /// A socket to `to` from such a port, which `draw` chooses.
@@ -59,13 +58,13 @@ impl Ports {
     }
 
     fn pick(&self, drawn: u64) -> Option<u16> {
-        let count = |range: &RangeInclusive<u16>| range.len() as u32;
-        let all: u32 = self.ranges.iter().map(count).sum();
+        let all = self.ranges.iter().map(ExactSizeIterator::len).sum::<usize>();
         if all < FEWEST {
             return None;
         }
-        let place = (drawn % u64::from(all)) as usize;
-        self.ranges.iter().flat_map(Clone::clone).nth(place)
+        let place = (drawn % all as u64) as usize;
+        let port = self.ranges.iter().cloned().flatten().nth(place)?;
+        u16::try_from(port).ok()
     }
 }
 
