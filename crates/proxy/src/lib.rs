@@ -26,6 +26,7 @@ use dragoman_config::Config;
 use dragoman_net::Inside;
 use dragoman_telemetry::{DestinationState, Telemetry};
 use tokio::net::TcpListener;
+use tokio::runtime::Handle as Runtime;
 
 use accept::Acceptor;
 use drain::Stage;
@@ -152,6 +153,8 @@ impl Proxy {
         let Self { shared, listeners } = self;
         let watched = Arc::downgrade(&shared);
         shared.telemetry.watch(move || watched.upgrade().map_or_else(Vec::new, |shared| shared.observe()));
+        let runtime = Runtime::current();
+        shared.telemetry.process().count_tasks(move || runtime.metrics().num_alive_tasks());
         let open = |port: Port| Ok((TcpListener::from_std(port.socket)?, port.plain));
         let Listeners { flows, dns } = listeners;
         let listeners = flows.into_iter().map(open).collect::<io::Result<_>>()?;

@@ -71,6 +71,8 @@ metrics! {
         "The most captured connections that may be open (proxy.max_flows).";
     Defects Counter "dragoman_defects_total" []
         "Flows and exchanges that a defect in dragoman has ended (cause `internal`).";
+    Tasks Gauge "dragoman_tasks" []
+        "Tasks of the runtime: one for each flow, HTTP/2 stream and pooled HTTP/2 connection, and a few of the process's own.";
     AcceptErrors Counter "dragoman_accept_errors_total" [kind]
         "Failures of accept, by kind.";
     EarlyDials Counter "dragoman_early_dials_total" [result]
