@@ -34,7 +34,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 pub use errors::{Errors, Position, Problem};
 pub use model::{
     Access, Admin, BreakerPolicy, ByAddress, Control, ControlSocket, Destination, Format, HeaderRules, Level,
-    Listener, Log, Name, Policy, PoolParams, Propagation, Protocol, Proxy, Request, ResponseRules, Route,
+    Listener, Log, Name, Policy, PoolParams, Propagation, Protocol, Proxy, Recorder, Request, ResponseRules, Route,
     Trace, TraceEndpoint, UpstreamProtocol, Version,
 };
 pub use print::Secrets;
@@ -69,6 +69,8 @@ pub struct Config {
     pub log: Log,
     /// What traces are begun as, and where spans are sent.
     pub trace: Trace,
+    /// The flight recorder.
+    pub recorder: Recorder,
     index: Index,
     lineage: Lineage,
     root: Root,
@@ -107,9 +109,9 @@ impl Config {
         if !reader.problems.is_empty() {
             return Err(Errors::new(sources, reader.problems));
         }
-        let resolve::Resolved { proxy, admin, control, listeners, log, trace, index } = resolved;
+        let resolve::Resolved { proxy, admin, control, listeners, log, trace, recorder, index } = resolved;
         let lineage = Lineage::first(index.destinations());
-        Ok(Self { proxy, admin, control, listeners, log, trace, index, lineage, root, sources })
+        Ok(Self { proxy, admin, control, listeners, log, trace, recorder, index, lineage, root, sources })
     }
 
     /// Resolves one file with this name and text; see [`resolve`](Self::resolve).
