@@ -21,6 +21,7 @@ use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 
 use dragoman_config::Config;
+use dragoman_net::Inside;
 use dragoman_telemetry::{DestinationState, Telemetry};
 use tokio::net::TcpListener;
 
@@ -90,9 +91,28 @@ pub struct Handle(Arc<Shared>);
 impl Proxy {
     /// A proxy for this policy. `telemetry` must have been made for the destinations of `config`.
     pub fn new(config: Arc<Config>, telemetry: Telemetry, listeners: Listeners) -> Self {
+        Self::with(config, telemetry, listeners, None)
+    }
+
+    /// The same for an app in a network namespace of its own, whose listeners these are.
+    pub fn for_inside(
+        config: Arc<Config>,
+        telemetry: Telemetry,
+        listeners: Listeners,
+        inside: Arc<Inside>,
+    ) -> Self {
+        Self::with(config, telemetry, listeners, Some(inside))
+    }
+
+    fn with(
+        config: Arc<Config>,
+        telemetry: Telemetry,
+        listeners: Listeners,
+        inside: Option<Arc<Inside>>,
+    ) -> Self {
         telemetry.process().set_flow_limit(config.proxy.max_flows);
         telemetry.set_own_ports(listeners.ports());
-        let shared = Arc::new(Shared::new(config, telemetry, listeners.ports()));
+        let shared = Arc::new(Shared::new(config, telemetry, listeners.ports()).with_inside(inside));
         Self { shared, listeners }
     }
 
