@@ -63,8 +63,19 @@ impl Config {
     /// Itself, as what follows `previous` in a running process: see the module. What `previous` says of keys that are
     /// read at the start alone stays; [`waits_for_restart`](Self::waits_for_restart) tells which it would change.
     pub fn adopt(self, previous: &Config) -> Config {
-        let Config { proxy, admin, control, listeners, log, trace, recorder, index, lineage: _, root, sources } =
-            self;
+        let Config {
+            proxy,
+            admin,
+            control,
+            listeners,
+            log,
+            trace,
+            recorder,
+            index,
+            lineage: _,
+            root,
+            sources,
+        } = self;
         let mut start = AtStart::default();
         let proxy = proxy_of(proxy, &previous.proxy, &mut start);
         let admin = admin_of(admin, &previous.admin, &mut start);

@@ -14,6 +14,7 @@ mod adopt;
 mod effective;
 mod environment;
 mod errors;
+mod explain;
 mod model;
 mod print;
 mod raw;
@@ -32,10 +33,11 @@ mod value;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 pub use errors::{Errors, Position, Problem};
+pub use explain::{Explanation, Passed};
 pub use model::{
     Access, Admin, BreakerPolicy, ByAddress, Control, ControlSocket, Destination, Format, HeaderRules, Level,
-    Listener, Log, Name, Policy, PoolParams, Propagation, Protocol, Proxy, Recorder, Request, ResponseRules, Route,
-    Trace, TraceEndpoint, UpstreamProtocol, Version,
+    Listener, Log, Name, Policy, PoolParams, Propagation, Protocol, Proxy, Recorder, Request, ResponseRules,
+    Route, Trace, TraceEndpoint, UpstreamProtocol, Version,
 };
 pub use print::Secrets;
 pub use reference::reference;

@@ -81,6 +81,11 @@ impl RouteMatcher {
             && self.query.iter().all(|condition| holds(condition, view.parameter(&condition.0)))
     }
 
+    /// How specifically it matches; `None` if it does not.
+    pub(crate) fn best_rank(&self, view: &View<'_, '_>) -> Option<Rank> {
+        self.rules().filter(|host| self.matches(*host, view)).map(|host| self.rank(host)).max()
+    }
+
     fn conditions(&self) -> impl Iterator<Item = &Condition> {
         self.headers.iter().chain(&self.query)
     }
@@ -102,8 +107,20 @@ impl<'r, 'a> View<'r, 'a> {
         Self { request, path, host }
     }
 
+    pub(crate) fn request(&self) -> &'r Request<'a> {
+        self.request
+    }
+
+    pub(crate) fn path(&self) -> &'a str {
+        self.path
+    }
+
+    pub(crate) fn host(&self) -> &str {
+        &self.host
+    }
+
     /// The bytes of the first parameter of that name, as they were sent; empty if it has no `=`.
-    fn parameter(&self, name: &str) -> Option<&'a [u8]> {
+    pub(crate) fn parameter(&self, name: &str) -> Option<&'a [u8]> {
         self.request.query.split(|byte| *byte == b'&').find_map(|pair| {
             let rest = pair.strip_prefix(name.as_bytes())?;
             if rest.is_empty() { Some(rest) } else { rest.strip_prefix(b"=") }

@@ -9,7 +9,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use dragoman_net::Pipe;
-use dragoman_telemetry::{Cause, FlowRecord};
+use dragoman_telemetry::{Cause, FlowRecord, Who};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
@@ -110,10 +110,12 @@ async fn pump_both(app: &mut Leg, upstream: &mut Leg, record: &mut FlowRecord) -
     tokio::select! {
         ended = &mut up => {
             let half = ended.map_err(|stopped| stopped.of(Side::App))?;
+            record.closed_by = Some(Who::App);
             Box::pin(pump_last(down, Side::Upstream, half)).await
         }
         ended = &mut down => {
             let half = ended.map_err(|stopped| stopped.of(Side::Upstream))?;
+            record.closed_by = Some(Who::Upstream);
             Box::pin(pump_last(up, Side::App, half)).await
         }
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use dragoman_config::PoolParams;
 use dragoman_policy::{Attempt, Decision, Failure, Proof, Pushback, Verdict, parse_retry_after};
-use dragoman_telemetry::{Cause, ExchangeRecord, Outcome};
+use dragoman_telemetry::{Cause, ExchangeRecord, Note, Outcome};
 use tokio::time::sleep_until;
 
 use super::plan::{Limit, Plan};
@@ -114,6 +114,7 @@ pub(crate) fn admit(
         ..Failed::here(Cause::BreakerOpen, &*address.to_string())
     })?;
     record.attempt(endpoint.address);
+    record.note(Note::Admitted(pass.breaker()));
     if let (1, Some(retry)) = (record.attempts(), &plan.policy.retry) {
         endpoint.deposit(retry, Instant::now());
     }
@@ -183,7 +184,10 @@ pub(crate) fn decide(
         record.retried("stale_connection", proof.as_str());
         return Some(Duration::ZERO);
     }
-    let retry = plan.policy.retry.as_ref()?;
+    let Some(retry) = plan.policy.retry.as_ref() else {
+        record.note(Note::NotRetried("no_retry"));
+        return None;
+    };
     let is_listed = match tried.failure {
         Failure::Status(status) => {
             retry.statuses.contains(status) || retry.unprocessed_statuses.contains(status)
@@ -192,9 +196,14 @@ pub(crate) fn decide(
         _ => true,
     };
     if !is_listed {
+        record.note(Note::NotRetried("not_listed"));
         return None;
     }
     let now = Instant::now();
+    if record.takes_notes() {
+        let state = endpoint.observe(now);
+        record.note(Note::Found(state.breaker, state.retries));
+    }
     if !shared.would_admit(plan.target(), now) {
         record.refuse_retry("breaker_open");
         return None;
@@ -213,6 +222,7 @@ pub(crate) fn decide(
     match with_random(|random| endpoint.decide(retry, &attempt, now, random)) {
         Decision::Retry { wait, proof } => {
             record.retried(tried.word, proof.as_str());
+            record.note(Note::Waits(wait));
             Some(wait)
         }
         Decision::Stop(refusal) => {
