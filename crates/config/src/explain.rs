@@ -45,6 +45,17 @@ pub struct Passed {
     pub others: usize,
 }
 
+/// What is known of the request.
+#[derive(Clone, Copy)]
+pub enum Known<'r, 'a> {
+    /// Nothing, or there is none: nothing is said about routes.
+    Nothing,
+    /// All of it.
+    All(&'r Request<'a>),
+    /// Neither headers nor the query, but the name of the route that it fell under; empty is none.
+    Recorded(&'r Request<'a>, &'r str),
+}
+
 /// What speaks for and against one candidate.
 #[derive(Debug, Default)]
 struct Judged {
@@ -59,9 +70,8 @@ impl Judged {
 }
 
 impl Config {
-    /// What [`lookup`](Config::lookup) and [`Destination::route`] decide, and why not otherwise. Without a request nothing
-    /// is said about routes.
-    pub fn explain(&self, dst: SocketAddr, name: Name<'_>, request: Option<&Request<'_>>) -> Explanation {
+    /// What [`lookup`](Config::lookup) and [`Destination::route`] decide, and why not otherwise.
+    pub fn explain(&self, dst: SocketAddr, name: Name<'_>, known: Known<'_, '_>) -> Explanation {
         let destination = self.lookup(dst, name);
         let (because, destinations) = match self.at_listener(dst) {
             Some(_) => (format!("the plain port {dst} leads to it"), Passed::default()),
@@ -75,9 +85,16 @@ impl Config {
                 (because, self.passed(destination, address, name))
             }
         };
-        let (route, route_because, routes) = match request {
-            None => (None, String::new(), Passed::default()),
-            Some(request) => explain_route(destination, request),
+        let (route, route_because, routes) = match known {
+            Known::Nothing => (None, String::new(), Passed::default()),
+            Known::All(request) => {
+                let chosen = destination.route(request).map(|route| route.index);
+                explain_route(destination, request, chosen, false)
+            }
+            Known::Recorded(request, name) => {
+                let chosen = destination.routes.iter().position(|route| &*route.name == name);
+                explain_route(destination, request, chosen, true)
+            }
         };
         Explanation {
             destination: Arc::clone(destination),
@@ -188,15 +205,19 @@ fn shown(pattern: &NamePattern) -> String {
     }
 }
 
-fn explain_route(destination: &Destination, request: &Request<'_>) -> (Option<usize>, String, Passed) {
+fn explain_route(
+    destination: &Destination,
+    request: &Request<'_>,
+    chosen: Option<usize>,
+    recorded: bool,
+) -> (Option<usize>, String, Passed) {
     let view = View::new(request);
-    let chosen = destination.route(request).map(|route| route.index);
     let matchers = destination.route_index.matchers();
-    let best = chosen.and_then(|index| matchers[index].best_rank(&view));
-    let because =
-        chosen.map_or_else(String::new, |index| sentence(&judge_route(&matchers[index], &view).fits));
+    let best = chosen.and_then(|index| matchers[index].rank_by_host(&view));
+    let because = chosen
+        .map_or_else(String::new, |index| sentence(&judge_route(&matchers[index], &view, recorded).fits));
     let judged = destination.routes.iter().filter(|route| Some(route.index) != chosen).map(|route| {
-        let own = matchers[route.index].best_rank(&view);
+        let own = matchers[route.index].rank_by_host(&view);
         let weaker = match (&own, &best) {
             (Some(own), Some(best)) if own.0 < best.0 => "matches too, by a less specific path",
             (Some(own), Some(best)) if own.1 < best.1 => "matches too, by a less specific host",
@@ -204,12 +225,12 @@ fn explain_route(destination: &Destination, request: &Request<'_>) -> (Option<us
             (Some(own), Some(best)) if own < best => "matches too, by fewer conditions",
             _ => "matches as exactly, and comes later by name",
         };
-        (Arc::clone(&route.name), judge_route(&matchers[route.index], &view), weaker)
+        (Arc::clone(&route.name), judge_route(&matchers[route.index], &view, recorded), weaker)
     });
     (chosen, because, closest(judged.collect()))
 }
 
-fn judge_route(matcher: &RouteMatcher, view: &View<'_, '_>) -> Judged {
+fn judge_route(matcher: &RouteMatcher, view: &View<'_, '_>, recorded: bool) -> Judged {
     let mut judged = Judged::default();
     if let Some(path) = &matcher.path {
         let text = path.text();
@@ -235,6 +256,13 @@ fn judge_route(matcher: &RouteMatcher, view: &View<'_, '_>) -> Judged {
             || format!("`methods` has {method}"),
             || format!("the method is none of {}", matcher.methods.join(", ")),
         );
+    }
+    if recorded {
+        let names = matcher.headers.iter().map(|(name, _)| ("header", name));
+        let names = names.chain(matcher.query.iter().map(|(name, _)| ("parameter", name)));
+        let unknown = |(noun, name)| format!("it needs the {noun} {name:?}, and those are not recorded");
+        judged.faults.extend(names.map(unknown));
+        return judged;
     }
     for (name, wanted) in &matcher.headers {
         let found = (view.request().header)(name);

@@ -33,7 +33,7 @@ mod value;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 pub use errors::{Errors, Position, Problem};
-pub use explain::{Explanation, Passed};
+pub use explain::{Explanation, Known, Passed};
 pub use model::{
     Access, Admin, BreakerPolicy, ByAddress, Control, ControlSocket, Destination, Format, HeaderRules, Level,
     Listener, Log, Name, Policy, PoolParams, Propagation, Protocol, Proxy, Recorder, Request, ResponseRules,

@@ -81,9 +81,10 @@ impl RouteMatcher {
             && self.query.iter().all(|condition| holds(condition, view.parameter(&condition.0)))
     }
 
-    /// How specifically it matches; `None` if it does not.
-    pub(crate) fn best_rank(&self, view: &View<'_, '_>) -> Option<Rank> {
-        self.rules().filter(|host| self.matches(*host, view)).map(|host| self.rank(host)).max()
+    /// How specific the rules for this host are, whether they match or not; `None` if there are none.
+    pub(crate) fn rank_by_host(&self, view: &View<'_, '_>) -> Option<Rank> {
+        let rules = self.rules().filter(|host| host.is_none_or(|host| host.matches(&view.host)));
+        rules.map(|host| self.rank(host)).max()
     }
 
     fn conditions(&self) -> impl Iterator<Item = &Condition> {

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use dragoman_config::{Config, Explanation, Name, Request};
+use dragoman_config::{Config, Explanation, Known, Name, Request};
 
 const POLICY: &str = r#"
 [destination.pay]
@@ -40,7 +40,7 @@ fn explain(dst: &str, host: &str, method: &str, path: &str, tenant: Option<&str>
     let dst: SocketAddr = dst.parse().unwrap();
     let header = |name: &str| tenant.filter(|_| name == "x-tenant").map(str::as_bytes);
     let request = Request { method, path, host, query: b"", header: &header };
-    config.explain(dst, Name::Host(host), Some(&request))
+    config.explain(dst, Name::Host(host), Known::All(&request))
 }
 
 fn told(passed: &dragoman_config::Passed) -> Vec<String> {
@@ -88,14 +88,31 @@ fn no_value_of_a_condition_is_told() {
 #[test]
 fn without_a_name_the_named_say_that_they_state_one() {
     let config = Config::parse("test.toml", POLICY, &|_| None).unwrap();
-    let explained = config.explain("10.9.0.1:80".parse().unwrap(), Name::None, None);
+    let explained = config.explain("10.9.0.1:80".parse().unwrap(), Name::None, Known::Nothing);
     assert_eq!((&*explained.destination.name, explained.route), ("net", None));
     assert_eq!(explained.because, "`cidrs` has 10.0.0.0/8");
     let pay = told(&explained.destinations);
     assert!(pay.contains(&"pay: it states a name, and none is known".to_owned()), "{pay:?}");
-    let explained = config.explain("192.0.2.1:9".parse().unwrap(), Name::None, None);
+    let explained = config.explain("192.0.2.1:9".parse().unwrap(), Name::None, Known::Nothing);
     assert_eq!(
         (&*explained.destination.name, &*explained.because),
         ("default", "no other destination matches")
     );
+}
+
+#[test]
+fn of_a_recorded_request_the_route_is_known_and_its_headers_are_not() {
+    let config = Config::parse("test.toml", POLICY, &|_| None).unwrap();
+    let request =
+        Request { method: "GET", path: "/v1/x", host: "pay.example.com", query: b"", header: &|_| None };
+    let explain = |route| {
+        let known = Known::Recorded(&request, route);
+        config.explain("10.1.2.3:80".parse().unwrap(), Name::Host("pay.example.com"), known)
+    };
+    let gold = explain("gold");
+    assert_eq!(gold.route_because, "`path` is \"/v1/*\"");
+    assert!(told(&gold.routes).contains(&"all: matches too, by fewer conditions".to_owned()), "{gold:?}");
+    let all = told(&explain("all").routes);
+    let needs = "gold: it needs the header \"x-tenant\", and those are not recorded";
+    assert!(all.contains(&needs.to_owned()), "{all:?}");
 }

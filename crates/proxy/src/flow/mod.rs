@@ -107,10 +107,8 @@ async fn find_relay(shared: &Arc<Shared>, stream: TcpStream, record: &mut FlowRe
 fn first_bytes(app: &Leg, early: &Early, sniffed: Option<&Sniffed>) -> FirstBytes {
     let protocol = sniffed.map(|sniffed| sniffed.protocol);
     let (app, server) = (app.buf.bytes(), early.held());
-    let by_server = matches!(
-        protocol,
-        Some(Protocol::Mysql | Protocol::Smtp | Protocol::Ftp | Protocol::Ssh)
-    );
+    let by_server =
+        matches!(protocol, Some(Protocol::Mysql | Protocol::Smtp | Protocol::Ftp | Protocol::Ssh));
     match () {
         () if by_server || app.is_empty() && !server.is_empty() => {
             FirstBytes::new(Speaker::Upstream, server, true)

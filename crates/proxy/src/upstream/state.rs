@@ -120,7 +120,8 @@ impl Endpoint {
 impl Pass {
     /// What the breaker was when it gave its leave; `None` where there is none.
     pub(crate) fn breaker(&self) -> Option<BreakerState> {
-        let state = |ticket: Ticket| if ticket.is_probe() { BreakerState::HalfOpen } else { BreakerState::Closed };
+        let state =
+            |ticket: Ticket| if ticket.is_probe() { BreakerState::HalfOpen } else { BreakerState::Closed };
         self.ticket.map(state)
     }
 

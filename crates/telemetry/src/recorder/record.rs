@@ -146,8 +146,7 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Decoded> {
 }
 
 fn attempt(bytes: &mut Decoder<'_>) -> Option<AttemptStory> {
-    let (started_us, connected, first_byte, ended) =
-        (bytes.u32()?, bytes.u32()?, bytes.u32()?, bytes.u32()?);
+    let (started_us, connected, first_byte, ended) = (bytes.u32()?, bytes.u32()?, bytes.u32()?, bytes.u32()?);
     let (wait, left, status) = (bytes.u32()?, bytes.u64()?, bytes.u16()?);
     let [way, outcome, cause, after] = bytes.array()?;
     let breaker = |state| word(from_byte(BreakerState::ALL, state).map(BreakerState::as_str));
