@@ -221,7 +221,7 @@ fn explain_route(
         let weaker = match (&own, &best) {
             (Some(own), Some(best)) if own.0 < best.0 => "matches too, by a less specific path",
             (Some(own), Some(best)) if own.1 < best.1 => "matches too, by a less specific host",
-            (Some(own), Some(best)) if own.2 < best.2 => "matches too, by any method",
+            (Some(own), Some(best)) if !own.2 && best.2 => "matches too, by any method",
             (Some(own), Some(best)) if own < best => "matches too, by fewer conditions",
             _ => "matches as exactly, and comes later by name",
         };

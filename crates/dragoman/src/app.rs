@@ -75,7 +75,7 @@ fn start(
 
     let access = access_log(&config.log, sink).map_err(|error| cannot("start the access log", &error))?;
     let telemetry = Telemetry::new(config.names().to_vec(), access);
-    telemetry.record(config.recorder.memory);
+    telemetry.record(config.recorder.memory, threads(config.proxy.workers));
     telemetry.reload().in_force(config.generation(), files.fingerprint(), false);
     traces::start(&config.trace, config.proxy.mark, &telemetry)
         .map_err(|error| cannot("export traces", &error))?;
@@ -217,10 +217,14 @@ fn check_mark(mark: Option<u32>) -> Result<(), StartError> {
 }
 
 pub(crate) fn runtime(workers: usize) -> io::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(threads(workers)).enable_all().build()
+}
+
+/// How many threads `proxy.workers` means.
+pub(crate) fn threads(workers: usize) -> usize {
     let automatic =
         || std::thread::available_parallelism().map_or(1, usize::from).min(MOST_AUTOMATIC_WORKERS);
-    let workers = if workers == 0 { automatic() } else { workers };
-    tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()
+    if workers == 0 { automatic() } else { workers }
 }
 
 pub(crate) fn open_sink(log: &Log) -> Result<LogFile, StartError> {

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Collected, Empty};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::header::HOST;
@@ -116,7 +116,7 @@ async fn begin(at: &At, path: &str) -> Result<Response<Incoming>, String> {
     match answer.status() {
         StatusCode::OK => Ok(answer),
         status => {
-            let why = answer.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+            let why = answer.into_body().collect().await.map(Collected::to_bytes).unwrap_or_default();
             Err(format!("{at}: {status}: {}", String::from_utf8_lossy(&why).trim_end()))
         }
     }

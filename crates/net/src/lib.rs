@@ -15,6 +15,7 @@ mod reserve;
 mod sys;
 #[cfg(test)]
 mod testing;
+mod udp;
 mod unix;
 
 pub use addr::{OrigDst, Peer};
@@ -26,4 +27,5 @@ pub use listen::listen;
 pub use original_dst::{NoOriginalDst, is_local, original_dst};
 pub use pipe::Pipe;
 pub use reserve::Reserve;
+pub use udp::{connect_udp, listen_udp};
 pub use unix::{listen_unix, receive_descriptor, send_descriptor};

@@ -86,7 +86,8 @@ impl Acceptor {
             let begun = (self.accepted, shared.drain.woken());
             let is_gone = shared.drain.is_at(Stage::Finishing);
             self.accept_until(sleep(if is_gone { LAST_TICK } else { TICK })).await;
-            let at_work = self.flows.len() > shared.drain.idle();
+            let asking = !is_gone && shared.telemetry.dns().pending() > 0;
+            let at_work = self.flows.len() > shared.drain.idle() || asking;
             let quiet_before = std::mem::take(&mut quiet);
             if !at_work && begun == (self.accepted, shared.drain.woken()) {
                 quiet = quiet_before + TICK;

@@ -19,6 +19,7 @@ use crate::flow::early::Early;
 use crate::flow::exchange::replay::ReplaySpace;
 use crate::flow::http1::scratch::Spare;
 use crate::in_force::InForce;
+use crate::names::Names;
 use crate::upstream::learnt::Learnt;
 use crate::upstream::multiplex::Multiplexers;
 use crate::upstream::pool::Pool;
@@ -31,6 +32,8 @@ pub(crate) struct Shared {
     pub(crate) pool: Pool,
     pub(crate) multiplexers: Multiplexers,
     pub(crate) learnt: Learnt,
+    /// What addresses are called, where DNS is served.
+    pub(crate) names: Names,
     /// The room in which request bodies are kept to be sent again.
     pub(crate) replay: Arc<ReplaySpace>,
     pub(crate) drain: Drain,
@@ -71,6 +74,7 @@ impl Shared {
             config,
             telemetry,
             learnt: Learnt::new(),
+            names: Names::new(),
             drain: Drain::default(),
             scratch: Spare::default(),
             inside: None,

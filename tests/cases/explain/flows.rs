@@ -176,16 +176,16 @@ fn nothing_hostile_in_a_head_reaches_the_terminal() {
     let heads: [Vec<u8>; 4] = [
         [b"GET /", hostile, b" HTTP/1.1\r\nHost: a.test\r\n\r\n"].concat(),
         [b"GET / HTTP/1.1\r\nHost: ", hostile, b"\r\n\r\n"].concat(),
-        [
-            b"GET / HTTP/1.1\r\nHost: a.test\r\nx-request-id: ",
-            &"\u{9b}31m\u{202e}".as_bytes()[..],
-            b"\r\n\r\n",
-        ]
-        .concat(),
+        [b"GET / HTTP/1.1\r\nHost: a.test\r\nx-request-id: ", "\u{9b}31m\u{202e}".as_bytes(), b"\r\n\r\n"]
+            .concat(),
         [hostile, b"\x00\xff"].concat(),
     ];
     for head in &heads {
-        net.app.knock(server(80), head);
+        let mut client = net.app.connect(server(80));
+        client.send(head).unwrap();
+        client.finish_sending().unwrap();
+        // What comes back, and how it ends, is another case's matter.
+        let _ = client.read_to_end();
     }
     dragoman.settle();
     for arguments in [

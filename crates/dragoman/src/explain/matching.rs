@@ -144,8 +144,9 @@ pub(crate) fn of_story(config: &Config, story: &Story) -> Option<Matching> {
     let (name, known) = match () {
         () if is_exchange && host.is_empty() => (Name::None, Known::Recorded(&request, &story.route)),
         () if is_exchange => (Name::Host(host), Known::Recorded(&request, &story.route)),
-        () if story.sni.is_empty() => (Name::None, Known::Nothing),
-        () => (Name::Sni(&story.sni), Known::Nothing),
+        () if !story.sni.is_empty() => (Name::Sni(&story.sni), Known::Nothing),
+        () if !host.is_empty() => (Name::Host(host), Known::Nothing),
+        () => (Name::None, Known::Nothing),
     };
     let explained = config.explain(address, name, known);
     let now = &explained.destination;

@@ -65,7 +65,6 @@ pub(crate) fn page(telemetry: &Telemetry, policy: &Config, filter: &Filter) -> S
 
 /// A table of all that was recorded, the oldest first: nothing where nothing was. Flows are left out of which an exchange
 /// tells the same.
-#[cfg_attr(not(test), expect(dead_code, reason = "for `dragoman run --explain`"))]
 pub(crate) fn table(telemetry: &Telemetry, color: bool) -> String {
     let all = telemetry.stories();
     let carriers: std::collections::HashSet<_> =
@@ -73,15 +72,4 @@ pub(crate) fn table(telemetry: &Telemetry, color: bool) -> String {
     let is_told = |story: &&Story| !(carriers.contains(&story.id) && story.cause.is_empty());
     let shown: Vec<_> = all.iter().filter(is_told).collect();
     row::table(&shown, color)
-}
-
-/// The whole stories of what failed.
-#[cfg_attr(not(test), expect(dead_code, reason = "for `dragoman run --explain`"))]
-pub(crate) fn stories(telemetry: &Telemetry, policy: &Config, color: bool) -> String {
-    let failed = telemetry.stories().into_iter().filter(|story| !story.cause.is_empty());
-    let tales = failed.map(|story| {
-        let matching = of_story(policy, &story);
-        tale::tell(&Told { story, matching }, color)
-    });
-    tales.collect::<Vec<_>>().join("\n")
 }

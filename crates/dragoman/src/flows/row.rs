@@ -53,10 +53,11 @@ pub(super) fn what(story: &Story) -> String {
             let host = if story.host.is_empty() { &story.original_dst } else { &story.host };
             format!("{} {host}{}", story.method, story.path)
         }
-        _ if story.sni.is_empty() => {
-            format!("{} flow to {}", story.sniffed.protocol, or_dash(&story.original_dst))
+        _ => {
+            let name = if story.sni.is_empty() { &story.host } else { &story.sni };
+            let name = if name.is_empty() { String::new() } else { format!("{name} ") };
+            format!("{} flow to {name}{}", story.sniffed.protocol, or_dash(&story.original_dst))
         }
-        _ => format!("{} flow to {} ({})", story.sniffed.protocol, story.sni, story.original_dst),
     };
     plain(&text)
 }
@@ -125,7 +126,7 @@ mod tests {
     fn a_table_has_a_line_for_each_and_no_byte_of_the_apps_reaches_the_terminal() {
         assert_eq!(
             table(&[&story()], false),
-            "TIME          WHAT                      DESTINATION  ENDPOINT  RESULT               ATTEMPTS  TOOK      ID\n\
+            "TIME          WHAT                     DESTINATION  ENDPOINT  RESULT               ATTEMPTS  TOOK      ID\n\
              09:30:00.123  GET pay.test/\\u{1b}[31m  pay          -         503 connect_refused  2         1.234 ms  7c1f0a9be2d45e10\n"
         );
         assert_eq!(table(&[], true), "");

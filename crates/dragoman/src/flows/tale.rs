@@ -87,13 +87,13 @@ impl Text {
             let text = if words.is_empty() { "ended well".to_owned() } else { words };
             let closed = match story.closed_by.as_str() {
                 "" => String::new(),
-                who => format!("; closed by the {}", named(who)),
+                who => format!("; closed by {}", named(who)),
             };
             return self.row("outcome", &(text + &closed));
         }
         let status = if words.is_empty() { String::new() } else { format!("{words}, ") };
         let culprit =
-            Tone::Bad.paint(&format!("{}by the {}: {}", status, named(&story.who), story.cause), self.color);
+            Tone::Bad.paint(&format!("{}by {}: {}", status, named(&story.who), story.cause), self.color);
         writeln!(self.out, "  {:<9} {culprit}", "outcome").expect("a String takes all");
         if let Some(cause) = Cause::ALL.iter().find(|cause| cause.as_str() == story.cause) {
             self.more(cause.about());
@@ -201,13 +201,17 @@ impl Text {
         } else if attempt.outcome != "success" && !attempt.not_retried.is_empty() {
             let why = about_refusal(&attempt.not_retried);
             self.more(&format!("not repeated: {} - {why}{budget}", attempt.not_retried));
+        } else if attempt.outcome == "failure" {
+            self.more("not repeated: another try would not mend it");
         }
     }
 }
 
 fn named(who: &str) -> &str {
     match who {
-        "upstream" => "server",
+        "app" => "the app",
+        "upstream" => "the server",
+        "network" => "the network",
         who => who,
     }
 }
@@ -235,6 +239,7 @@ fn about_proof(proof: &str) -> &'static str {
 /// Why it was not repeated.
 fn about_refusal(refusal: &str) -> &'static str {
     match refusal {
+        "head_forwarded" => "a part of the answer was with the app already",
         "no_retry" => "policy has no `retry` here",
         "not_listed" => "policy does not list this status",
         "not_configured" => "policy does not list this kind of failure",

@@ -31,8 +31,8 @@ use crate::labels::labels;
 use record::{Decoded, FAILURE};
 use ring::{Piece, Position, Ring};
 
-/// Threads beyond so many share rings.
-const SHARDS: usize = 4;
+/// The most rings; threads beyond them share.
+const SHARDS: usize = 16;
 /// A ring with less room than this, in bytes, holds too little: then there are fewer of them.
 const LEAST: usize = 64 * 1024;
 /// The part of the memory, one in so many, that is for failures which others have pushed out.
@@ -110,9 +110,9 @@ pub struct Recorded {
 }
 
 impl Recorder {
-    /// A recorder whose stories take so many bytes at most; not zero.
-    pub(crate) fn new(memory: usize) -> Recorder {
-        let shards = (memory / LEAST).clamp(1, SHARDS);
+    /// A recorder whose stories take so many bytes at most, which is not zero, from so many threads.
+    pub(crate) fn new(memory: usize, threads: usize) -> Recorder {
+        let shards = (memory / LEAST).min(threads).clamp(1, SHARDS);
         let (each, failures) = (memory / shards, memory / shards / FAILURES);
         let shard = |_| {
             let (all, failures) = (Ring::new(each - failures), Ring::new(failures));
@@ -197,11 +197,12 @@ impl Recorder {
 
 /// The recorder, for whoever asks.
 impl Telemetry {
-    /// From now on the stories of flows and exchanges are kept, in so many bytes at most; 0 is none. The first call holds.
-    pub fn record(&self, memory: usize) {
+    /// From now on the stories of flows and exchanges are kept, in so many bytes at most; 0 is none. `threads` is how many
+    /// have some to tell. The first call holds.
+    pub fn record(&self, memory: usize, threads: usize) {
         if memory > 0 {
             // A second one ends as it is dropped here.
-            let _ = self.0.recorder.set(Recorder::new(memory));
+            let _ = self.0.recorder.set(Recorder::new(memory, threads));
         }
     }
 

@@ -41,7 +41,7 @@ pub struct Story {
     /// The method of an exchange.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub method: String,
-    /// Its host.
+    /// Its host; of a flow, the name for which the app got its address from DNS.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub host: String,
     /// Its path, without the query.

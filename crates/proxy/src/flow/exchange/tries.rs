@@ -163,6 +163,9 @@ pub(crate) fn conclude(pass: Option<Pass>, failed: Option<&Failed>, record: &mut
     let outcome = failed.map_or(Outcome::Success, Failed::outcome);
     if let Some(failed) = failed {
         record.attempt_failed(failed.cause);
+        if record.status.is_some() {
+            record.note(Note::NotRetried("head_forwarded"));
+        }
     }
     record.attempt_ended(outcome);
     if let Some(pass) = pass {
@@ -185,7 +188,7 @@ pub(crate) fn decide(
         return Some(Duration::ZERO);
     }
     let Some(retry) = plan.policy.retry.as_ref() else {
-        record.note(Note::NotRetried("no_retry"));
+        note_unlisted(tried, "no_retry", record);
         return None;
     };
     let is_listed = match tried.failure {
@@ -196,7 +199,7 @@ pub(crate) fn decide(
         _ => true,
     };
     if !is_listed {
-        record.note(Note::NotRetried("not_listed"));
+        note_unlisted(tried, "not_listed", record);
         return None;
     }
     let now = Instant::now();
@@ -229,6 +232,13 @@ pub(crate) fn decide(
             record.refuse_retry(refusal.as_str());
             None
         }
+    }
+}
+
+/// Notes why policy has nothing to say about a failure; most answers are none.
+fn note_unlisted(tried: &Try<'_>, why: &'static str, record: &mut ExchangeRecord) {
+    if !matches!(tried.failure, Failure::Status(..400)) {
+        record.note(Note::NotRetried(why));
     }
 }
 
