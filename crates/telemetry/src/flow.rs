@@ -24,7 +24,6 @@ pub struct FlowRecord {
     telemetry: Telemetry,
     start: Instant,
     peer: SocketAddr,
-    trace_id: Option<NonZeroU128>,
     /// Unique in the process; shown as 16 hexadecimal digits.
     pub id: u64,
     /// Where the application dialled.
@@ -37,7 +36,7 @@ pub struct FlowRecord {
     /// proof.
     pub host: Option<Arc<str>>,
     /// The TLS server name: a claim of the application.
-    pub sni: Option<String>,
+    pub sni: Option<Box<str>>,
     /// What was dialled, where that succeeded, else what was tried last.
     pub endpoint: Option<SocketAddr>,
     /// Bytes relayed from the application outside of exchanges; those of an exchange are in its own record.
@@ -48,16 +47,21 @@ pub struct FlowRecord {
     pub connect_attempts: u32,
     /// The first bytes that were seen.
     pub first_bytes: FirstBytes,
-    /// [`Story::generation`](crate::Story::generation), cut to 32 bits.
-    pub generation: u32,
-    /// Who ended the connection, where nobody failed.
-    pub closed_by: Option<Who>,
-    /// Boxed, as only a flow that is no HTTP has some.
-    steps: Option<Box<Steps>>,
     /// Why the flow did not end well. Set it with [`FlowRecord::fail`].
     pub cause: Option<Cause>,
+    /// Boxed, as most flows have none, and most wait most of the time.
+    rare: Option<Box<Rare>>,
+}
+
+#[derive(Debug, Default)]
+struct Rare {
+    trace_id: Option<NonZeroU128>,
     /// Free text about the cause, for the log alone.
-    pub detail: Option<String>,
+    detail: Option<String>,
+    /// [`Story::generation`](crate::Story::generation), cut to 32 bits.
+    generation: u32,
+    closed_by: Option<Who>,
+    steps: Steps,
 }
 
 /// What an exchange says about the flow that carries it.
@@ -78,7 +82,6 @@ impl FlowRecord {
             telemetry,
             start: Instant::now(),
             peer,
-            trace_id: None,
             original_dst: None,
             destination: 0,
             protocol: Protocol::Unknown,
@@ -89,11 +92,8 @@ impl FlowRecord {
             bytes_to_app: 0,
             connect_attempts: 0,
             first_bytes: FirstBytes::NONE,
-            generation: 0,
-            closed_by: None,
-            steps: None,
             cause: None,
-            detail: None,
+            rare: None,
         }
     }
 
@@ -102,13 +102,17 @@ impl FlowRecord {
     pub fn fail(&mut self, cause: Cause, detail: impl Into<Option<String>>) {
         if self.cause.is_none() {
             self.cause = Some(cause);
-            self.detail = detail.into();
+            if let Some(detail) = detail.into() {
+                self.rare.get_or_insert_default().detail = Some(detail);
+            }
         }
     }
 
     /// The flow is recorded as a trace of its own; with `None` it is not, because it is left to its exchanges.
     pub fn trace(&mut self, trace_id: Option<NonZeroU128>) {
-        self.trace_id = trace_id;
+        if trace_id.is_some() || self.rare.is_some() {
+            self.rare.get_or_insert_default().trace_id = trace_id;
+        }
     }
 
     /// What the flow speaks is known now.
@@ -128,12 +132,26 @@ impl FlowRecord {
         }
     }
 
+    /// The generation of the destination is known now; only the story tells it.
+    pub fn routed(&mut self, generation: u64) {
+        if self.telemetry.recorder().is_some() {
+            self.rare.get_or_insert_default().generation = generation as u32;
+        }
+    }
+
+    /// Who ended the connection, where nobody failed; only the story tells it.
+    pub fn closed_by(&mut self, who: Who) {
+        if self.telemetry.recorder().is_some() {
+            self.rare.get_or_insert_default().closed_by = Some(who);
+        }
+    }
+
     /// A try to connect to this endpoint begins.
     pub fn attempt(&mut self, endpoint: SocketAddr) {
         self.connect_attempts += 1;
         if self.telemetry.recorder().is_some() {
             let (start, before) = (self.start, self.endpoint);
-            self.steps.get_or_insert_default().begin(|| start.elapsed(), before);
+            self.rare.get_or_insert_default().steps.begin(|| start.elapsed(), before);
         }
         self.endpoint = Some(endpoint);
     }
@@ -163,7 +181,7 @@ impl FlowRecord {
     }
 
     fn step(&mut self) -> Option<&mut Step> {
-        self.steps.as_mut()?.last()
+        self.rare.as_mut()?.steps.last()
     }
 
     /// Counts a retry of the connect, after this wait. `reason` is why the one before failed, and `proof` why repeating it
@@ -184,7 +202,8 @@ impl FlowRecord {
 
     fn tell(&self) {
         let Some(recorder) = self.telemetry.recorder() else { return };
-        let none = Steps::default();
+        let none = Rare::default();
+        let rare = self.rare.as_deref().unwrap_or(&none);
         let host = text::printable(self.host.as_deref().unwrap_or_default().as_bytes());
         let took = self.start.elapsed();
         recorder.push(&Facts {
@@ -197,27 +216,35 @@ impl FlowRecord {
             bytes_from_app: self.bytes_from_app,
             bytes_to_app: self.bytes_to_app,
             destination: self.destination,
-            generation: self.generation,
+            generation: rare.generation,
             status: None,
             cause: self.cause,
-            closed_by: self.closed_by,
+            closed_by: rare.closed_by,
             attempts: self.connect_attempts,
             peer: self.peer,
             original_dst: self.original_dst,
             endpoint: self.endpoint,
-            steps: self.steps.as_deref().unwrap_or(&none),
+            steps: &rare.steps,
             texts: ["", &host, "", ""],
             request_id: "",
             sni: self.sni.as_deref().unwrap_or_default(),
             grpc_status: "",
-            detail: self.detail.as_deref().unwrap_or_default(),
+            detail: self.detail().unwrap_or_default(),
         });
+    }
+
+    fn trace_id(&self) -> Option<NonZeroU128> {
+        self.rare.as_ref().and_then(|rare| rare.trace_id)
+    }
+
+    fn detail(&self) -> Option<&str> {
+        self.rare.as_ref().and_then(|rare| rare.detail.as_deref())
     }
 
     fn line(&self, access: &AccessLog) -> String {
         let mut line = Line::new(access.format(), "flow");
         line.plain(Field::Id, format_args!("{:016x}", self.id));
-        if let Some(trace_id) = self.trace_id {
+        if let Some(trace_id) = self.trace_id() {
             line.plain(Field::TraceId, format_args!("{trace_id:032x}"));
         }
         line.plain(Field::Peer, self.peer);
@@ -235,7 +262,7 @@ impl FlowRecord {
         line.number(Field::BytesFromApp, self.bytes_from_app);
         line.number(Field::BytesToApp, self.bytes_to_app);
         line.milliseconds(Field::DurationMs, self.start.elapsed());
-        line.cause(self.cause, self.detail.as_deref());
+        line.cause(self.cause, self.detail());
         line.finish()
     }
 }
@@ -249,7 +276,7 @@ impl Drop for FlowRecord {
         destination.flow(self.protocol, self.cause);
         self.telemetry.process().ended_with(self.cause);
         destination.bytes(self.bytes_from_app, self.bytes_to_app);
-        if let (Some(tracer), Some(trace_id)) = (self.telemetry.tracer(), self.trace_id) {
+        if let (Some(tracer), Some(trace_id)) = (self.telemetry.tracer(), self.trace_id()) {
             tracer.submit(self.spans(trace_id));
         }
         self.tell();

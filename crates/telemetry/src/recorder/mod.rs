@@ -55,14 +55,14 @@ labels! {
 /// The first bytes of a flow, as few as tell what it speaks and as hide what may be secret.
 #[derive(Clone, Copy, Debug)]
 pub struct FirstBytes {
-    by: Speaker,
-    length: u8,
+    /// Who in the upper three bits, how many in the others: each flow that waits holds this.
+    tag: u8,
     bytes: [u8; 16],
 }
 
 impl FirstBytes {
     /// Nobody said anything.
-    pub const NONE: FirstBytes = FirstBytes { by: Speaker::Nobody, length: 0, bytes: [0; 16] };
+    pub const NONE: FirstBytes = FirstBytes { tag: 0, bytes: [0; 16] };
 
     /// The first of these. An app that begins with text may go on with a password or a token: of that only the first
     /// word is kept, unless it is `known` to be what every app says.
@@ -71,7 +71,7 @@ impl FirstBytes {
         let is_text = shown.first().is_some_and(u8::is_ascii_graphic);
         let word = shown.iter().position(|byte| !byte.is_ascii_graphic()).map_or(shown.len(), |end| end + 1);
         let shown = if by == Speaker::App && is_text && !known { &shown[..word] } else { shown };
-        let mut first = FirstBytes { by, length: shown.len() as u8, bytes: [0; 16] };
+        let mut first = FirstBytes { tag: (by as u8) << 5 | shown.len() as u8, bytes: [0; 16] };
         first.bytes[..shown.len()].copy_from_slice(shown);
         first
     }

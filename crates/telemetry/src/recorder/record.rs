@@ -57,8 +57,8 @@ impl Facts<'_> {
         let mut fixed = [0; FIXED];
         fixed[0] = failure | if self.flow.is_some() { EXCHANGE } else { 0 };
         fixed[1] = self.protocol as u8;
-        fixed[2] = self.first.by as u8;
-        fixed[3] = self.first.length;
+        fixed[2] = self.first.tag >> 5;
+        fixed[3] = self.first.tag & 31;
         fixed[4..20].copy_from_slice(&self.first.bytes);
         fixed[20..28].copy_from_slice(&self.id.to_le_bytes());
         fixed[28..36].copy_from_slice(&self.flow.unwrap_or_default().to_le_bytes());

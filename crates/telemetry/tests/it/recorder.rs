@@ -96,7 +96,7 @@ fn a_flow_is_told_with_its_connects() {
     flow.retried("connect_refused", "nothing_sent", Duration::ZERO);
     flow.attempt(address(3));
     flow.attempt_ended(Ok(Way::Early));
-    flow.closed_by = Some(Who::App);
+    flow.closed_by(Who::App);
     drop(flow);
     let story = telemetry.stories().remove(0);
     assert_eq!((&*story.kind, &*story.host, &*story.closed_by), ("flow", "db.test", "app"));

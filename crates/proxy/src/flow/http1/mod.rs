@@ -122,7 +122,7 @@ impl Connection<'_> {
             read = self.app.fill() => match read {
                 Ok(1..) => Ok(()),
                 Ok(0) => {
-                    self.flow.closed_by = Some(Who::App);
+                    self.flow.closed_by(Who::App);
                     Err(End::Close)
                 }
                 // Between two exchanges nothing is lost; the upstream learns of it as it is dropped.
@@ -137,7 +137,7 @@ impl Connection<'_> {
     /// app gets what it said, and then the end.
     async fn pass_on(&mut self, read: std::io::Result<usize>) -> End {
         let Some(kept) = &mut self.kept else { return End::Close };
-        self.flow.closed_by = Some(Who::Upstream);
+        self.flow.closed_by(Who::Upstream);
         match read {
             Ok(_) => {
                 let _ = self.app.write_all(kept.upstream.leg.buf.bytes()).await;
@@ -162,7 +162,7 @@ impl Connection<'_> {
             End::Reset => self.app.reset().await,
             End::Tunnel(upstream) => {
                 let (leg, _place) = upstream.into_tunnel();
-                relay(self.app, leg, self.flow).await;
+                relay(&self.shared.sleepers, self.app, leg, self.flow).await;
             }
         }
     }
