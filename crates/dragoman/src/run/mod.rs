@@ -102,7 +102,8 @@ fn start(arguments: &RunArguments, mut config: Config) -> Result<ExitCode, Start
     let serving = serve(keeper, Arc::new(config), telemetry.clone(), own, arguments.isolate_loopback);
     let status = runtime.block_on(serving).map_err(|error| cannot("serve the command", &error))?;
     telemetry.cut();
-    runtime.shutdown_background();
+    // What is still open is reset here, and its record finished by that.
+    runtime.shutdown_timeout(FLUSH);
     if arguments.explain {
         eprint!("{}", flows::table(&telemetry, logging::color(&io::stderr())));
     }
