@@ -191,13 +191,33 @@ impl Broke {
 
     /// The same of the server.
     pub(crate) fn upstream_cause(&self) -> Cause {
-        match self.how {
-            How::Reset => Cause::UpstreamReset,
-            How::Lost => Cause::UpstreamLost,
-            How::Closed => Cause::UpstreamClosed,
-            How::Malformed => Cause::BadResponse,
+        self.how.upstream_cause()
+    }
+}
+
+impl How {
+    /// How an HTTP/2 connection ended. The library tells an orderly end, too, as an error.
+    fn of_connection(error: &h2::Error) -> Self {
+        match error.get_io() {
+            Some(error) if dragoman_net::is_timeout(error) => Self::Lost,
+            Some(error) if error.kind() == std::io::ErrorKind::ConnectionReset => Self::Reset,
+            _ => Self::Closed,
         }
     }
+
+    fn upstream_cause(self) -> Cause {
+        match self {
+            Self::Reset => Cause::UpstreamReset,
+            Self::Lost => Cause::UpstreamLost,
+            Self::Closed => Cause::UpstreamClosed,
+            Self::Malformed => Cause::BadResponse,
+        }
+    }
+}
+
+/// What the end of an HTTP/2 connection to a server means.
+pub(crate) fn connection_cause(error: &h2::Error) -> Cause {
+    How::of_connection(error).upstream_cause()
 }
 
 impl fmt::Display for Broke {
@@ -210,7 +230,7 @@ impl From<h2::Error> for Broke {
     fn from(error: h2::Error) -> Self {
         let is_reset = error.is_reset();
         Self {
-            how: if is_reset { How::Reset } else { How::Closed },
+            how: if is_reset { How::Reset } else { How::of_connection(&error) },
             detail: error.to_string(),
             code: error.reason().filter(|_| is_reset),
         }

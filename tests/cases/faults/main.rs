@@ -1,0 +1,26 @@
+//! What the network, the servers, the machine and other people's programs do to an app behind dragoman: each fault
+//! with each protocol, and the table of docs/faults.md, which is kept equal to what these cases see.
+//!
+//! No fault makes an app wait beyond its deadline, none leaves anything behind, and its cause has one name.
+
+mod case;
+mod ends;
+mod page;
+mod protocol;
+
+/// The order of the page.
+const FAULTS: &[&str] = &[
+    "server killed before its answer",
+    "server killed in the head",
+    "server killed in the body",
+    "server killed in the trailer",
+    "server resets before its answer",
+    "server resets in the head",
+    "server resets in the body",
+    "server resets in the trailer",
+    "server stopped before its answer",
+    "server stopped in the head",
+    "server stopped in the body",
+    "server stopped in the trailer",
+    "server does not accept",
+];
