@@ -4,7 +4,7 @@
 //! What is not TCP passes unharmed: a lost ARP answer would be a second of silence that no case is about.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashSet};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,10 +21,6 @@ use crate::process;
 /// The devices of the relay: towards A, and towards S.
 const ENDS: [&str; 2] = ["app", "servers"];
 
-/// The longest run of frames that are lost in one direction. Without a bound a run of lost retransmissions, each
-/// of which waits twice as long, would now and then outlast any case.
-const LOST_IN_A_ROW: u32 = 3;
-
 /// How far a frame falls behind that others overtake.
 const BEHIND: Duration = Duration::from_millis(10);
 
@@ -37,7 +33,9 @@ const ATTENTION: Duration = Duration::from_millis(20);
 /// What a link does to TCP, in each direction. The default is a link that does nothing.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Weather {
-    /// How many of a hundred frames are lost, at random, but never many in a row.
+    /// How many of a hundred frames of established connections are lost, below 50: at random, but never two in a row of one
+    /// connection and direction. A run of lost retransmissions, each of which waits twice as long, would now and then
+    /// outlast any case.
     pub lost_percent: u32,
     /// How many of a hundred arrive behind those that follow them.
     pub swapped_percent: u32,
@@ -94,7 +92,7 @@ impl Link {
             fates: Arc::clone(&fates),
             waiting: BinaryHeap::new(),
             count: 0,
-            lost_in_a_row: [0; 2],
+            lost: HashSet::new(),
             free_at: [Instant::now(); 2],
             // Any number but 0 does.
             random: 0x2545_f491_4f6c_dd1d,
@@ -147,7 +145,8 @@ struct Relay {
     fates: Arc<Fates>,
     waiting: BinaryHeap<Frame>,
     count: u64,
-    lost_in_a_row: [u32; 2],
+    /// Connections, by the way they go and their ports, whose last frame was lost.
+    lost: HashSet<(usize, [u8; 4])>,
     free_at: [Instant; 2],
     random: u64,
 }
@@ -181,15 +180,14 @@ impl Relay {
     /// Decides what becomes of a frame that leaves by the end `to`.
     fn judge(&mut self, to: usize, frame: &[u8], weather: &Weather) {
         let now = Instant::now();
-        if !is_tcp(frame) {
-            return self.push(now, to, frame);
-        }
-        if self.lost_in_a_row[to] < LOST_IN_A_ROW && self.happens(weather.lost_percent) {
-            self.lost_in_a_row[to] += 1;
+        let Some((ports, opens)) = tcp(frame) else { return self.push(now, to, frame) };
+        // Of those after one that was lost none is, so the others are more often, to the same share of all.
+        let chance = 100 * weather.lost_percent / (100 - weather.lost_percent);
+        if !self.lost.remove(&(to, ports)) && !opens && self.happens(chance) {
+            self.lost.insert((to, ports));
             self.fates.lost.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        self.lost_in_a_row[to] = 0;
         let Some(mut due) = self.through(to, frame.len(), weather.bytes_per_second, now) else {
             self.fates.lost.fetch_add(1, Ordering::Relaxed);
             return;
@@ -245,9 +243,12 @@ impl Relay {
     }
 }
 
-/// Whether an Ethernet frame holds TCP in IPv4.
-fn is_tcp(frame: &[u8]) -> bool {
-    frame.len() > 23 && frame[12..14] == [8, 0] && frame[23] == 6
+/// The ports of an Ethernet frame that holds TCP in IPv4, and whether it opens a connection (SYN).
+fn tcp(frame: &[u8]) -> Option<([u8; 4], bool)> {
+    let is_tcp = frame.get(12..14)? == [8, 0] && *frame.get(23)? == 6;
+    let at = 14 + 4 * usize::from(frame.get(14)? & 15);
+    let ports = frame.get(at..at + 4).filter(|_| is_tcp)?.try_into().ok()?;
+    Some((ports, frame.get(at + 13)? & 2 != 0))
 }
 
 #[cfg(test)]

@@ -68,6 +68,18 @@ fn reset_in_the_trailer() {
     strike("server resets in the trailer", &HTTP, Stage::Trailer, reset);
 }
 
+#[test]
+fn the_app_resets_in_the_body() {
+    let net = Net::new();
+    let case = Case::new(&net, "app resets in the body", PATIENT);
+    let pairs: Vec<Pair> = ALL.iter().map(|protocol| case.halted(*protocol, Stage::Body)).collect();
+    let (apps, servers): (Vec<_>, Vec<_>) =
+        pairs.into_iter().map(|pair| ((pair.protocol, pair.app), pair.server)).unzip();
+    let rows: Vec<_> = apps.into_iter().map(|(protocol, app)| case.row(protocol, app.reset())).collect();
+    drop(servers);
+    case.finish(&rows);
+}
+
 /// Stops each server where it has halted. What no deadline is for waits, and goes on with its server.
 fn stop(fault: &'static str, protocols: &[Protocol], stage: Stage, policy: &str) {
     let net = Net::new();
@@ -84,7 +96,7 @@ fn stop(fault: &'static str, protocols: &[Protocol], stage: Stage, policy: &str)
         pair.server.signal(Signal::SIGCONT);
         pair.server.go_on();
         let mut ended = case.ends(vec![(pair.protocol, pair.app)]);
-        ended[0].known = "waits for the server".into();
+        ended[0].known = "when the server goes on".into();
         rows.append(&mut ended);
     }
     servers.iter().for_each(|server| server.signal(Signal::SIGCONT));

@@ -5,8 +5,10 @@
 
 mod case;
 mod ends;
+mod network;
 mod page;
 mod protocol;
+mod weather;
 
 /// The order of the page.
 const FAULTS: &[&str] = &[
@@ -23,4 +25,25 @@ const FAULTS: &[&str] = &[
     "server stopped in the body",
     "server stopped in the trailer",
     "server does not accept",
+    "app resets in the body",
+    "server's backlog is full",
+    "nobody listens",
+    "host unreachable",
+    "SYN dropped",
+    "packets dropped before the answer",
+    "packets dropped in the body",
+    "link down before the connection",
+    "link down in the body, then up",
+    "connection tracking flushed in the body",
+    "DNS away",
+    "30 % of the packets lost",
+    "30 % of the packets swapped",
+    "30 % of the packets doubled",
+    "100 ms of delay each way",
+    "100 kB a second",
 ];
+
+#[test]
+fn the_page_has_each_fault() {
+    page::is_whole();
+}

@@ -20,21 +20,21 @@ const RULER: &str = "|---|---|---|---|---|\n";
 
 /// What one fault does to one protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
-    pub protocol: Protocol,
+pub(crate) struct Row {
+    pub(crate) protocol: Protocol,
     /// What the app sees.
-    pub sight: String,
+    pub(crate) sight: String,
     /// The cause; `-` where all went well.
-    pub cause: String,
+    pub(crate) cause: String,
     /// When it knows.
-    pub known: String,
+    pub(crate) known: String,
 }
 
 /// One case at a time reads the page and writes it.
 static PAGE_IN_USE: Mutex<()> = Mutex::new(());
 
 /// Compares what a fault did with what the page says.
-pub fn check(fault: &str, rows: &[Row]) {
+pub(crate) fn check(fault: &str, rows: &[Row]) {
     assert!(FAULTS.contains(&fault), "add {fault:?} to FAULTS, which has the order of the page");
     let line = |row: &Row| {
         let Row { protocol, sight, cause, known } = row;
@@ -61,7 +61,7 @@ pub fn check(fault: &str, rows: &[Row]) {
 }
 
 /// Notes how long the app was in the dark, for whoever looks at this run.
-pub fn note_time(fault: &str, protocol: Protocol, took: Duration) {
+pub(crate) fn note_time(fault: &str, protocol: Protocol, took: Duration) {
     let mut file =
         OpenOptions::new().create(true).append(true).open(Path::new(TIMES)).expect("a file of times");
     let line = format!("{:>8} ms  {fault}, {}\n", took.as_millis(), protocol.name());
@@ -69,7 +69,11 @@ pub fn note_time(fault: &str, protocol: Protocol, took: Duration) {
 }
 
 /// Every row of the page is of a fault that there is, and every fault has its rows.
-pub fn is_whole() {
+pub(crate) fn is_whole() {
+    if std::env::var_os("DRAGOMAN_BLESS").is_some() {
+        // The other cases of this run are still at it.
+        return;
+    }
     let _one = PAGE_IN_USE.lock().unwrap_or_else(PoisonError::into_inner);
     let (_, table) = read();
     let mut faults: Vec<&str> = table.iter().map(|line| fault_of(line)).collect();

@@ -4,13 +4,13 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 
 use dragoman_harness::faulty::{BODY, OPAQUE, Speaks};
-use dragoman_harness::http2::{End, Event, Wire, code};
+use dragoman_harness::http2::{Event, Frame, Wire, code, value};
 use dragoman_harness::net::server;
 use dragoman_harness::{Net, Peer};
 
 /// What is spoken on both sides of the proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
+pub(crate) enum Protocol {
     Http1,
     Http2,
     /// The app speaks HTTP/1 and the server HTTP/2.
@@ -20,13 +20,14 @@ pub enum Protocol {
     Opaque,
 }
 
-pub const ALL: [Protocol; 5] =
+pub(crate) const ALL: [Protocol; 5] =
     [Protocol::Http1, Protocol::Http2, Protocol::ToHttp2, Protocol::ToHttp1, Protocol::Opaque];
 
-pub const HTTP: [Protocol; 4] = [Protocol::Http1, Protocol::Http2, Protocol::ToHttp2, Protocol::ToHttp1];
+pub(crate) const HTTP: [Protocol; 4] =
+    [Protocol::Http1, Protocol::Http2, Protocol::ToHttp2, Protocol::ToHttp1];
 
 /// A destination for each, so that metrics and log tell them apart.
-pub const DESTINATIONS: &str = "
+pub(crate) const DESTINATIONS: &str = "
 [destination.http1]
 ports = [8001]
 [destination.http2]
@@ -43,7 +44,7 @@ ports = [9000]
 
 impl Protocol {
     /// The name in the table.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Protocol::Http1 => "http1",
             Protocol::Http2 => "http2",
@@ -54,7 +55,7 @@ impl Protocol {
     }
 
     /// The name of its destination in [`DESTINATIONS`].
-    pub fn destination(self) -> &'static str {
+    pub(crate) fn destination(self) -> &'static str {
         match self {
             Protocol::Http1 => "http1",
             Protocol::Http2 => "http2",
@@ -64,7 +65,7 @@ impl Protocol {
         }
     }
 
-    pub fn address(self) -> SocketAddr {
+    pub(crate) fn address(self) -> SocketAddr {
         server(match self {
             Protocol::Http1 => 8001,
             Protocol::Http2 => 8002,
@@ -74,7 +75,7 @@ impl Protocol {
         })
     }
 
-    pub fn server_speaks(self) -> Speaks {
+    pub(crate) fn server_speaks(self) -> Speaks {
         match self {
             Protocol::Http1 | Protocol::ToHttp1 => Speaks::Http1,
             Protocol::Http2 | Protocol::ToHttp2 => Speaks::Http2,
@@ -84,7 +85,7 @@ impl Protocol {
 }
 
 /// The app's end of one connection.
-pub struct App {
+pub(crate) struct App {
     protocol: Protocol,
     connection: Connection,
     /// Bytes of the body that were taken already.
@@ -98,22 +99,22 @@ enum Connection {
 
 /// What the app saw.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sight {
+pub(crate) struct Sight {
     /// In the words of the table.
-    pub words: String,
+    pub(crate) words: String,
     /// The status of the response; 0 where there was none.
-    pub status: u16,
+    pub(crate) status: u16,
     /// The cause that an answer of dragoman's own named.
-    pub cause: Option<String>,
+    pub(crate) cause: Option<String>,
 }
 
 impl App {
-    pub fn connect(net: &Net, protocol: Protocol) -> App {
+    pub(crate) fn connect(net: &Net, protocol: Protocol) -> App {
         App::over(net.app.connect(protocol.address()), protocol)
     }
 
     /// The app of a connection that a case has made itself.
-    pub fn over(peer: Peer, protocol: Protocol) -> App {
+    pub(crate) fn over(peer: Peer, protocol: Protocol) -> App {
         let connection = match protocol {
             Protocol::Http2 | Protocol::ToHttp1 => {
                 Connection::Http2(Box::new(Wire::client(peer, &[]).expect("an app says its preface")))
@@ -124,7 +125,7 @@ impl App {
     }
 
     /// Sends the request.
-    pub fn ask(&mut self) {
+    pub(crate) fn ask(&mut self) {
         let asked = match &mut self.connection {
             Connection::Http2(wire) => wire.get(1, "/"),
             Connection::Plain(peer) if self.protocol == Protocol::Opaque => peer.send(OPAQUE),
@@ -134,8 +135,27 @@ impl App {
         asked.or_else(|e| if is_gone(&e) { Ok(()) } else { Err(e) }).expect("an app asks");
     }
 
+    /// Says something more; nobody needs to understand it.
+    pub(crate) fn speak(&mut self) {
+        let said = match &mut self.connection {
+            Connection::Http2(wire) => wire.send(&Frame::ping([0; 8])),
+            Connection::Plain(peer) => peer.send("more"),
+        };
+        said.or_else(|e| if is_gone(&e) { Ok(()) } else { Err(e) }).expect("an app speaks");
+    }
+
+    /// Goes away with a reset.
+    pub(crate) fn reset(self) -> Sight {
+        let peer = match self.connection {
+            Connection::Http2(wire) => wire.into_peer(),
+            Connection::Plain(peer) => peer,
+        };
+        peer.reset().expect("a socket can be reset");
+        Sight { words: "nothing: it is gone".into(), status: 0, cause: None }
+    }
+
     /// Waits until so many bytes of the body are here.
-    pub fn take_body(&mut self, length: usize) {
+    pub(crate) fn take_body(&mut self, length: usize) {
         while self.body() < length {
             match &mut self.connection {
                 Connection::Plain(peer) => peer.more().expect("more of the body"),
@@ -151,7 +171,7 @@ impl App {
     }
 
     /// Whether nothing but what was taken has come, and no end.
-    pub fn waits(&mut self) -> bool {
+    pub(crate) fn waits(&mut self) -> bool {
         let peer = match &self.connection {
             Connection::Plain(peer) => peer,
             Connection::Http2(wire) => wire.peer(),
@@ -164,7 +184,7 @@ impl App {
     }
 
     /// Waits for the end of the response, or of the connection.
-    pub fn sight(mut self) -> Sight {
+    pub(crate) fn sight(mut self) -> Sight {
         match &mut self.connection {
             Connection::Http2(wire) => http2_sight(wire, self.taken),
             Connection::Plain(peer) if self.protocol == Protocol::Opaque => opaque_sight(peer),
@@ -216,19 +236,32 @@ fn http1_sight(peer: &mut Peer) -> Sight {
 }
 
 fn http2_sight(wire: &mut Wire, taken: usize) -> Sight {
-    let response = match wire.response(1) {
-        Ok(response) => response,
-        Err(e) => return Sight { words: format!("connection: {}", ending(&e)), status: 0, cause: None },
-    };
-    let status = response.status();
-    let length = taken + response.body.len();
-    let ending = match response.end {
-        End::Whole => {
-            let cause = response.field("x-dragoman-cause").map(str::to_owned);
+    let (mut status, mut cause, mut length) = (0, None, taken);
+    let ending = loop {
+        let event = wire.take(|event| match event {
+            Event::Window { .. } | Event::Settings(_) | Event::SettingsAck => None,
+            event => Some(event.clone()),
+        });
+        let ended = match event {
+            Ok(Event::Fields { fields, end, .. }) => {
+                if status == 0 {
+                    status = value(&fields, ":status").and_then(|status| status.parse().ok()).unwrap_or(0);
+                    cause = value(&fields, "x-dragoman-cause").map(str::to_owned);
+                }
+                end
+            }
+            Ok(Event::Data { bytes, end, .. }) => {
+                length += bytes.len();
+                end
+            }
+            Ok(Event::Reset { code, .. }) => break format!("RST_STREAM {}", code_name(code)),
+            Ok(Event::GoAway { code, .. }) => break format!("GOAWAY {}", code_name(code)),
+            Ok(_) => false,
+            Err(e) => break ending(&e).to_owned(),
+        };
+        if ended {
             return answered(status, cause, length == BODY.len());
         }
-        End::Reset(code) => format!("RST_STREAM {}", code_name(code)),
-        End::GoneAway(code) => format!("GOAWAY {}", code_name(code)),
     };
     let words = match status {
         0 => ending,

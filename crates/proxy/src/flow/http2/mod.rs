@@ -18,6 +18,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 use dragoman_config::Proxy;
@@ -43,6 +44,9 @@ use io::Io;
 
 /// Bytes of a stream that wait in memory for the app's window, at most.
 const SEND_BUFFER: usize = 16 * 1024;
+
+/// How long exchanges whose app is gone may take to notice.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// The connection to the app, in the words of h2.
 pub(super) type AppConnection = h2::server::Connection<Io, Bytes>;
@@ -115,7 +119,13 @@ pub(super) async fn serve(
                         exchanges.spawn(exchange);
                     }
                 }
-                Some(Err(error)) => return fail(flow, &error),
+                Some(Err(error)) => {
+                    let told = Box::pin(told_by_exchanges(&error, exchanges)).await;
+                    if !told {
+                        fail(flow, &error);
+                    }
+                    return;
+                }
                 None => return,
             },
             () = context.extended_connect.notified(), if !offered => {
@@ -130,6 +140,24 @@ pub(super) async fn serve(
             }
         }
     }
+}
+
+/// Whether the app's connection broke under exchanges, each of which then tells how: so the flow need not.
+async fn told_by_exchanges(error: &h2::Error, mut exchanges: JoinSet<()>) -> bool {
+    while let Some(ended) = exchanges.try_join_next() {
+        report_panic(ended);
+    }
+    if exchanges.is_empty() || !error.is_io() {
+        return false;
+    }
+    let all = async {
+        while let Some(ended) = exchanges.join_next().await {
+            report_panic(ended);
+        }
+    };
+    // Their streams have the error already. What does not look at its stream now is dropped.
+    let _ = timeout(FAREWELL, all).await;
+    true
 }
 
 /// Returns when the app should go to another connection: all is over, or another process accepts.
