@@ -26,7 +26,8 @@ pub(crate) struct Case<'n> {
     pub(crate) net: &'n Net,
     pub(crate) dragoman: Dragoman<'n>,
     fault: &'static str,
-    descriptors: usize,
+    /// How many descriptors the idle proxy holds.
+    pub(crate) descriptors: usize,
     _clean: Origin,
 }
 

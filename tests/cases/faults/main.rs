@@ -4,10 +4,13 @@
 //! No fault makes an app wait beyond its deadline, none leaves anything behind, and its cause has one name.
 
 mod case;
+mod echo;
 mod ends;
+mod machine;
 mod network;
 mod page;
 mod protocol;
+mod slow;
 mod weather;
 
 /// The order of the page.
@@ -41,6 +44,24 @@ const FAULTS: &[&str] = &[
     "30 % of the packets doubled",
     "100 ms of delay each way",
     "100 kB a second",
+    "server sends its head byte by byte",
+    "server sends its body byte by byte",
+    "app sends its head byte by byte",
+    "app sends its preface byte by byte",
+    "app sends a field section without end",
+    "app's first message has no end",
+    "app sends its body byte by byte",
+    "app falls silent in its body",
+    "app never opens its window",
+    "app does not read",
+    "no descriptor left to connect",
+    "no descriptor left to accept",
+    "no local port left",
+    "disk of the access log full",
+    "wall clock jumps ten years ahead",
+    "wall clock jumps ten years back",
+    "memory limit of 64 MiB, and 50 readers that stall",
+    "dragoman killed in the body",
 ];
 
 #[test]

@@ -108,6 +108,13 @@ pub(crate) struct Sight {
     pub(crate) cause: Option<String>,
 }
 
+impl Sight {
+    /// The connection was reset before anything came.
+    pub(crate) fn reset() -> Sight {
+        Sight { words: "reset".into(), status: 0, cause: None }
+    }
+}
+
 impl App {
     pub(crate) fn connect(net: &Net, protocol: Protocol) -> App {
         App::over(net.app.connect(protocol.address()), protocol)
@@ -122,6 +129,28 @@ impl App {
             _ => Connection::Plain(peer),
         };
         App { protocol, connection, taken: 0 }
+    }
+
+    /// The app of a connection on which a case has said all itself, but for waiting for the end.
+    pub(crate) fn begun(peer: Peer, protocol: Protocol) -> App {
+        let connection = match protocol {
+            Protocol::Http2 | Protocol::ToHttp1 => Connection::Http2(Box::new(Wire::begun(peer))),
+            _ => Connection::Plain(peer),
+        };
+        App { protocol, connection, taken: 0 }
+    }
+
+    /// The same of HTTP/2.
+    pub(crate) fn of_wire(wire: Wire, protocol: Protocol) -> App {
+        App { protocol, connection: Connection::Http2(Box::new(wire)), taken: 0 }
+    }
+
+    /// The TCP connection.
+    pub(crate) fn peer(&self) -> &Peer {
+        match &self.connection {
+            Connection::Plain(peer) => peer,
+            Connection::Http2(wire) => wire.peer(),
+        }
     }
 
     /// Sends the request.
@@ -142,6 +171,15 @@ impl App {
             Connection::Plain(peer) => peer.send("more"),
         };
         said.or_else(|e| if is_gone(&e) { Ok(()) } else { Err(e) }).expect("an app speaks");
+    }
+
+    /// Reads to the end of an HTTP/1 response that was cut off, wherever that was.
+    pub(crate) fn sight_of_a_part(self) -> Sight {
+        let Connection::Plain(mut peer) = self.connection else { panic!("an app of HTTP/1") };
+        let (received, reset) = peer.read_to_reset().expect("an end");
+        assert!(received.starts_with(b"HTTP/1.1 200 "));
+        let words = format!("200, a part of it, {}", if reset { "reset" } else { "close" });
+        Sight { words, status: 200, cause: None }
     }
 
     /// Goes away with a reset.
@@ -171,12 +209,8 @@ impl App {
     }
 
     /// Whether nothing but what was taken has come, and no end.
-    pub(crate) fn waits(&mut self) -> bool {
-        let peer = match &self.connection {
-            Connection::Plain(peer) => peer,
-            Connection::Http2(wire) => wire.peer(),
-        };
-        let stream = peer.stream();
+    pub(crate) fn waits(&self) -> bool {
+        let stream = self.peer().stream();
         stream.set_nonblocking(true).expect("a socket can be asked without waiting");
         let waits = stream.peek(&mut [0]).is_err_and(|e| e.kind() == ErrorKind::WouldBlock);
         stream.set_nonblocking(false).expect("a socket can wait");
