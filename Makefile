@@ -13,7 +13,7 @@ export DRAGOMAN_BIN_DIR := $(target)/debug
 # They wait more than they compute, so that there may be more of them than cores.
 export RUST_TEST_THREADS ?= 4
 
-.PHONY: help build demo test check fuzz bench static
+.PHONY: help build demo test faults check fuzz bench static
 
 help: ## list these commands
 	@sed -n 's/^\([a-z]*\): ## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -31,6 +31,11 @@ test: ## run all tests, those in network namespaces too (root)
 	@scripts/setup-tests
 	$(CARGO) build $(binaries)
 	$(CARGO) test --workspace --no-fail-fast
+
+faults: ## bring about each fault of docs/faults.md, and print when the application knew (root)
+	@scripts/setup
+	$(CARGO) build $(binaries)
+	$(CARGO) test -p dragoman-harness --test faults -- --show-output
 
 check: ## format, lints, dependencies, docs, and that each cause has a test
 	$(CARGO) fmt --all --check

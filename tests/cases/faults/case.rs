@@ -26,6 +26,7 @@ pub(crate) struct Case<'n> {
     pub(crate) net: &'n Net,
     pub(crate) dragoman: Dragoman<'n>,
     fault: &'static str,
+    policy: String,
     /// How many descriptors the idle proxy holds.
     pub(crate) descriptors: usize,
     _clean: Origin,
@@ -54,7 +55,8 @@ impl<'n> Case<'n> {
         let clean = Origin::http(&net.servers, server(CLEAN), answer);
         let dragoman = Dragoman::start_by(net, &format!("{policy}{DESTINATIONS}"), command);
         process::succeed(&mut dragoman::init(net, &["install"]));
-        let case = Case { net, dragoman, fault, descriptors: 0, _clean: clean };
+        let policy = policy.to_owned();
+        let case = Case { net, dragoman, fault, policy, descriptors: 0, _clean: clean };
         case.serves();
         case.dragoman.settle();
         let descriptors = case.dragoman.descriptors();
@@ -80,7 +82,7 @@ impl<'n> Case<'n> {
             let end = |(protocol, app): (Protocol, App)| {
                 scope.spawn(move || {
                     let sight = app.sight();
-                    page::note_time(self.fault, protocol, struck.elapsed());
+                    page::print_time(self.fault, protocol, struck.elapsed());
                     self.row(protocol, sight)
                 })
             };
@@ -113,7 +115,7 @@ impl<'n> Case<'n> {
         let labels = [("destination", destination), ("cause", &cause)];
         let what = format!("{}: {counter} has {labels:?}", self.fault);
         self.dragoman.metrics_where(&what, |metrics| metrics.sum(counter, &labels) == 1);
-        let known = if sight.words.ends_with("all of it") { "-" } else { known(&cause) }.to_owned();
+        let known = if sight.words.ends_with("all of it") { "-" } else { self.known(&cause) }.to_owned();
         Row { protocol, sight: sight.words, cause, known }
     }
 
@@ -140,16 +142,17 @@ impl<'n> Case<'n> {
         let answer = client.exchange("GET / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n").unwrap();
         assert_eq!((answer.status(), answer.text().as_str()), (200, "clean"), "{}", answer.head);
     }
-}
 
-/// Which deadline has to pass before an app knows of a cause.
-fn known(cause: &str) -> &'static str {
-    match cause {
-        "connect_timeout" => "`connect_timeout`",
-        "try_timeout" => "`try_timeout`",
-        "timeout" => "`timeout`",
-        "request_timeout" => "`request_head_timeout`",
-        "upstream_lost" => "TCP_USER_TIMEOUT, 15 minutes",
-        _ => "at once",
+    /// Which deadline has to pass before an app knows of a cause.
+    fn known(&self, cause: &str) -> &'static str {
+        match cause {
+            "connect_timeout" => "`connect_timeout`",
+            "try_timeout" => "`try_timeout`",
+            "timeout" => "`timeout`",
+            "request_timeout" if self.policy.contains("request_body_timeout") => "`request_body_timeout`",
+            "request_timeout" => "`request_head_timeout`",
+            "upstream_lost" => "TCP_USER_TIMEOUT, 15 minutes",
+            _ => "at once",
+        }
     }
 }

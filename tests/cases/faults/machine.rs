@@ -7,6 +7,7 @@ use std::process::Command;
 
 use dragoman_harness::dragoman::{ID, proxy};
 use dragoman_harness::faulty::Stage;
+use dragoman_harness::metrics::Metrics;
 use dragoman_harness::net::APP_V4;
 use dragoman_harness::{Net, Peer, binaries, process, wait};
 use nix::sys::signal::Signal;
@@ -83,8 +84,8 @@ fn no_descriptor_is_left_to_accept() {
     let rows: Vec<Row> = sights.into_iter().map(row).collect();
     // Nobody knows where they were going.
     case.dragoman.records_where(ALL.len(), |record| record["cause"] == CAUSE);
-    let metrics = case.dragoman.settle();
-    assert_eq!(metrics.sum("dragoman_flows_total", &[("cause", CAUSE)]), ALL.len() as u64);
+    let counted = |metrics: &Metrics| metrics.sum("dragoman_flows_total", &[("cause", CAUSE)]);
+    case.dragoman.metrics_where("each is counted", |metrics| counted(metrics) == ALL.len() as u64);
     case.finish(&rows);
 }
 

@@ -1,9 +1,7 @@
 //! The table of docs/faults.md: each case compares its rows with those of the page, and renews them where
 //! `DRAGOMAN_BLESS` is set.
 
-use std::fs::{self, OpenOptions};
-use std::io::Write;
-use std::path::Path;
+use std::fs;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,9 +9,6 @@ use crate::FAULTS;
 use crate::protocol::Protocol;
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/faults.md");
-
-/// Where the times are that this run measured: no two runs have the same.
-const TIMES: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/faults-times.txt");
 
 /// The line below which the rows are.
 const RULER: &str = "|---|---|---|---|---|\n";
@@ -60,12 +55,9 @@ pub(crate) fn check(fault: &str, rows: &[Row]) {
     fs::write(PAGE, text + &renewed.concat()).unwrap_or_else(|e| panic!("{PAGE}: {e}"));
 }
 
-/// Notes how long the app was in the dark, for whoever looks at this run.
-pub(crate) fn note_time(fault: &str, protocol: Protocol, took: Duration) {
-    let mut file =
-        OpenOptions::new().create(true).append(true).open(Path::new(TIMES)).expect("a file of times");
-    let line = format!("{:>8} ms  {fault}, {}\n", took.as_millis(), protocol.name());
-    file.write_all(line.as_bytes()).expect("a file of times takes a line");
+/// Prints how long the app was in the dark, for whoever looks at this run: no two runs have the same times.
+pub(crate) fn print_time(fault: &str, protocol: Protocol, took: Duration) {
+    println!("{:>8} ms  {fault}, {}", took.as_millis(), protocol.name());
 }
 
 /// Every row of the page is of a fault that there is, and every fault has its rows.

@@ -245,7 +245,7 @@ fn opaque_sight(peer: &mut Peer) -> Sight {
     let words = match (peer.received().len(), ended) {
         (_, None) => "all of it".to_owned(),
         (0, Some(end)) => ending(&end).to_owned(),
-        (n, Some(end)) => format!("{n} of {} bytes, {}", BODY.len(), ending(&end)),
+        (n, Some(end)) => format!("{}, {}", part(n), ending(&end)),
     };
     Sight { words, status: 0, cause: None }
 }
@@ -264,7 +264,7 @@ fn http1_sight(peer: &mut Peer) -> Sight {
     let status = text.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
     let words = match status {
         0 => ending(&ended).to_owned(),
-        _ => format!("{status}, {} of {} bytes, {}", http1_body(&received).len(), BODY.len(), ending(&ended)),
+        _ => format!("{status}, {}, {}", part(http1_body(&received).len()), ending(&ended)),
     };
     Sight { words, status, cause: None }
 }
@@ -299,9 +299,14 @@ fn http2_sight(wire: &mut Wire, taken: usize) -> Sight {
     };
     let words = match status {
         0 => ending,
-        _ => format!("{status}, {length} of {} bytes, {ending}", BODY.len()),
+        _ => format!("{status}, {}, {ending}", part(length)),
     };
     Sight { words, status, cause: None }
+}
+
+/// How much of the body came; of one that goes on and on, how much is chance.
+fn part(length: usize) -> String {
+    if length > BODY.len() { "a part of it".into() } else { format!("{length} of {} bytes", BODY.len()) }
 }
 
 /// A response that came to its end: dragoman's own, or the server's.

@@ -27,7 +27,7 @@ fn weather(fault: &'static str, weather: Weather, fate: fn(&Fates) -> &AtomicU64
             scope.spawn(move || {
                 let begun = Instant::now();
                 let sight = Journey::begin(net, protocol, LENGTH).end();
-                page::note_time(fault, protocol, begun.elapsed());
+                page::print_time(fault, protocol, begun.elapsed());
                 case.row(protocol, sight)
             })
         };

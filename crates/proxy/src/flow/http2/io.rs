@@ -3,11 +3,13 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 
+use super::late::Late;
 use crate::buffer::Buffer;
 use crate::leg::Leg;
 
@@ -25,13 +27,22 @@ pub(crate) struct Io {
     shut_down: bool,
     /// The other side has.
     ended: bool,
+    /// Watches field sections; of an app alone.
+    late: Option<Late>,
 }
 
 impl Io {
     /// `None` for a leg that has been closed.
     pub(crate) fn new(leg: Leg) -> Option<Self> {
         let (stream, held) = leg.into_parts()?;
-        Some(Self { stream: Some(stream), held, shut_down: false, ended: false })
+        Some(Self { stream: Some(stream), held, shut_down: false, ended: false, late: None })
+    }
+
+    /// The same of an app, which may take so long for a field section.
+    pub(super) fn of_app(leg: Leg, limit: Duration) -> Option<Self> {
+        let mut io = Self::new(leg)?;
+        io.late = Some(Late::new(limit));
+        Some(io)
     }
 }
 
@@ -48,17 +59,21 @@ impl AsyncRead for Io {
         out: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if !this.held.is_empty() {
+        let before = out.filled().len();
+        let read = if this.held.is_empty() {
+            let read = this.stream().poll_read(cx, out);
+            this.ended |= matches!(read, Poll::Ready(Ok(()))) && out.filled().len() == before;
+            read
+        } else {
             let count = this.held.len().min(out.remaining());
             out.put_slice(&this.held.bytes()[..count]);
             this.held.consume(count);
             this.held.release();
-            return Poll::Ready(Ok(()));
-        }
-        let before = out.filled().len();
-        let read = this.stream().poll_read(cx, out);
-        this.ended |= matches!(read, Poll::Ready(Ok(()))) && out.filled().len() == before;
-        read
+            Poll::Ready(Ok(()))
+        };
+        let Some(late) = &mut this.late else { return read };
+        late.take(&out.filled()[before..]);
+        if read.is_pending() { late.poll(cx).map(Err) } else { read }
     }
 }
 

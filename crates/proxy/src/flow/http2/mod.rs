@@ -8,6 +8,7 @@ pub(crate) mod connect;
 pub(super) mod exchange;
 mod head;
 pub(crate) mod io;
+pub(in crate::flow) mod late;
 mod pipe;
 mod respond;
 mod send;
@@ -15,6 +16,7 @@ mod upload;
 
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
@@ -41,6 +43,7 @@ use crate::shared::Shared;
 use crate::upstream::multiplex::Multiplexers;
 use crate::upstream::multiplex::connection::{CONNECTION_WINDOW, STREAM_WINDOW, head_limit};
 use io::Io;
+use late::is_late;
 
 /// Bytes of a stream that wait in memory for the app's window, at most.
 const SEND_BUFFER: usize = 16 * 1024;
@@ -105,7 +108,7 @@ pub(super) async fn serve(
     let context = Arc::new(Context::new(shared, flow.facts(), original, early));
     let mut exchanges = JoinSet::new();
     let mut ending = false;
-    loop {
+    let farewell = loop {
         let is_idle = exchanges.is_empty();
         tokio::select! {
             accepted = connection.accept() => match accepted {
@@ -119,13 +122,7 @@ pub(super) async fn serve(
                         exchanges.spawn(exchange);
                     }
                 }
-                Some(Err(error)) => {
-                    let told = Box::pin(told_by_exchanges(&error, exchanges)).await;
-                    if !told {
-                        fail(flow, &error);
-                    }
-                    return;
-                }
+                Some(Err(error)) => break broke(flow, error, exchanges),
                 None => return,
             },
             () = context.extended_connect.notified(), if !offered => {
@@ -139,25 +136,31 @@ pub(super) async fn serve(
                 connection.graceful_shutdown();
             }
         }
-    }
+    };
+    farewell.await;
 }
 
-/// Whether the app's connection broke under exchanges, each of which then tells how: so the flow need not.
-async fn told_by_exchanges(error: &h2::Error, mut exchanges: JoinSet<()>) -> bool {
-    while let Some(ended) = exchanges.try_join_next() {
-        report_panic(ended);
-    }
-    if exchanges.is_empty() || !error.is_io() {
-        return false;
-    }
-    let all = async {
-        while let Some(ended) = exchanges.join_next().await {
+/// The app's connection broke. Where it did so under exchanges, each of them tells why, and the flow need not.
+fn broke(
+    flow: &mut FlowRecord,
+    error: h2::Error,
+    mut exchanges: JoinSet<()>,
+) -> Pin<Box<impl Future<Output = ()>>> {
+    Box::pin(async move {
+        while let Some(ended) = exchanges.try_join_next() {
             report_panic(ended);
         }
-    };
-    // Their streams have the error already. What does not look at its stream now is dropped.
-    let _ = timeout(FAREWELL, all).await;
-    true
+        if exchanges.is_empty() || !error.is_io() {
+            return fail(flow, &error);
+        }
+        let all = async {
+            while let Some(ended) = exchanges.join_next().await {
+                report_panic(ended);
+            }
+        };
+        // Their streams have the error already. What does not look at its stream now is dropped.
+        let _ = timeout(FAREWELL, all).await;
+    })
 }
 
 /// Returns when the app should go to another connection: all is over, or another process accepts.
@@ -175,11 +178,11 @@ async fn handshake(
     offers: bool,
     flow: &mut FlowRecord,
 ) -> Option<Box<AppConnection>> {
-    let io = Io::new(app)?;
     let (mut builder, limit) = {
         let config = shared.config.now();
         (server(&config.proxy), config.proxy.request_head_timeout)
     };
+    let io = Io::of_app(app, limit)?;
     if offers {
         builder.enable_connect_protocol();
     }
@@ -213,6 +216,7 @@ fn fail(flow: &mut FlowRecord, error: &h2::Error) {
     let cause = match error.get_io() {
         // A client that just closes, as many do, has ended all the same.
         Some(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return,
+        Some(error) if is_late(error) => Cause::RequestTimeout,
         Some(error) => app_cause(error),
         None if error.is_go_away() && error.is_remote() => Cause::AppClosed,
         None => Cause::BadRequest,

@@ -20,6 +20,7 @@ use dragoman_telemetry::Cause;
 use h2::{Reason, RecvStream, SendStream};
 use http::HeaderMap;
 
+use crate::flow::http2::late::is_late;
 pub(crate) use head::{NO_CONNECT, request_from_http1};
 pub(crate) use http1_read::Http1Read;
 use http1_write::Http1Write;
@@ -158,6 +159,8 @@ enum How {
     /// The kernel has given the connection up.
     Lost,
     Closed,
+    /// An app took too long for a field section.
+    Late,
     /// What came is not HTTP.
     Malformed,
 }
@@ -185,6 +188,7 @@ impl Broke {
             How::Reset => Cause::AppReset,
             How::Lost => Cause::AppLost,
             How::Closed => Cause::AppClosed,
+            How::Late => Cause::RequestTimeout,
             How::Malformed => Cause::BadRequest,
         }
     }
@@ -201,6 +205,7 @@ impl How {
         match error.get_io() {
             Some(error) if dragoman_net::is_timeout(error) => Self::Lost,
             Some(error) if error.kind() == std::io::ErrorKind::ConnectionReset => Self::Reset,
+            Some(error) if is_late(error) => Self::Late,
             _ => Self::Closed,
         }
     }
@@ -209,7 +214,8 @@ impl How {
         match self {
             Self::Reset => Cause::UpstreamReset,
             Self::Lost => Cause::UpstreamLost,
-            Self::Closed => Cause::UpstreamClosed,
+            // No server is timed so.
+            Self::Closed | Self::Late => Cause::UpstreamClosed,
             Self::Malformed => Cause::BadResponse,
         }
     }
