@@ -202,8 +202,10 @@ fn request(listener: &TcpListener, speaks: Speaks, stage: Stage) -> io::Result<(
                 Event::Fields { stream, .. } => Some(*stream),
                 _ => None,
             })?;
-            // Nothing is left to come: the kernel resets what ends with bytes that nobody has read.
+            // Nothing is left to come: the kernel resets what ends with bytes that nobody has read. The PING is that by which
+            // dragoman learns that a server has said its settings.
             wire.take(|event| (*event == Event::SettingsAck).then_some(()))?;
+            wire.take(|event| matches!(event, Event::Ping(_)).then_some(()))?;
             (wire.into_peer(), http2(stream))
         }
     };

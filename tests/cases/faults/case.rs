@@ -58,8 +58,7 @@ impl<'n> Case<'n> {
         let policy = policy.to_owned();
         let case = Case { net, dragoman, fault, policy, descriptors: 0, _clean: clean };
         case.serves();
-        case.dragoman.settle();
-        let descriptors = case.dragoman.descriptors();
+        let descriptors = case.idle_descriptors();
         Case { descriptors, ..case }
     }
 
@@ -133,7 +132,16 @@ impl<'n> Case<'n> {
             assert_eq!(metrics.sum(gauge, &[]), 0, "{}: {gauge}", self.fault);
         }
         let what = format!("{}: the descriptors are back to {}", self.fault, self.descriptors);
-        wait::until(&what, wait::SOON, || self.dragoman.descriptors() <= self.descriptors);
+        wait::until(&what, wait::SOON, || self.idle_descriptors() <= self.descriptors);
+    }
+
+    /// How many descriptors the proxy holds once nobody is connected to it.
+    pub(crate) fn idle_descriptors(&self) -> usize {
+        let connected = "ss -Htn state connected exclude time-wait '( sport = :15001 or sport = :15020 )'";
+        wait::until("nobody is connected to the proxy", wait::SOON, || {
+            self.net.app.succeed(connected).is_empty()
+        });
+        self.dragoman.descriptors()
     }
 
     /// A request to a server without a fault is answered.

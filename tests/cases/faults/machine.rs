@@ -41,9 +41,7 @@ fn allow_descriptors(case: &Case<'_>, more: Option<usize>) {
 fn with_descriptors(case: &Case<'_>, more: usize) -> Vec<(Protocol, Sight)> {
     let ask = |protocol: &Protocol| {
         // Nothing of the one before is about to be closed.
-        wait::until("the descriptors are back", wait::SOON, || {
-            case.dragoman.descriptors() <= case.descriptors
-        });
+        wait::until("the descriptors are back", wait::SOON, || case.idle_descriptors() <= case.descriptors);
         allow_descriptors(case, Some(more));
         let peer = case.net.app.try_connect(protocol.address());
         let sight = peer.map_or_else(

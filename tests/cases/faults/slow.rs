@@ -1,6 +1,6 @@
 //! Peers that say a little, again and again, or take nothing.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::iter;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +15,7 @@ use dragoman_harness::{Net, Origin, Peer, wait};
 
 use crate::case::Case;
 use crate::page::{self, Row};
-use crate::protocol::{App, HTTP, Protocol};
+use crate::protocol::{App, HTTP, Protocol, Sight};
 
 const TRY: &str = "[defaults]\ntry_timeout = '2s'\n";
 const WHOLE: &str = "[defaults]\ntimeout = '4s'\n";
@@ -31,7 +31,8 @@ type Slow = (App, Option<Dripper>);
 /// Sends piece after piece until it is stopped, or nobody takes them.
 struct Dripper {
     stopped: Arc<AtomicBool>,
-    thread: JoinHandle<()>,
+    /// Whether it met a reset.
+    thread: JoinHandle<bool>,
 }
 
 impl Dripper {
@@ -41,18 +42,23 @@ impl Dripper {
         let told = Arc::clone(&stopped);
         let thread = thread::spawn(move || {
             for piece in pieces {
-                if told.load(Ordering::Relaxed) || stream.write_all(&piece).is_err() {
+                if told.load(Ordering::Relaxed) {
                     break;
+                }
+                if let Err(e) = stream.write_all(&piece) {
+                    return e.kind() == ErrorKind::ConnectionReset;
                 }
                 wait::pause(PACE);
             }
+            false
         });
         Some(Dripper { stopped, thread })
     }
 
-    fn stop(self) {
+    /// Ends it; whether it met a reset.
+    fn stop(self) -> bool {
         self.stopped.store(true, Ordering::Relaxed);
-        self.thread.join().expect("it only sends");
+        self.thread.join().expect("it only sends")
     }
 }
 
@@ -78,10 +84,11 @@ fn apps(
             scope.spawn(move || {
                 let begun = Instant::now();
                 let (app, dripper) = act(net.app.connect(protocol.address()), protocol);
-                let sight = app.sight();
+                let mut sight = app.sight();
                 page::print_time(fault, protocol, begun.elapsed());
-                if let Some(dripper) = dripper {
-                    dripper.stop();
+                // The kernel tells of a reset once; to who reads behind that, it looks like a close.
+                if dripper.is_some_and(Dripper::stop) && sight.words == "close" {
+                    sight = Sight::reset();
                 }
                 case.row(protocol, sight)
             })
