@@ -200,7 +200,7 @@ fn twenty_takeovers_and_sixty_reloads_under_load_lose_no_request_and_no_flow() {
     drop(opaque);
     let last = generations.pop().unwrap();
     for mut old in generations {
-        assert_eq!(old.wait(Duration::from_secs(10)).code(), Some(0), "{}", old.log());
+        assert_eq!(old.wait(wait::SOON).code(), Some(0), "{}", old.log());
         assert!(old.log().contains("drained"), "{}", old.log());
     }
     drop(last);
@@ -256,7 +256,7 @@ fn kept_connections_move_over_in_order() {
         assert_eq!((answer.status(), answer.header("connection")), (200, Some("close")));
         assert_eq!(client.read_to_reset().unwrap(), (Vec::new(), false));
     }
-    assert_eq!(old.wait(Duration::from_secs(10)).code(), Some(0), "{}", old.log());
+    assert_eq!(old.wait(wait::SOON).code(), Some(0), "{}", old.log());
 }
 
 #[test]
@@ -408,7 +408,7 @@ fn after_a_handover_the_old_process_holds_no_listener() {
     client.send(b"\x03\x04").unwrap();
     assert_eq!(client.read_exact(2).unwrap(), b"\x03\x04", "the old flow goes on");
     drop(client);
-    assert_eq!(old.wait(Duration::from_secs(10)).code(), Some(0));
+    assert_eq!(old.wait(wait::SOON).code(), Some(0));
 }
 
 #[test]

@@ -4,8 +4,10 @@
 //! Everything here is a thin, tested wrapper over one system call or option; no policy, no state.
 
 mod addr;
+mod child;
 mod dial;
 mod end;
+mod inside;
 mod listen;
 mod original_dst;
 mod pipe;
@@ -13,13 +15,17 @@ mod reserve;
 mod sys;
 #[cfg(test)]
 mod testing;
+mod udp;
 mod unix;
 
 pub use addr::{OrigDst, Peer};
+pub use child::for_child;
 pub use dial::{DialError, dial, keep_alive, try_mark};
 pub use end::{is_reset, is_still_open, is_timeout, reset_after_delivery, reset_on_close, undelivered_bytes};
+pub use inside::{Inside, Keeper};
 pub use listen::listen;
 pub use original_dst::{NoOriginalDst, is_local, original_dst};
 pub use pipe::Pipe;
 pub use reserve::Reserve;
+pub use udp::{connect_udp, listen_udp};
 pub use unix::{listen_unix, receive_descriptor, send_descriptor};

@@ -1,6 +1,7 @@
 //! Bodies that go to a server and come back.
 
-use dragoman_harness::http2::{End, Http2Origin, Wire};
+use dragoman_harness::faulty::{OPAQUE, Speaks};
+use dragoman_harness::http2::{End, Event, Http2Origin, Wire};
 use dragoman_harness::origin::response;
 use dragoman_harness::{Net, Origin, Peer};
 
@@ -38,6 +39,32 @@ impl Servers {
             _http2: vec![http2(Protocol::Http2), http2(Protocol::ToHttp2)],
         }
     }
+}
+
+/// A server whose answer is larger than what lies between it and the app.
+pub(crate) fn flood(net: &Net, protocol: Protocol) -> Origin {
+    const PIECE: [u8; 16 * 1024] = [b'-'; 16 * 1024];
+    const PIECES: usize = 4096;
+    Origin::tcp(&net.servers, protocol.address(), move |mut peer| {
+        match protocol.server_speaks() {
+            Speaks::Http1 => {
+                peer.request()?;
+                let length = PIECES * PIECE.len();
+                peer.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n"))?;
+            }
+            Speaks::Opaque => drop(peer.read_exact(OPAQUE.len())?),
+            Speaks::Http2 => {
+                let mut wire = Wire::server(peer, &[])?;
+                let stream = wire.take(|event| match event {
+                    Event::Fields { stream, .. } => Some(*stream),
+                    _ => None,
+                })?;
+                wire.fields(stream, &[(":status", "200")], false)?;
+                return (0..PIECES).try_for_each(|_| wire.data(stream, &PIECE, false));
+            }
+        }
+        (0..PIECES).try_for_each(|_| peer.send(PIECE))
+    })
 }
 
 /// A body on its way.

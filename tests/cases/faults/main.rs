@@ -60,7 +60,7 @@ const FAULTS: &[&str] = &[
     "disk of the access log full",
     "wall clock jumps ten years ahead",
     "wall clock jumps ten years back",
-    "memory limit of 64 MiB, and 50 readers that stall",
+    "memory limit of 64 MiB, and 20 readers that stall",
     "dragoman killed in the body",
 ];
 

@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 
 use dragoman_harness::faulty::{BODY, OPAQUE, Speaks};
+use dragoman_harness::http2::frame::PREFACE;
 use dragoman_harness::http2::{Event, Frame, Wire, code, value};
 use dragoman_harness::net::server;
 use dragoman_harness::{Net, Peer};
@@ -26,17 +27,22 @@ pub(crate) const ALL: [Protocol; 5] =
 pub(crate) const HTTP: [Protocol; 4] =
     [Protocol::Http1, Protocol::Http2, Protocol::ToHttp2, Protocol::ToHttp1];
 
-/// A destination for each, so that metrics and log tell them apart.
+/// A destination for each, so that metrics and log tell them apart. HTTP is declared: where a server cannot be reached, an app that
+/// says nothing at first is waited for, however slow the machine is.
 pub(crate) const DESTINATIONS: &str = "
 [destination.http1]
 ports = [8001]
+protocol = 'http'
 [destination.http2]
 ports = [8002]
+protocol = 'http'
 [destination.to_http2]
 ports = [8012]
+protocol = 'http'
 upstream_protocol = 'http2'
 [destination.to_http1]
 ports = [8021]
+protocol = 'http'
 upstream_protocol = 'http1'
 [destination.opaque]
 ports = [9000]
@@ -90,6 +96,8 @@ pub(crate) struct App {
     connection: Connection,
     /// Bytes of the body that were taken already.
     taken: usize,
+    /// A write met the connection's reset, of which the kernel tells once.
+    is_reset: bool,
 }
 
 enum Connection {
@@ -113,6 +121,14 @@ impl Sight {
     pub(crate) fn reset() -> Sight {
         Sight { words: "reset".into(), status: 0, cause: None }
     }
+
+    /// The same where a write has met the reset already: to who reads behind that, it looks like a close.
+    pub(crate) fn after_reset(self) -> Sight {
+        match self.words.strip_suffix("close") {
+            Some(before) => Sight { words: format!("{before}reset"), ..self },
+            None => self,
+        }
+    }
 }
 
 impl App {
@@ -122,13 +138,12 @@ impl App {
 
     /// The app of a connection that a case has made itself.
     pub(crate) fn over(peer: Peer, protocol: Protocol) -> App {
-        let connection = match protocol {
-            Protocol::Http2 | Protocol::ToHttp1 => {
-                Connection::Http2(Box::new(Wire::client(peer, &[]).expect("an app says its preface")))
-            }
-            _ => Connection::Plain(peer),
-        };
-        App { protocol, connection, taken: 0 }
+        let mut app = App::begun(peer, protocol);
+        if let Connection::Http2(wire) = &mut app.connection {
+            let said = wire.raw(&[PREFACE, &Frame::settings(&[]).bytes()].concat());
+            app.note(said);
+        }
+        app
     }
 
     /// The app of a connection on which a case has said all itself, but for waiting for the end.
@@ -137,12 +152,12 @@ impl App {
             Protocol::Http2 | Protocol::ToHttp1 => Connection::Http2(Box::new(Wire::begun(peer))),
             _ => Connection::Plain(peer),
         };
-        App { protocol, connection, taken: 0 }
+        App { protocol, connection, taken: 0, is_reset: false }
     }
 
     /// The same of HTTP/2.
     pub(crate) fn of_wire(wire: Wire, protocol: Protocol) -> App {
-        App { protocol, connection: Connection::Http2(Box::new(wire)), taken: 0 }
+        App { protocol, connection: Connection::Http2(Box::new(wire)), taken: 0, is_reset: false }
     }
 
     /// The TCP connection.
@@ -160,8 +175,15 @@ impl App {
             Connection::Plain(peer) if self.protocol == Protocol::Opaque => peer.send(OPAQUE),
             Connection::Plain(peer) => peer.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n"),
         };
-        // The reset of what the proxy does not serve may be here already; it is seen in the end.
-        asked.or_else(|e| if is_gone(&e) { Ok(()) } else { Err(e) }).expect("an app asks");
+        self.note(asked);
+    }
+
+    /// What became of a write. The reset of what the proxy does not serve may be here already; it is seen in the end.
+    fn note(&mut self, written: io::Result<()>) {
+        match written {
+            Err(e) if is_gone(&e) => self.is_reset = true,
+            written => written.expect("an app says something"),
+        }
     }
 
     /// Says something more; nobody needs to understand it.
@@ -170,7 +192,7 @@ impl App {
             Connection::Http2(wire) => wire.send(&Frame::ping([0; 8])),
             Connection::Plain(peer) => peer.send("more"),
         };
-        said.or_else(|e| if is_gone(&e) { Ok(()) } else { Err(e) }).expect("an app speaks");
+        self.note(said);
     }
 
     /// Reads to the end of an HTTP/1 response that was cut off, wherever that was.
@@ -219,11 +241,12 @@ impl App {
 
     /// Waits for the end of the response, or of the connection.
     pub(crate) fn sight(mut self) -> Sight {
-        match &mut self.connection {
+        let sight = match &mut self.connection {
             Connection::Http2(wire) => http2_sight(wire, self.taken),
             Connection::Plain(peer) if self.protocol == Protocol::Opaque => opaque_sight(peer),
             Connection::Plain(peer) => http1_sight(peer),
-        }
+        };
+        if self.is_reset { sight.after_reset() } else { sight }
     }
 
     fn body(&self) -> usize {

@@ -14,8 +14,9 @@ use dragoman_harness::origin::response;
 use dragoman_harness::{Net, Origin, Peer, wait};
 
 use crate::case::Case;
+use crate::echo::flood;
 use crate::page::{self, Row};
-use crate::protocol::{App, HTTP, Protocol, Sight};
+use crate::protocol::{App, HTTP, Protocol};
 
 const TRY: &str = "[defaults]\ntry_timeout = '2s'\n";
 const WHOLE: &str = "[defaults]\ntimeout = '4s'\n";
@@ -86,9 +87,8 @@ fn apps(
                 let (app, dripper) = act(net.app.connect(protocol.address()), protocol);
                 let mut sight = app.sight();
                 page::print_time(fault, protocol, begun.elapsed());
-                // The kernel tells of a reset once; to who reads behind that, it looks like a close.
-                if dripper.is_some_and(Dripper::stop) && sight.words == "close" {
-                    sight = Sight::reset();
+                if dripper.is_some_and(Dripper::stop) {
+                    sight = sight.after_reset();
                 }
                 case.row(protocol, sight)
             })
@@ -281,31 +281,13 @@ fn an_app_never_opens_its_window() {
     apps("app never opens its window", WHOLE, &protocols, answering, act);
 }
 
-/// A server whose answer is larger than what lies between it and the app.
-fn flooding(net: &Net, protocol: Protocol) -> Origin {
-    const FLOOD: usize = 64 << 20;
-    Origin::tcp(&net.servers, protocol.address(), move |mut peer| {
-        if protocol.server_speaks() == Speaks::Http1 {
-            peer.request()?;
-            peer.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {FLOOD}\r\n\r\n"))?;
-            return peer.send(vec![b'-'; FLOOD]);
-        }
-        let mut wire = Wire::server(peer, &[])?;
-        let stream = wire.take(|event| match event {
-            Event::Fields { stream, .. } => Some(*stream),
-            _ => None,
-        })?;
-        wire.respond(stream, "200", &vec![b'-'; FLOOD])
-    })
-}
-
 #[test]
 fn an_app_does_not_read() {
     const FAULT: &str = "app does not read";
     let net = Net::new();
     let case = Case::new(&net, FAULT, WHOLE);
     let protocols = [Protocol::Http1, Protocol::ToHttp2];
-    let servers = protocols.map(|protocol| flooding(&net, protocol));
+    let servers = protocols.map(|protocol| flood(&net, protocol));
     let apps = protocols.map(|protocol| {
         let mut app = App::connect(&net, protocol);
         app.ask();

@@ -19,7 +19,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use super::Redirected;
-use super::early::{Early, News};
+use super::early::{DENY_WAIT, Early, News};
 use super::relay::app_cause;
 use crate::leg::Leg;
 use crate::shared::Shared;
@@ -29,8 +29,9 @@ use crate::upstream::learnt::First;
 const UNKNOWN_WAIT: Duration = Duration::from_secs(3);
 
 /// How long a flow that can only fail waits for a silent app to say that it speaks HTTP, so that it gets an answer
-/// rather than a reset.
-const FAILED_WAIT: Duration = Duration::from_millis(20);
+/// rather than a reset. Longer than the 100 ms for which an app that has used up its share of the processor is stopped (the
+/// period of a CPU quota), be it between its connect and its first byte.
+const FAILED_WAIT: Duration = Duration::from_millis(200);
 
 /// A flow whose protocol is known.
 #[derive(Debug)]
@@ -82,8 +83,7 @@ async fn race(
     by_address: &ByAddress,
 ) -> Result<(Sniffed, Option<First>), Unsniffed> {
     let declared = by_address.destination.protocol;
-    let hopeless = by_address.destination.deny && !by_address.name_may_decide;
-    let mut give_up = hopeless.then(|| Instant::now() + FAILED_WAIT);
+    let mut give_up = silence_max(by_address).map(|wait| Instant::now() + wait);
     let mut began = None;
     loop {
         tokio::select! {
@@ -116,6 +116,16 @@ async fn race(
             },
             () = sleep_until_some(give_up) => return gave_up(app, began, Cause::RequestTimeout),
         }
+    }
+}
+
+/// How long the app may be silent where nothing is dialled meanwhile. Where only the app's own words could still let it
+/// pass, it may take its time, unless DNS has told already what it is about (docs/adr/0022).
+fn silence_max(by_address: &ByAddress) -> Option<Duration> {
+    match (by_address.destination.deny, by_address.name_may_decide) {
+        (false, _) => None,
+        (true, false) => Some(FAILED_WAIT),
+        (true, true) => by_address.learnt.then_some(DENY_WAIT),
     }
 }
 
