@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice};
-use nix::unistd::pipe2;
+use nix::unistd::{pipe2, read};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
@@ -89,6 +89,21 @@ impl Pipe {
         self.held -= moved;
         Ok(moved)
     }
+
+    /// Appends all that the pipe holds to `to`: bytes that have come, and can no longer go on by the kernel.
+    ///
+    /// # Errors
+    /// What `read` says, which is nothing for bytes that a pipe holds.
+    pub fn empty_into(&mut self, to: &mut Vec<u8>) -> io::Result<()> {
+        while self.held > 0 {
+            let start = to.len();
+            to.resize(start + self.held, 0);
+            let count = read(&self.read, &mut to[start..]).inspect_err(|_| to.truncate(start))?;
+            to.truncate(start + count);
+            self.held -= count;
+        }
+        Ok(())
+    }
 }
 
 fn spare() -> MutexGuard<'static, Vec<Pipe>> {
@@ -112,8 +127,8 @@ mod tests {
     use crate::testing::pair;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-    #[tokio::test]
-    async fn single_bytes_and_large_writes_arrive_in_order() {
+    /// Sends single bytes and large writes through `pipe`, to a receiver that takes them as they come.
+    async fn assert_all_arrives(mut pipe: Pipe) {
         let ((mut sender, from), (to, mut receiver)) = (pair().await, pair().await);
         sender.set_nodelay(true).unwrap();
         let sent: Vec<u8> = (0..500_000_u32).map(|n| (n % 251) as u8).collect();
@@ -130,7 +145,6 @@ mod tests {
             receiver.read_to_end(&mut got).await.unwrap();
             got
         });
-        let mut pipe = Pipe::take().unwrap();
         loop {
             from.readable().await.unwrap();
             match pipe.fill(&from) {
@@ -149,6 +163,32 @@ mod tests {
         drop(to);
         write.await.unwrap();
         assert!(read.await.unwrap() == sent);
+    }
+
+    #[tokio::test]
+    async fn single_bytes_and_large_writes_arrive_in_order() {
+        assert_all_arrives(Pipe::take().unwrap()).await;
+    }
+
+    /// As the kernel makes them for unprivileged users who have many: one page, which a single byte fills.
+    #[tokio::test]
+    async fn a_pipe_with_room_for_one_piece_moves_as_much() {
+        let (read, write) = pipe2(OFlag::O_NONBLOCK | OFlag::O_CLOEXEC).unwrap();
+        assert_eq!(fcntl(&write, FcntlArg::F_SETPIPE_SZ(1)).unwrap(), 4096);
+        assert_all_arrives(Pipe { read, write, held: 0 }).await;
+    }
+
+    #[tokio::test]
+    async fn what_a_pipe_holds_can_be_taken_out() {
+        let (mut sender, from) = pair().await;
+        sender.write_all(b"held").await.unwrap();
+        from.readable().await.unwrap();
+        let mut pipe = Pipe::take().unwrap();
+        assert_eq!(pipe.fill(&from).unwrap(), 4);
+        let mut bytes = b"be".to_vec();
+        pipe.empty_into(&mut bytes).unwrap();
+        assert_eq!(bytes, b"beheld");
+        assert!(pipe.is_empty());
     }
 
     #[tokio::test]
