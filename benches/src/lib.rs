@@ -1,7 +1,8 @@
 //! The functions that each request or connection goes through, each as a case that can be repeated.
 //!
-//! `cargo bench -p dragoman-benches` takes their time, for a person who works at them. `make instructions` counts their
-//! instructions, which are the same each time, and compares them with `instructions.toml`: CI does that.
+//! `cargo bench --profile counted -p dragoman-benches` takes their time, for a person who works at them. `make
+//! instructions` counts their instructions, which are the same each time, and compares them with `instructions.toml`: CI
+//! does that.
 
 mod data;
 mod pure;
@@ -35,7 +36,8 @@ pub const CASES: &[Case] = &[
     Case { name: "route_of_10000", prepare: || pure::route_of(10_000) },
     Case { name: "decision_after_success", prepare: pure::decision_after_success },
     Case { name: "decision_after_failure", prepare: pure::decision_after_failure },
-    Case { name: "record_of_an_exchange", prepare: pure::record_of_an_exchange },
+    Case { name: "record_of_an_exchange", prepare: || pure::record_of_an_exchange(0) },
+    Case { name: "record_of_an_exchange_and_its_story", prepare: || pure::record_of_an_exchange(1 << 20) },
     Case { name: "exchange_http1", prepare: whole::exchange_http1 },
     Case { name: "exchange_http2", prepare: whole::exchange_http2 },
     Case { name: "flow_http1", prepare: whole::flow_http1 },
