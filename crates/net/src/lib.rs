@@ -9,6 +9,7 @@ mod end;
 mod listen;
 mod original_dst;
 mod pipe;
+mod read;
 mod reserve;
 mod sys;
 #[cfg(test)]
@@ -16,10 +17,13 @@ mod testing;
 mod unix;
 
 pub use addr::{OrigDst, Peer};
-pub use dial::{DialError, dial, keep_alive, try_mark};
-pub use end::{is_reset, is_still_open, is_timeout, reset_after_delivery, reset_on_close, undelivered_bytes};
-pub use listen::listen;
+pub use dial::{DialError, dial, try_mark};
+pub use end::{
+    is_reset, is_still_open, is_timeout, reset_after_delivery, reset_on_close, seems_open, undelivered_bytes,
+};
+pub use listen::{listen, prepare_accepted};
 pub use original_dst::{NoOriginalDst, is_local, original_dst};
 pub use pipe::Pipe;
+pub use read::receive;
 pub use reserve::Reserve;
 pub use unix::{listen_unix, receive_descriptor, send_descriptor};

@@ -1,15 +1,14 @@
 //! The response on its way to the app, while the rest of the request may still go the other way.
 
-use std::io::{self, IoSlice};
+use std::io;
 
 use dragoman_telemetry::{Cause, ExchangeRecord};
 use dragoman_wire::http1::{BadBody, Body, BodyReader};
-use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use super::attempt::{app_failed, app_silent, shut_down, upstream_failed};
 use super::upload::{Step, Upload};
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, write_parts};
 use crate::flow::exchange::plan::Limit;
 use crate::flow::exchange::tries::{Failed, passed};
 use crate::leg::Leg;
@@ -76,8 +75,7 @@ impl<'a> Download<'a> {
 
     async fn step(&mut self, from: &mut ReadHalf<'_>, buf: &mut Buffer, to: &mut WriteHalf<'_>) -> Progress {
         if !self.head.is_empty() || self.ready > 0 {
-            let parts = [IoSlice::new(self.head), IoSlice::new(&buf.bytes()[..self.ready])];
-            return match to.write_vectored(&parts).await {
+            return match write_parts(to, [self.head, &buf.bytes()[..self.ready]]).await {
                 Ok(count) => {
                     self.book(count, buf);
                     Progress::Wrote(count)
