@@ -192,7 +192,7 @@ mod tests {
         drop(served);
         let opaque = opening + size_of_val(&relay::relay(leg().await, leg().await, &mut record));
         for (stage, size, most) in
-            [("silent", silent, 1088), ("http1", http1, 640), ("http2", http2, 896), ("opaque", opaque, 640)]
+            [("silent", silent, 1088), ("http1", http1, 640), ("http2", http2, 1056), ("opaque", opaque, 640)]
         {
             println!("{stage}: {task} + {size} bytes");
             assert!(task + size <= most, "{stage}: {task} + {size} bytes, more than {most}");

@@ -2,12 +2,12 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 
+use super::wire::Wire;
 use crate::buffer::Buffer;
 use crate::leg::Leg;
 
@@ -18,8 +18,7 @@ const LINGER: usize = 64 * 1024;
 /// either side has ended it.
 #[derive(Debug)]
 pub(crate) struct Io {
-    /// `None` once it is dropped.
-    stream: Option<TcpStream>,
+    wire: Wire,
     held: Buffer,
     /// We have said that we end.
     shut_down: bool,
@@ -28,16 +27,12 @@ pub(crate) struct Io {
 }
 
 impl Io {
-    /// `None` for a leg that has been closed.
-    pub(crate) fn new(leg: Leg) -> Option<Self> {
+    /// With it comes the way to what is written on it, which is for whoever drives the connection. `None` for a leg that has
+    /// been closed.
+    pub(crate) fn new(leg: Leg) -> Option<(Self, Wire)> {
         let (stream, held) = leg.into_parts()?;
-        Some(Self { stream: Some(stream), held, shut_down: false, ended: false })
-    }
-}
-
-impl Io {
-    fn stream(&mut self) -> Pin<&mut TcpStream> {
-        Pin::new(self.stream.as_mut().expect("only the drop takes it"))
+        let wire = Wire::new(stream);
+        Some((Self { wire: wire.clone(), held, shut_down: false, ended: false }, wire))
     }
 }
 
@@ -56,42 +51,44 @@ impl AsyncRead for Io {
             return Poll::Ready(Ok(()));
         }
         let before = out.filled().len();
-        let read = this.stream().poll_read(cx, out);
+        let read = this.wire.with(|stream| stream.poll_read(cx, out));
         this.ended |= matches!(read, Poll::Ready(Ok(()))) && out.filled().len() == before;
         read
     }
 }
 
 impl AsyncWrite for Io {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.stream().poll_write(cx, bytes)
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.wire.poll_write(cx, &[IoSlice::new(bytes)])
     }
 
     fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.stream().poll_write_vectored(cx, parts)
+        self.wire.poll_write(cx, parts)
     }
 
     fn is_write_vectored(&self) -> bool {
         true
     }
 
+    /// What was written goes out when the connection waits: see [`super::wire::drive`].
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+        Poll::Ready(self.wire.failure().map_or(Ok(()), Err))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.wire.poll_write_out(cx))?;
         self.shut_down = true;
-        self.stream().poll_shutdown(cx)
+        self.wire.with(|stream| stream.poll_shutdown(cx))
     }
 }
 
 impl Drop for Io {
     fn drop(&mut self) {
-        let Some(stream) = self.stream.take() else { return };
+        let Some(stream) = self.wire.take() else { return };
         let leg = Leg::new(stream);
         match (self.shut_down, self.ended) {
             (_, true) => leg.close(),

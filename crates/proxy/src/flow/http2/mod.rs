@@ -12,10 +12,12 @@ mod pipe;
 mod respond;
 mod send;
 mod upload;
+pub(crate) mod wire;
 
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 
@@ -40,6 +42,7 @@ use crate::shared::Shared;
 use crate::upstream::multiplex::Multiplexers;
 use crate::upstream::multiplex::connection::{CONNECTION_WINDOW, STREAM_WINDOW, head_limit};
 use io::Io;
+use wire::{Wire, drive};
 
 /// Bytes of a stream that wait in memory for the app's window, at most.
 const SEND_BUFFER: usize = 16 * 1024;
@@ -97,39 +100,46 @@ pub(super) async fn serve(
 ) {
     // Boxed, and given back in a box: what waits for requests holds no room for the handshake that went before.
     let mut offered = early.endpoint().is_some_and(|endpoint| shared.learnt.takes_extended_connect(endpoint));
-    let Some(mut connection) = Box::pin(handshake(shared, app, offered, flow)).await else { return };
+    let Some((mut connection, wire)) = Box::pin(handshake(shared, app, offered, flow)).await else { return };
     let context = Arc::new(Context::new(shared, flow.facts(), original, early));
     let mut exchanges = JoinSet::new();
     let mut ending = false;
-    loop {
-        let is_idle = exchanges.is_empty();
-        tokio::select! {
-            accepted = connection.accept() => match accepted {
-                Some(Ok((request, respond))) => {
-                    let (head, body) = split(request);
-                    let (body, respond) = (Incoming::Http2(body), Responder::Http2(respond));
-                    let exchange = exchange::serve(Arc::clone(&context), head, body, respond);
-                    let mut exchange = Box::pin(async { drop(exchange.await) });
-                    // Its first steps are taken here: requests go upstream in the order in which they came.
-                    if poll_fn(|cx| Poll::Ready(exchange.as_mut().poll(cx).is_pending())).await {
-                        exchanges.spawn(exchange);
+    // Shared by futures of one task: it orders nothing.
+    let open = AtomicUsize::new(0);
+    let is_busy = || open.load(Ordering::Relaxed) > 1;
+    let streams = pin!(async {
+        loop {
+            open.store(exchanges.len(), Ordering::Relaxed);
+            let is_idle = exchanges.is_empty();
+            tokio::select! {
+                accepted = connection.accept() => match accepted {
+                    Some(Ok((request, respond))) => {
+                        let (head, body) = split(request);
+                        let (body, respond) = (Incoming::Http2(body), Responder::Http2(respond));
+                        let exchange = exchange::serve(Arc::clone(&context), head, body, respond);
+                        let mut exchange = Box::pin(async { drop(exchange.await) });
+                        // Its first steps are taken here: requests go upstream in the order in which they came.
+                        if poll_fn(|cx| Poll::Ready(exchange.as_mut().poll(cx).is_pending())).await {
+                            exchanges.spawn(exchange);
+                        }
                     }
+                    Some(Err(error)) => return fail(flow, &error),
+                    None => return,
+                },
+                () = context.extended_connect.notified(), if !offered => {
+                    offered = true;
+                    // An app that is gone shows in `accept`.
+                    let _ = connection.enable_connect_protocol();
                 }
-                Some(Err(error)) => return fail(flow, &error),
-                None => return,
-            },
-            () = context.extended_connect.notified(), if !offered => {
-                offered = true;
-                // An app that is gone shows in `accept`.
-                let _ = connection.enable_connect_protocol();
-            }
-            Some(ended) = exchanges.join_next(), if !is_idle => report_panic(ended),
-            () = ends(shared, is_idle), if !ending => {
-                ending = true;
-                connection.graceful_shutdown();
+                Some(ended) = exchanges.join_next(), if !is_idle => report_panic(ended),
+                () = ends(shared, is_idle), if !ending => {
+                    ending = true;
+                    connection.graceful_shutdown();
+                }
             }
         }
-    }
+    });
+    drive(&wire, is_busy, streams).await;
 }
 
 /// Returns when the app should go to another connection: all is over, or another process accepts.
@@ -146,8 +156,8 @@ async fn handshake(
     app: Leg,
     offers: bool,
     flow: &mut FlowRecord,
-) -> Option<Box<AppConnection>> {
-    let io = Io::new(app)?;
+) -> Option<(Box<AppConnection>, Wire)> {
+    let (io, wire) = Io::new(app)?;
     let (mut builder, limit) = {
         let config = shared.config.now();
         (server(&config.proxy), config.proxy.request_head_timeout)
@@ -155,8 +165,8 @@ async fn handshake(
     if offers {
         builder.enable_connect_protocol();
     }
-    match timeout(limit, builder.handshake(io)).await {
-        Ok(Ok(connection)) => return Some(Box::new(connection)),
+    match timeout(limit, drive(&wire, || false, pin!(builder.handshake(io)))).await {
+        Ok(Ok(connection)) => return Some((Box::new(connection), wire)),
         Ok(Err(error)) => fail(flow, &error),
         Err(_) => flow.fail(Cause::RequestTimeout, None),
     }
