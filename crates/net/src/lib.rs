@@ -4,12 +4,12 @@
 //! Everything here is a thin, tested wrapper over one system call or option; no policy, no state.
 
 mod addr;
+mod data;
 mod dial;
 mod end;
 mod listen;
 mod original_dst;
 mod pipe;
-mod read;
 mod reserve;
 mod sys;
 #[cfg(test)]
@@ -17,6 +17,7 @@ mod testing;
 mod unix;
 
 pub use addr::{OrigDst, Peer};
+pub use data::{receive, send_last};
 pub use dial::{DialError, dial, try_mark};
 pub use end::{
     is_reset, is_still_open, is_timeout, reset_after_delivery, reset_on_close, seems_open, undelivered_bytes,
@@ -24,6 +25,5 @@ pub use end::{
 pub use listen::{listen, prepare_accepted};
 pub use original_dst::{NoOriginalDst, is_local, original_dst};
 pub use pipe::Pipe;
-pub use read::receive;
 pub use reserve::Reserve;
 pub use unix::{listen_unix, receive_descriptor, send_descriptor};

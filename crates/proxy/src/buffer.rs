@@ -162,6 +162,22 @@ pub(crate) fn write_parts<const N: usize>(
     })
 }
 
+/// The same of what the connection ends with. Its end must follow at once.
+pub(crate) fn write_last_parts<const N: usize>(
+    to: &WriteHalf<'_>,
+    parts: [&[u8]; N],
+) -> impl Future<Output = io::Result<usize>> {
+    poll_fn(move |context| {
+        loop {
+            ready!(to.as_ref().poll_write_ready(context))?;
+            match dragoman_net::send_last(to.as_ref(), &parts.map(IoSlice::new)) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                written => return Poll::Ready(written),
+            }
+        }
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

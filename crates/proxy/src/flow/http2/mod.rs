@@ -116,8 +116,7 @@ pub(super) async fn serve(
                     Some(Ok((request, respond))) => {
                         let (head, body) = split(request);
                         let (body, respond) = (Incoming::Http2(body), Responder::Http2(respond));
-                        let exchange = exchange::serve(Arc::clone(&context), head, body, respond);
-                        let mut exchange = Box::pin(async { drop(exchange.await) });
+                        let mut exchange = exchange::serve_stream(Arc::clone(&context), head, body, respond);
                         // Its first steps are taken here: requests go upstream in the order in which they came.
                         if poll_fn(|cx| Poll::Ready(exchange.as_mut().poll(cx).is_pending())).await {
                             exchanges.spawn(exchange);
