@@ -8,12 +8,20 @@ MUSL := x86_64-unknown-linux-musl
 
 target := $(abspath $(or $(CARGO_TARGET_DIR),target))
 binaries := -p dragoman -p dragoman-init
+# What is shipped, where `make static` puts it.
+shipped := $(target)/static
 # The namespace tests run these, and build nothing themselves.
 export DRAGOMAN_BIN_DIR := $(target)/debug
 # They wait more than they compute, so that there may be more of them than cores.
 export RUST_TEST_THREADS ?= 4
 
-.PHONY: help build demo test check fuzz bench static
+# Of `make bench`, and of `make soak`: for so many minutes, or until so many exchanges and flows were served.
+ROUNDS ?= 5
+MINUTES ?= 10
+EXCHANGES ?= 0
+FLOWS ?= 0
+
+.PHONY: help build demo test check fuzz bench soak instructions static
 
 help: ## list these commands
 	@sed -n 's/^\([a-z]*\): ## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -32,7 +40,7 @@ test: ## run all tests, those in network namespaces too (root)
 	$(CARGO) build $(binaries)
 	$(CARGO) test --workspace --no-fail-fast
 
-check: ## format, lints, dependencies, docs, and that each cause has a test
+check: ## format, lints, dependencies, docs, that each cause has a test, and counts of instructions
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	if command -v cargo-deny >/dev/null; then $(CARGO) deny check bans licenses sources; else scripts/check-deps; fi
@@ -41,17 +49,24 @@ check: ## format, lints, dependencies, docs, and that each cause has a test
 		$(CARGO) doc --workspace --no-deps --document-private-items
 	scripts/check-causes
 	scripts/check-promises
+	@$(MAKE) --no-print-directory instructions
 
 fuzz: ## run each fuzz target for a minute; FUZZ_SECONDS=600 for ten
 	@fuzz/runner.py
 
-bench: ## measure the release build beside no proxy (root); BENCH=path/to/bench.py
-	@test -f $(BENCH) || { echo "bench: no $(BENCH); say where it is: make bench BENCH=path/to/bench.py" >&2; exit 1; }
-	$(CARGO) build --release $(binaries)
-	python3 $(BENCH) --peers direct --subject dragoman-1 \
-		--cmd '$(target)/release/dragoman proxy --config $(CURDIR)/deploy/policies/normal.toml'
+bench: static ## measure what is shipped beside its peers, into docs/benchmarks.md (root); ROUNDS=5, BENCH=path/to/bench.py
+	@scripts/bench --bench '$(BENCH)' --rounds $(ROUNDS) --binary $(shipped)/dragoman
 
-static: ## build both binaries (release) without shared libraries, and print their sizes
+soak: static ## load what is shipped with everything at once, and compare end and start (root); MINUTES=10, or EXCHANGES=n FLOWS=n
+	@scripts/setup
+	@scripts/setup-tests
+	@soak/runner.py --binaries $(shipped) --out $(target)/soak --minutes $(MINUTES) --exchanges $(EXCHANGES) --flows $(FLOWS)
+
+instructions: ## count the instructions of the hot functions, and compare with benches/instructions.toml; UPDATE=1 renews it
+	@scripts/setup
+	@scripts/instructions $(if $(UPDATE),--update)
+
+static: ## build both binaries as they are shipped: static, stripped, whole-program optimised; check sizes and that they work
 	@set -e; if [ -d "$$(rustc --print target-libdir --target $(MUSL))" ]; then \
 		triple=$(MUSL); \
 	else \
@@ -61,5 +76,6 @@ static: ## build both binaries (release) without shared libraries, and print the
 	export RUSTFLAGS="$$RUSTFLAGS -C target-feature=+crt-static"; \
 	$(CARGO) build --release --target $$triple -p dragoman; \
 	$(CARGO) build --profile small --target $$triple -p dragoman-init; \
-	cd $(target)/$$triple && ls -l release/dragoman small/dragoman-init | \
-		awk '{ printf "%-24s %.2f MiB\n", $$NF, $$5 / 1048576 }'
+	mkdir -p $(shipped); \
+	cp $(target)/$$triple/release/dragoman $(target)/$$triple/small/dragoman-init $(shipped)
+	@scripts/check-static $(shipped)

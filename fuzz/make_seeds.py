@@ -110,7 +110,20 @@ def files() -> Iterator[bytes]:
             yield vector
 
 
+def dns_messages() -> Iterator[bytes]:
+    """The captured messages, and answers with an alias, a pointer and an OPT record, as they are and cut short."""
+    question = b"\x01a\x04test\x00\x00\x01\x00\x01"
+    alias = b"\xc0\x0c\x00\x05\x00\x01\x00\x00\x00\x3c\x00\x04\x01b\xc0\x0e"
+    address = b"\xc0\x24\x00\x01\x00\x01\x00\x00\x01\x2c\x00\x04\xc0\x00\x02\x01"
+    opt = b"\x00\x00\x29\x04\xd0\x00\x00\x80\x00\x00\x00"
+    whole = b"\x00\x07\x81\x80\x00\x01\x00\x02\x00\x00\x00\x01" + question + alias + address + opt
+    yield from (whole[:end] for end in range(12, len(whole) + 1, 6))
+    yield whole
+    yield from (vector for vector in literals(WIRE / "dns.rs") if len(vector) > 12 and b"\x00" in vector)
+
+
 VECTORS = {
+    "dns_message": dns_messages,
     "sniff_client": lambda: literals(WIRE / "sniff.rs", WIRE / "http1_smuggling.rs", WIRE / "postgres.rs"),
     "sniff_server": lambda: literals(WIRE / "sniff.rs"),
     "client_hello": hellos,

@@ -118,6 +118,7 @@ fn options(settings: &Settings) -> Result<Options, Wrong> {
         capture_dns: settings.one("capture-dns", port)?,
         reject_quic: settings.one("reject-quic", switch)?.unwrap_or_default(),
         drop_invalid: settings.one("drop-invalid", switch)?.unwrap_or_default(),
+        ..defaults
     })
 }
 

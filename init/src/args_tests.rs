@@ -76,6 +76,7 @@ fn every_option_is_read_from_the_command_line() {
         capture_dns: Some(53),
         reject_quic: false,
         drop_invalid: true,
+        ..Options::default()
     };
     assert_eq!(got, Request { dry_run: true, iptables: true, ..plain(Command::Print, options) });
     let quic = Options { reject_quic: true, own: Own::Group(7), ..Options::default() };

@@ -30,6 +30,8 @@ pub const SERVER_V6: Ipv6Addr = Ipv6Addr::new(0xfd98, 0, 0, 0, 0, 0, 0, 2);
 
 const PREFIX: &str = "dgm-";
 const NETNS: &str = "/run/netns";
+/// Where `ip netns exec` finds the files that it lays over those of `/etc`.
+const ETC: &str = "/etc/netns";
 const SERVER_ADDRESSES: u8 = 7;
 
 /// A pair of namespaces, removed with everything that runs in them when this value is dropped.
@@ -138,6 +140,13 @@ impl Namespace {
         process::succeed(self.bounded("sh").args(["-c", line]))
     }
 
+    /// Gives the programs that start here from now on this `/etc/resolv.conf`.
+    pub fn set_resolv_conf(&self, text: &str) {
+        let folder = Path::new(ETC).join(&self.name);
+        fs::create_dir_all(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+        fs::write(folder.join("resolv.conf"), text).expect("a file in a folder of our own");
+    }
+
     /// Runs `work` on a thread of this namespace. The sockets that it makes belong to the namespace for
     /// good and may be used by any thread.
     pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
@@ -226,6 +235,7 @@ fn remove(name: &str) {
         }
     }
     let _ = Command::new("ip").args(["netns", "del", name]).stderr(Stdio::null()).status();
+    let _ = fs::remove_dir_all(Path::new(ETC).join(name));
 }
 
 /// Removes the namespaces of test runs that are no more.

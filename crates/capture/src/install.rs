@@ -49,6 +49,16 @@ pub struct Installed {
 /// # Errors
 /// Nothing has changed when this returns an error, unless that is [`Error::HalfDone`] or [`Error::Leftover`].
 pub fn install(options: &Options) -> Result<Installed, Error> {
+    let installed = install_anew(options)?;
+    installed.way.clear_others().map_err(|error| Error::Leftover(Box::new(error)))?;
+    Ok(installed)
+}
+
+/// The same in a network namespace where no rules have been: nothing is looked for.
+///
+/// # Errors
+/// As for [`install()`].
+pub fn install_anew(options: &Options) -> Result<Installed, Error> {
     let state = Ipv6State::read()?;
     let ipv6 = state.captured(options.ipv6)?;
     let mut plans = vec![Plan::new(options, ipv6)?];
@@ -59,10 +69,7 @@ pub fn install(options: &Options) -> Result<Installed, Error> {
     for plan in plans {
         for way in Way::all(plan.ipv6) {
             match way.replace(&plan) {
-                Ok(()) => {
-                    way.clear_others().map_err(|error| Error::Leftover(Box::new(error)))?;
-                    return Ok(Installed { plan, way });
-                }
+                Ok(()) => return Ok(Installed { plan, way }),
                 Err(error) if error.is_lack() => {
                     attempts.push(Attempt { way, ipv6: plan.ipv6, error: Box::new(error) });
                 }

@@ -29,13 +29,14 @@ mod netlink;
 mod nft;
 mod options;
 mod plan;
+pub mod private;
 pub mod probe;
 mod verify;
 mod words;
 
 pub use error::{Attempt, Error, Part};
 pub use flows::Flows;
-pub use install::{Installed, Removed, Way, install, plan, remove};
+pub use install::{Installed, Removed, Way, install, install_anew, plan, remove};
 pub use iptables::Backend;
 pub use ipv6::Ipv6State;
 pub use netlink::Family;

@@ -77,10 +77,14 @@ pub struct Options {
     pub ipv6: Ipv6,
     /// Also capture what stays on this host, save for dragoman's own ports.
     pub capture_loopback: bool,
+    /// The other ports of dragoman's on loopback, which are never captured.
+    pub admin_ports: Vec<u16>,
     /// Where DNS over UDP and TCP goes, on 127.0.0.1 and ::1, whatever ports are excluded or included.
     pub capture_dns: Option<u16>,
     /// Refuse UDP to port 443 of what is captured, so that clients of HTTP/3 take TCP.
     pub reject_quic: bool,
+    /// If given: refuse UDP to any other network than these, so that nothing but TCP and captured DNS gets out.
+    pub udp_only_to: Option<Vec<IpNet>>,
     /// Drop TCP packets that conntrack cannot assign: untranslated, they would reset the connection that they
     /// belong to.
     pub drop_invalid: bool,
@@ -100,8 +104,10 @@ impl Default for Options {
             exclude_interface: Vec::new(),
             ipv6: Ipv6::Auto,
             capture_loopback: false,
+            admin_ports: vec![ADMIN_PORT, READINESS_PORT],
             capture_dns: None,
             reject_quic: false,
+            udp_only_to: None,
             drop_invalid: false,
         }
     }
@@ -151,7 +157,7 @@ impl Options {
     /// The ports on which dragoman itself listens.
     pub(crate) fn own_ports(&self) -> Vec<u16> {
         let mut ports: Vec<u16> = (self.port.first..=self.port.last).collect();
-        ports.extend([ADMIN_PORT, READINESS_PORT]);
+        ports.extend(&self.admin_ports);
         ports.extend(self.capture_dns);
         ports.sort_unstable();
         ports

@@ -13,7 +13,7 @@ use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
 use crate::{
     Config,
-    model::{Admin, Control, Destination, Log, Proxy, Trace, Version},
+    model::{Admin, Control, Destination, Dns, Log, Proxy, Trace, Version},
     resolve::listeners,
 };
 
@@ -63,11 +63,13 @@ impl Config {
     /// Itself, as what follows `previous` in a running process: see the module. What `previous` says of keys that are
     /// read at the start alone stays; [`waits_for_restart`](Self::waits_for_restart) tells which it would change.
     pub fn adopt(self, previous: &Config) -> Config {
-        let Config { proxy, admin, control, listeners, log, trace, index, lineage: _, root, sources } = self;
+        let Config { proxy, admin, control, dns, listeners, log, trace, index, lineage: _, root, sources } =
+            self;
         let mut start = AtStart::default();
         let proxy = proxy_of(proxy, &previous.proxy, &mut start);
         let admin = admin_of(admin, &previous.admin, &mut start);
         let control = control_of(control, &previous.control, &mut start);
+        let dns = dns_of(dns, &previous.dns, &mut start);
         let listeners = start.keep("listener", &listeners, &previous.listeners);
         let log = log_of(log, &previous.log, &mut start);
         let trace = trace_of(trace, &previous.trace, &mut start);
@@ -81,7 +83,7 @@ impl Config {
         };
         let destinations = index.destinations().iter().enumerate().map(adopted).collect();
         let index = index.with_destinations(destinations).with_listeners(&listeners);
-        Config { proxy, admin, control, listeners, log, trace, index, lineage, root, sources }
+        Config { proxy, admin, control, dns, listeners, log, trace, index, lineage, root, sources }
     }
 
     /// Which configuration of the process this is: the one that it starts with is 1.
@@ -116,6 +118,7 @@ pub(crate) fn read_at_start() -> Vec<&'static str> {
     proxy_of(empty.proxy.clone(), &empty.proxy, &mut start);
     admin_of(empty.admin.clone(), &empty.admin, &mut start);
     control_of(empty.control.clone(), &empty.control, &mut start);
+    dns_of(empty.dns.clone(), &empty.dns, &mut start);
     log_of(empty.log.clone(), &empty.log, &mut start);
     trace_of(empty.trace.clone(), &empty.trace, &mut start);
     start.all
@@ -209,6 +212,14 @@ fn control_of(stated: Control, running: &Control, start: &mut AtStart) -> Contro
         socket: start.keep("control.socket", &socket, &running.socket),
         listen: start.keep("control.listen", &listen, &running.listen),
         changes_on_tcp: start.keep("control.changes_on_tcp", &changes_on_tcp, &running.changes_on_tcp),
+    }
+}
+
+fn dns_of(stated: Dns, running: &Dns, start: &mut AtStart) -> Dns {
+    let Dns { listen, resolv_conf } = stated;
+    Dns {
+        listen: start.keep("dns.listen", &listen, &running.listen),
+        resolv_conf: start.keep("dns.resolv_conf", &resolv_conf, &running.resolv_conf),
     }
 }
 

@@ -96,7 +96,7 @@ impl<'a> Effective<'a> {
             return Some(Inert { text: "`deny = true` refuses the traffic", place });
         }
         let http_only = HTTP_ONLY.contains(&key);
-        if connection.protocol() == Protocol::Opaque && (http_only || key == "hosts") {
+        if connection.protocol() == Protocol::Opaque && http_only {
             let place = connection.protocol.as_ref().map(|protocol| protocol.place);
             return Some(Inert { text: "`protocol = \"opaque\"` does not look for HTTP", place });
         }

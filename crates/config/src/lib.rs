@@ -33,9 +33,9 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 pub use errors::{Errors, Position, Problem};
 pub use model::{
-    Access, Admin, BreakerPolicy, ByAddress, Control, ControlSocket, Destination, Format, HeaderRules, Level,
-    Listener, Log, Name, Policy, PoolParams, Propagation, Protocol, Proxy, Request, ResponseRules, Route,
-    Trace, TraceEndpoint, UpstreamProtocol, Version,
+    Access, Admin, BreakerPolicy, ByAddress, Control, ControlSocket, Destination, Dns, Format, HeaderRules,
+    Level, Listener, Log, Name, Policy, PoolParams, Propagation, Protocol, Proxy, Request, ResponseRules,
+    Route, Trace, TraceEndpoint, UpstreamProtocol, Version,
 };
 pub use print::Secrets;
 pub use reference::reference;
@@ -63,6 +63,8 @@ pub struct Config {
     pub admin: Admin,
     /// The surface that shows and changes things.
     pub control: Control,
+    /// DNS.
+    pub dns: Dns,
     /// The plain ports that lead to destinations.
     pub listeners: Vec<Listener>,
     /// The log of the process, and the access log.
@@ -107,9 +109,9 @@ impl Config {
         if !reader.problems.is_empty() {
             return Err(Errors::new(sources, reader.problems));
         }
-        let resolve::Resolved { proxy, admin, control, listeners, log, trace, index } = resolved;
+        let resolve::Resolved { proxy, admin, control, dns, listeners, log, trace, index } = resolved;
         let lineage = Lineage::first(index.destinations());
-        Ok(Self { proxy, admin, control, listeners, log, trace, index, lineage, root, sources })
+        Ok(Self { proxy, admin, control, dns, listeners, log, trace, index, lineage, root, sources })
     }
 
     /// Resolves one file with this name and text; see [`resolve`](Self::resolve).
@@ -131,9 +133,10 @@ impl Config {
         self.index.at_listener(address)
     }
 
-    /// What is known of a flow to `dst` before it gives a name.
-    pub fn by_address(&self, dst: SocketAddr) -> ByAddress {
-        self.index.by_address(dst)
+    /// What is known of a flow to `dst` before it gives a name. `learnt` is the name for which the app got that address from
+    /// DNS; it is matched by `hosts`.
+    pub fn by_address(&self, dst: SocketAddr, learnt: Option<&str>) -> ByAddress {
+        self.index.by_address(dst, learnt)
     }
 
     /// The destination of a flow to `dst` which gave that name. Quick enough for every exchange.

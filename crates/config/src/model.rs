@@ -69,6 +69,15 @@ pub enum ControlSocket {
     Off,
 }
 
+/// DNS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dns {
+    /// The addresses to answer on, all on loopback; may be empty.
+    pub listen: Vec<SocketAddr>,
+    /// The file that names the resolvers.
+    pub resolv_conf: PathBuf,
+}
+
 /// A plain port that leads to a destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
@@ -287,10 +296,12 @@ pub enum Name<'a> {
 /// What the address of a flow says about its destination, before any name is known.
 #[derive(Clone, Debug)]
 pub struct ByAddress {
-    /// What holds if no name ever becomes known.
+    /// What holds if the flow never gives a name.
     pub destination: Arc<Destination>,
     /// Whether a destination with `hosts` or `sni` could still match.
     pub name_may_decide: bool,
-    /// Whether one of those that could still match refuses the traffic.
+    /// Whether one of those that could still match refuses the traffic, and no name was learnt.
     pub name_may_deny: bool,
+    /// Whether a name was learnt, that is, whether [`destination`](Self::destination) is by it.
+    pub learnt: bool,
 }

@@ -50,6 +50,8 @@ pub(crate) fn print(root: &Root, sources: &[Source], secrets: Secrets) -> String
     root.control().write_keys(&mut page);
     page.section("log");
     root.log().write_keys(&mut page);
+    page.section("dns");
+    root.dns().write_keys(&mut page);
     page.section("trace");
     root.trace().write_keys(&mut page);
     page.section("defaults");

@@ -34,8 +34,8 @@ use crate::{
         quantity::{Attempts, Count, DAY, Deadline, GIB, HOUR, KIB, MIB, MINUTE, Ratio, SECOND, Size, Time},
         trace::{Receiver, ServiceName},
         word::{
-            Access, DestinationName, FilePath, Format, Level, Propagation, Protocol, SocketPath,
-            UpstreamProtocol,
+            AbsolutePath, Access, DestinationName, FilePath, Format, Level, Propagation, Protocol,
+            SocketPath, UpstreamProtocol,
         },
     },
 };
@@ -51,6 +51,8 @@ table! {
         control: Control = Control::default();
         /// The log of the process, and the access log.
         log: Log = Log::default();
+        /// DNS: what the app asks, passed on to the resolvers of the machine, and learnt from.
+        dns: Dns = Dns::default();
         /// Traces: what is begun where the app began none, and where spans are sent.
         trace: Trace = Trace::default();
         /// What every destination starts from, and the whole policy of traffic that no destination matches.
@@ -121,6 +123,18 @@ table! {
 }
 
 table! {
+    /// DNS: what the app asks is passed on to the resolvers of the machine, and the names of the addresses that it gets are
+    /// learnt: docs/dns.md.
+    Dns {
+        /// Addresses on loopback to answer on, over UDP and TCP, for `dragoman-init --capture-dns PORT`, as
+        /// `["127.0.0.1:15053", "[::1]:15053"]`; `[]` is none.
+        listen: List<SocketAddr> = List::of([]);
+        /// The file that names the resolvers, in the form of resolv.conf(5). It is read again when it has changed.
+        resolv_conf: AbsolutePath = AbsolutePath("/etc/resolv.conf".into());
+    }
+}
+
+table! {
     /// A plain port that leads to a destination, for where nothing is captured. All its connections belong to that
     /// destination, whatever host they name. These are read when the process starts, and never again.
     Listener {
@@ -173,7 +187,8 @@ table! {
 table! {
     /// What a destination matches. Every kind of key that is stated must match.
     Match {
-        /// Names in the Host header, without regard to case or port; `*.x` is one or more labels before x.
+        /// Names in the Host header, without regard to case or port; `*.x` is one or more labels before x. Of a flow that
+        /// gives no name, the one that the app asked DNS for (docs/dns.md).
         hosts: NonEmpty<NamePattern>;
         /// TLS server names, written like `hosts`.
         sni: NonEmpty<NamePattern>;

@@ -80,6 +80,9 @@ destination, `hosts` the Host of an HTTP request, `sni` the server name of a TLS
 with names needs a name: a flow without one, or with one of the other kind, does not match. (If both
 `hosts` and `sni` are stated, either is enough, since a flow has one or the other.)
 
+A flow that gives no name, because it is neither HTTP nor a TLS handshake with a server name, is matched by `hosts` with
+the name that the app asked DNS for when it got the address, where DNS goes by way of dragoman: docs/dns.md.
+
 Of those that match, the most specific wins, compared in this order:
 
 1. an exact name, then the longer wildcard, then no name;

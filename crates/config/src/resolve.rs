@@ -14,7 +14,7 @@ use crate::{
     effective::Effective,
     errors::Problem,
     model::{
-        Admin, BreakerPolicy, Control, ControlSocket, Destination, Listener, Log, PoolParams, Protocol,
+        Admin, BreakerPolicy, Control, ControlSocket, Destination, Dns, Listener, Log, PoolParams, Protocol,
         Proxy, Trace, TraceEndpoint, UpstreamProtocol,
     },
     raw::{self, Connection, Root},
@@ -31,6 +31,7 @@ pub(crate) struct Resolved {
     pub(crate) proxy: Proxy,
     pub(crate) admin: Admin,
     pub(crate) control: Control,
+    pub(crate) dns: Dns,
     pub(crate) listeners: Vec<Listener>,
     pub(crate) log: Log,
     pub(crate) trace: Trace,
@@ -56,6 +57,7 @@ pub(crate) fn resolve(root: &Root, problems: &mut Vec<Problem>) -> Resolved {
         proxy: proxy(root),
         admin: admin(root),
         control: control(root),
+        dns: dns(root),
         listeners,
         log: log(root),
         trace: trace(root),
@@ -101,6 +103,11 @@ fn control(root: &Root) -> Control {
         listen: control.listen().values().copied().collect(),
         changes_on_tcp: control.changes_on_tcp(),
     }
+}
+
+fn dns(root: &Root) -> Dns {
+    let dns = root.dns();
+    Dns { listen: dns.listen().values().copied().collect(), resolv_conf: dns.resolv_conf().0.into() }
 }
 
 fn log(root: &Root) -> Log {

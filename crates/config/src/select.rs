@@ -2,7 +2,8 @@
 //!
 //! A destination matches when every kind of key that it states matches: `cidrs` and `ports` the original
 //! destination, `hosts` the name of an HTTP request, `sni` that of a TLS handshake. One that states names
-//! needs a name: without one, or with one of the other kind, it does not match.
+//! needs a name: without one, or with one of the other kind, it does not match. What gives no name at all is matched by
+//! `hosts` with the name for which the app got its address from DNS, if that is known.
 //!
 //! Of those that match, the most specific wins. A name says more than an address and an address more than
 //! a port, so they are compared in this order:
@@ -162,17 +163,18 @@ impl Index {
         &self.destinations[named.or_else(|| self.most_specific(&self.nameless, address)).unwrap_or(0)]
     }
 
-    pub(crate) fn by_address(&self, address: SocketAddr) -> ByAddress {
-        let destination = Arc::clone(self.lookup(address, Name::None));
+    pub(crate) fn by_address(&self, address: SocketAddr, learnt: Option<&str>) -> ByAddress {
+        let destination = Arc::clone(self.lookup(address, learnt.map_or(Name::None, Name::Host)));
         let address = canonical(address);
-        let mut undecided = ByAddress { destination, name_may_decide: false, name_may_deny: false };
+        let learnt = learnt.is_some();
+        let mut undecided = ByAddress { destination, name_may_decide: false, name_may_deny: false, learnt };
         if self.at_listener(address).is_some() {
             return undecided;
         }
         for destination in self.named.iter().map(|index| &self.destinations[*index]) {
             if destination.matches.by_address(address).is_some() {
                 undecided.name_may_decide = true;
-                undecided.name_may_deny |= destination.deny;
+                undecided.name_may_deny |= destination.deny && !learnt;
             }
         }
         undecided

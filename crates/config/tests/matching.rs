@@ -119,9 +119,30 @@ fn what_an_address_leaves_open() {
         (by_address, "10.0.0.1:80", "a", false, false),
     ] {
         let config = parse(text);
-        let by_address = config.by_address(address(dst));
+        let by_address = config.by_address(address(dst), None);
         assert_eq!(&*by_address.destination.name, destination, "{dst}");
         assert_eq!((by_address.name_may_decide, by_address.name_may_deny), (may_decide, may_deny), "{dst}");
+    }
+}
+
+#[test]
+fn a_learnt_name_decides_until_the_flow_gives_one() {
+    let text = "[destination.db]\nhosts = [\"db.test\", \"*.db.test\"]\nprotocol = \"opaque\"\n\
+                [destination.ads]\nhosts = [\"ads.test\"]\ndeny = true\n\
+                [destination.net]\ncidrs = [\"10.0.0.0/8\"]\n[destination.tls]\nsni = [\"tls.test\"]\n";
+    let config = parse(text);
+    for (learnt, destination, may_deny) in [
+        (None, "net", true),
+        (Some("db.test"), "db", false),
+        (Some("a.db.test"), "db", false),
+        (Some("ads.test"), "ads", false),
+        (Some("other.test"), "net", false),
+        (Some("tls.test"), "net", false),
+    ] {
+        let by_address = config.by_address(address("10.0.0.1:5432"), learnt);
+        assert_eq!(&*by_address.destination.name, destination, "{learnt:?}");
+        assert_eq!((by_address.name_may_deny, by_address.learnt), (may_deny, learnt.is_some()), "{learnt:?}");
+        assert!(by_address.name_may_decide);
     }
 }
 

@@ -356,9 +356,9 @@ fn a_plain_port_leads_to_its_destination_whatever_is_asked_for() {
     for name in [Name::None, Name::Host("a"), Name::Sni("a")] {
         assert_eq!(&*config.lookup(at, name).name, "b", "{name:?}");
     }
-    let by_address = config.by_address(at);
+    let by_address = config.by_address(at, None);
     assert_eq!((&*by_address.destination.name, by_address.name_may_decide), ("b", false));
-    assert!(config.by_address("127.0.0.1:9001".parse().unwrap()).name_may_decide);
+    assert!(config.by_address("127.0.0.1:9001".parse().unwrap(), Some("b")).name_may_decide);
 }
 
 #[test]

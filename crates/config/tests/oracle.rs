@@ -197,7 +197,7 @@ fn shadows(other: &Rule, rule: &Rule) -> bool {
 
 /// Whatever a name decides must have been announced by what the address alone said.
 fn check_by_address(config: &Config, dst: SocketAddr, name: Name<'_>) -> Result<(), TestCaseError> {
-    let early = config.by_address(dst);
+    let early = config.by_address(dst, None);
     let late: &Destination = config.lookup(dst, name);
     prop_assert!(early.name_may_decide || early.destination.index == late.index);
     prop_assert!(early.name_may_decide || !early.name_may_deny);

@@ -213,14 +213,14 @@ fn check_mark(mark: Option<u32>) -> Result<(), StartError> {
     })
 }
 
-fn runtime(workers: usize) -> io::Result<Runtime> {
+pub(crate) fn runtime(workers: usize) -> io::Result<Runtime> {
     let automatic =
         || std::thread::available_parallelism().map_or(1, usize::from).min(MOST_AUTOMATIC_WORKERS);
     let workers = if workers == 0 { automatic() } else { workers };
     tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()
 }
 
-fn open_sink(log: &Log) -> Result<LogFile, StartError> {
+pub(crate) fn open_sink(log: &Log) -> Result<LogFile, StartError> {
     let Some(path) = &log.access_file else {
         return LogFile::stdout().map_err(|error| cannot("write the access log to standard output", &error));
     };
@@ -229,7 +229,7 @@ fn open_sink(log: &Log) -> Result<LogFile, StartError> {
     })
 }
 
-fn access_log(log: &Log, sink: LogFile) -> io::Result<AccessLog> {
+pub(crate) fn access_log(log: &Log, sink: LogFile) -> io::Result<AccessLog> {
     let format = match log.access_format {
         Format::Text => AccessFormat::Text,
         Format::Json => AccessFormat::Json,
@@ -246,6 +246,6 @@ pub(crate) fn access_mode(log: &Log) -> AccessMode {
     }
 }
 
-fn cannot(what: &str, error: &io::Error) -> StartError {
+pub(crate) fn cannot(what: &str, error: &io::Error) -> StartError {
     StartError(format!("cannot {what}: {error}"))
 }

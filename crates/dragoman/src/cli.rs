@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use dragoman_capture::private::Reach;
 use nix::unistd::{Gid, Uid};
 
 use crate::privilege;
@@ -24,10 +25,67 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Run(RunArguments),
     Proxy(ProxyArguments),
     Check(CheckArguments),
     Schema(SchemaArguments),
     Wait(WaitArguments),
+    Keeper(KeeperArguments),
+}
+
+/// Run a command with all its outbound TCP captured: no root, no container, no change to the machine
+///
+/// The command gets a network of its own in which every connection leads to dragoman, which makes it from here. It keeps
+/// its terminal, directory, environment, user, signals and exit code.
+#[derive(Args, Debug)]
+#[command(after_help = RUN_EXAMPLES)]
+pub(crate) struct RunArguments {
+    /// A configuration file, or a directory of files *.toml, as for `dragoman proxy`. Without one, dragoman observes
+    /// and changes nothing
+    #[arg(long, short, value_name = "PATH", env = "DRAGOMAN_CONFIG")]
+    pub(crate) config: Vec<PathBuf>,
+    /// At the end, list on stderr each connection that the command made, and what became of it
+    #[arg(long)]
+    pub(crate) explain: bool,
+    /// Keep the command from this machine's 127.0.0.1 and ::1: only what it listens on itself is there
+    #[arg(long)]
+    pub(crate) isolate_loopback: bool,
+    /// The command and its arguments
+    #[arg(value_name = "COMMAND", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) command: Vec<OsString>,
+}
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  dragoman run curl http://example.com/               observe only
+  dragoman run --explain -- git clone http://git.example.com/project
+  dragoman run --config policy.toml -- ./app --port 8080
+  dragoman run --config policy.toml -- bash           a shell, and all that is started in it
+
+Exit code: that of the command, or 128 + n where signal n ended it; 127 where there is no such command, 126 where it
+cannot be run, 125 where dragoman itself failed, 2 where its command line or configuration is wrong.
+
+Limits:
+  127.0.0.1       first what the command itself listens on, then this machine (see --isolate-loopback)
+  from outside    nothing can connect to what the command listens on
+  UDP             refused, but for DNS: HTTP/3 falls back to TCP. There is no ping
+  connect         always succeeds: a server that refuses shows as a reset, as behind any such proxy
+  one user        where not started by root, only your own user and group exist inside: no sudo, other owners show
+                  as nobody, and no process can be left out of capture by its group
+  the end         what the command leaves running loses its connections when the command ends";
+
+/// The process inside of `dragoman run`: makes its namespaces, runs the command there and waits for it.
+#[derive(Args, Debug)]
+#[command(hide = true)]
+pub(crate) struct KeeperArguments {
+    /// The process id of `dragoman run`
+    #[arg(long)]
+    pub(crate) parent: i32,
+    /// What the host reaches
+    #[arg(long)]
+    pub(crate) reach: Vec<Reach>,
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) command: Vec<OsString>,
 }
 
 /// Run the proxy until SIGTERM or SIGINT

@@ -10,6 +10,7 @@ mod logging;
 mod notify;
 mod privilege;
 mod reload;
+mod run;
 mod signals;
 mod sockets;
 mod surface;
@@ -26,6 +27,8 @@ use cli::{Cli, Command, SchemaArguments};
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Proxy(arguments) => app::run(&arguments),
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Keeper(arguments) => run::keeper::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Wait(arguments) => wait::run(&arguments),
         Command::Schema(SchemaArguments {}) => check::print(&dragoman_config::schema()),

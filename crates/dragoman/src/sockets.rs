@@ -2,7 +2,7 @@
 
 use std::fs::DirBuilder;
 use std::io;
-use std::net::{Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, chown, lchown};
 use std::os::unix::net::UnixListener;
@@ -56,6 +56,7 @@ impl Sockets {
             let key = format!("listener.{}.address", port.name);
             flows.add_plain(port.address, said(opener.tcp(port.address), port.address, &key)?);
         }
+        opener.dns(&config.dns.listen, &mut flows)?;
         let mut all = |addresses: &[SocketAddr], key: &str| -> Result<Vec<TcpListener>, StartError> {
             addresses.iter().map(|&address| said(opener.tcp(address), address, key)).collect()
         };
@@ -85,6 +86,27 @@ impl Opener<'_> {
         };
         self.copies.push(listener.try_clone()?.into());
         Ok(listener)
+    }
+
+    /// Both sockets of each address for DNS.
+    fn dns(&mut self, addresses: &[SocketAddr], flows: &mut Listeners) -> Result<(), StartError> {
+        const KEY: &str = "dns.listen";
+        for &address in addresses {
+            match self.udp(address) {
+                // Queries over IPv6 cannot come where there is none.
+                Err(error) if addresses.len() > 1 && lacks_ipv6(address, &error) => continue,
+                socket => flows.add_dns_udp(said(socket, address, KEY)?),
+            }
+            flows.add_dns_tcp(said(self.tcp(address), address, KEY)?);
+        }
+        Ok(())
+    }
+
+    fn udp(&mut self, address: SocketAddr) -> io::Result<UdpSocket> {
+        let taken = self.inherited.as_mut().and_then(|inherited| inherited.udp(address));
+        let socket = taken.map_or_else(|| dragoman_net::listen_udp(address), Ok)?;
+        self.copies.push(socket.try_clone()?.into());
+        Ok(socket)
     }
 
     fn unix(&mut self, path: &Path, owner: (Uid, Gid)) -> io::Result<UnixListener> {
@@ -146,16 +168,12 @@ fn lacks_ipv6(address: SocketAddr, error: &io::Error) -> bool {
 }
 
 /// What went wrong, where, and what to do.
-fn said(
-    listener: io::Result<TcpListener>,
-    address: SocketAddr,
-    key: &str,
-) -> Result<TcpListener, StartError> {
+fn said<T>(listener: io::Result<T>, address: SocketAddr, key: &str) -> Result<T, StartError> {
     let port = address.port();
     listener.map_err(|error| {
         let advice = match error.kind() {
             io::ErrorKind::AddrInUse => format!(
-                "the port is taken (by another dragoman? `ss -ltnp sport = :{port}` says by whom); free it or change \
+                "the port is taken (by another dragoman? `ss -lntup sport = :{port}` says by whom); free it or change \
                  {key}"
             ),
             io::ErrorKind::PermissionDenied => format!(

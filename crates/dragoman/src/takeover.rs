@@ -1,13 +1,13 @@
 //! One process hands its listeners over to another: an upgrade of the program without a moment in which nobody
 //! listens (docs/adr/0013).
 //!
-//! The taker asks `POST /takeover` on the control socket, with an upgrade. It gets a copy of every listening socket (a
+//! The taker asks `POST /takeover` on the control socket, with an upgrade. It gets a copy of every socket that others send to (a
 //! byte `L` and a descriptor each, then `E`), begins to accept, and says `R`. Only then does the giver stop accepting.
 //! Both share one queue of connections meanwhile, so that none is refused or lost; a taker that dies before `R`
 //! changes nothing.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
@@ -25,7 +25,7 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use nix::unistd::Uid;
-use socket2::SockRef;
+use socket2::{SockRef, Type};
 use tokio::io::{AsyncReadExt, Interest};
 use tokio::net::UnixStream;
 use tokio::sync::{Mutex, OwnedMutexGuard};
@@ -150,8 +150,12 @@ impl Inherited {
 
     /// The listener on this address, if it was among them.
     pub(crate) fn tcp(&mut self, address: SocketAddr) -> Option<TcpListener> {
-        self.find(|socket| socket.local_addr().is_ok_and(|own| own.as_socket() == Some(address)))
-            .map(Into::into)
+        self.of_type(Type::STREAM, address).map(Into::into)
+    }
+
+    /// The socket for datagrams to this address, if it was among them.
+    pub(crate) fn udp(&mut self, address: SocketAddr) -> Option<UdpSocket> {
+        self.of_type(Type::DGRAM, address).map(Into::into)
     }
 
     /// The listener at this path, if it was among them.
@@ -164,6 +168,13 @@ impl Inherited {
     pub(crate) fn ready(mut self) -> io::Result<()> {
         self.sockets.clear();
         self.giver.write_all(&[READY])
+    }
+
+    fn of_type(&mut self, kind: Type, address: SocketAddr) -> Option<OwnedFd> {
+        self.find(|socket| {
+            let is_there = socket.local_addr().is_ok_and(|own| own.as_socket() == Some(address));
+            is_there && socket.r#type().is_ok_and(|own| own == kind)
+        })
     }
 
     fn find(&mut self, is_wanted: impl Fn(&SockRef<'_>) -> bool) -> Option<OwnedFd> {
@@ -189,7 +200,8 @@ impl Inherited {
         loop {
             match receive_descriptor(&giver)? {
                 (LISTENER, Some(socket)) if sockets.len() < MOST_SOCKETS => {
-                    if SockRef::from(&socket).is_listener()? {
+                    let about = SockRef::from(&socket);
+                    if about.is_listener()? || about.r#type()? == Type::DGRAM {
                         sockets.push(socket);
                     }
                 }

@@ -3,6 +3,7 @@
 //! An app that starts before the proxy has its connections refused. Not every app tries again, and where containers
 //! start together nothing orders them; so the app's command is put behind this one, which becomes it.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -35,11 +36,7 @@ pub(crate) fn run(arguments: &WaitArguments) -> ExitCode {
     match waited {
         Ok(Waited::Ready) => match arguments.command.split_first() {
             None => ExitCode::SUCCESS,
-            Some((program, rest)) => {
-                let error = Command::new(program).args(rest).exec();
-                eprintln!("dragoman: cannot run {}: {error}", program.display());
-                ExitCode::from(if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { CANNOT_RUN })
-            }
+            Some((program, rest)) => not_run(program, &Command::new(program).args(rest).exec()),
         },
         Ok(Waited::Told(signal)) => signal.shell_code(),
         Ok(Waited::Late(last)) => {
@@ -52,6 +49,12 @@ pub(crate) fn run(arguments: &WaitArguments) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Says that a command cannot be run, by the exit code too.
+pub(crate) fn not_run(program: &OsStr, error: &io::Error) -> ExitCode {
+    eprintln!("dragoman: cannot run {}: {error}", program.display());
+    ExitCode::from(if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { CANNOT_RUN })
 }
 
 /// How a wait ended.

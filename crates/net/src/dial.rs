@@ -76,6 +76,16 @@ impl From<io::Error> for DialError {
 /// [`DialError`].
 pub async fn dial(address: SocketAddr, mark: Option<u32>, limit: Duration) -> Result<TcpStream, DialError> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    dial_from(socket, address, mark, limit).await
+}
+
+/// The same from a socket of any namespace.
+pub(crate) async fn dial_from(
+    socket: TcpSocket,
+    address: SocketAddr,
+    mark: Option<u32>,
+    limit: Duration,
+) -> Result<TcpStream, DialError> {
     if let Some(mark) = mark {
         // Before the first packet, which the rules of capture judge.
         SockRef::from(&socket).set_mark(mark)?;

@@ -4,9 +4,11 @@
 //! Everything here is a thin, tested wrapper over one system call or option; no policy, no state.
 
 mod addr;
+mod child;
 mod data;
 mod dial;
 mod end;
+mod inside;
 mod listen;
 mod original_dst;
 mod pipe;
@@ -14,16 +16,20 @@ mod reserve;
 mod sys;
 #[cfg(test)]
 mod testing;
+mod udp;
 mod unix;
 
 pub use addr::{OrigDst, Peer};
+pub use child::for_child;
 pub use data::{receive, send_last};
 pub use dial::{DialError, dial, try_mark};
 pub use end::{
     is_reset, is_still_open, is_timeout, reset_after_delivery, reset_on_close, seems_open, undelivered_bytes,
 };
+pub use inside::{Inside, Keeper};
 pub use listen::{listen, prepare_accepted};
 pub use original_dst::{NoOriginalDst, is_local, original_dst};
 pub use pipe::Pipe;
 pub use reserve::Reserve;
+pub use udp::{connect_udp, listen_udp};
 pub use unix::{listen_unix, receive_descriptor, send_descriptor};

@@ -3,7 +3,10 @@
 
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
+use nix::sys::signal::SigSet;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use socket2::SockRef;
 
@@ -14,6 +17,13 @@ mod raw {
         nix::libc::TIOCOUTQ,
         nix::libc::c_int
     );
+}
+
+/// Has this done between fork and exec.
+pub(crate) fn before_exec(command: &mut Command, act: fn(&SigSet) -> io::Result<()>, mask: SigSet) {
+    // SAFETY: `act` is a plain function of this crate that does nothing but system calls (see `child`), as a process
+    // with the memory of a forked thread must; `mask` is plain data.
+    unsafe { command.pre_exec(move || act(&mask)) };
 }
 
 /// Bytes that were written to `socket` and that the other side has not acknowledged (tcp(7), SIOCOUTQ).

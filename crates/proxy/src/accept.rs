@@ -29,6 +29,9 @@ const REAP: Duration = Duration::from_secs(5);
 /// How often a drain looks whether anything is at work.
 const TICK: Duration = Duration::from_millis(50);
 
+/// The same when the app is known to be gone: it cannot come back, and somebody may wait for the end.
+const LAST_TICK: Duration = Duration::from_millis(2);
+
 /// How long what is idle at the end has to be closed in order, and what is at work to be finished.
 const ORDERLY_END: Duration = Duration::from_millis(250);
 
@@ -81,12 +84,13 @@ impl Acceptor {
                 self.listeners.clear();
             }
             let begun = (self.accepted, shared.drain.woken());
-            self.accept_until(sleep(TICK)).await;
-            let at_work = self.flows.len() > shared.drain.idle();
+            let is_gone = shared.drain.is_at(Stage::Finishing);
+            self.accept_until(sleep(if is_gone { LAST_TICK } else { TICK })).await;
+            let asking = !is_gone && shared.telemetry.dns().pending() > 0;
+            let at_work = self.flows.len() > shared.drain.idle() || asking;
             let quiet_before = std::mem::take(&mut quiet);
             if !at_work && begun == (self.accepted, shared.drain.woken()) {
                 quiet = quiet_before + TICK;
-                let is_gone = shared.drain.is_at(Stage::Finishing);
                 if is_gone || quiet >= shared.config.now().proxy.drain_quiet {
                     return;
                 }
@@ -101,7 +105,14 @@ impl Acceptor {
         loop {
             tokio::select! {
                 biased;
-                () = &mut end => return,
+                () = &mut end => {
+                    // What has come meanwhile is not left behind.
+                    while let Some((stream, peer, plain)) = accept_now(listeners, *accepted).await {
+                        *accepted += 1;
+                        begin(flows, shared, stream, peer, plain);
+                    }
+                    return;
+                }
                 Some(ended) = flows.join_next(), if !flows.is_empty() => report_panic(ended),
                 ((listener, plain), result) = accept(listeners, *accepted) => match result {
                     Ok((stream, peer)) => {
@@ -140,6 +151,15 @@ async fn accept(listeners: &[Port], turn: u64) -> (&Port, io::Result<(TcpStream,
         Poll::Pending
     })
     .await
+}
+
+/// The next connection, if there is one already.
+async fn accept_now(listeners: &[Port], turn: u64) -> Option<(TcpStream, SocketAddr, Option<SocketAddr>)> {
+    tokio::select! {
+        biased;
+        ((_, plain), accepted) = accept(listeners, turn) => accepted.ok().map(|(stream, peer)| (stream, peer, *plain)),
+        () = std::future::ready(()) => None,
+    }
 }
 
 /// Starts the task of a flow. A panic in it ends it and nothing else: the record says `internal`.

@@ -39,6 +39,12 @@ impl<K: Eq + Hash + Clone, V: Clone> Bounded<K, V> {
         self.young.insert(key, value);
     }
 
+    /// Forgets an entry.
+    pub(crate) fn remove(&mut self, key: &K) {
+        self.young.remove(key);
+        self.old.remove(key);
+    }
+
     /// Forgets the entries that `keep` says no to.
     pub(crate) fn retain(&mut self, mut keep: impl FnMut(&K, &V) -> bool) {
         self.young.retain(|key, value| keep(key, value));
@@ -47,6 +53,11 @@ impl<K: Eq + Hash + Clone, V: Clone> Bounded<K, V> {
 }
 
 impl<K, V> Bounded<K, V> {
+    /// How many entries it holds.
+    pub(crate) fn len(&self) -> usize {
+        self.young.len() + self.old.len()
+    }
+
     /// All that it holds.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
         self.young.iter().chain(&self.old)

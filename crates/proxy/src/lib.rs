@@ -7,22 +7,26 @@
 mod accept;
 mod bounded;
 mod buffer;
+mod dns;
 mod drain;
 mod flow;
 mod in_force;
 mod leg;
+mod names;
 mod shared;
 #[cfg(test)]
 mod testing;
 mod upstream;
 
 use std::io;
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::net::{SocketAddr, TcpListener as StdListener, UdpSocket as StdUdpSocket};
 use std::sync::Arc;
 
 use dragoman_config::Config;
+use dragoman_net::Inside;
 use dragoman_telemetry::{DestinationState, Telemetry};
 use tokio::net::TcpListener;
+use tokio::runtime::Handle as Runtime;
 
 use accept::Acceptor;
 use drain::Stage;
@@ -30,7 +34,10 @@ use shared::Shared;
 
 /// Sockets that listen, made before privileges are dropped.
 #[derive(Debug, Default)]
-pub struct Listeners(Vec<Port>);
+pub struct Listeners {
+    flows: Vec<Port>,
+    dns: dns::Sockets,
+}
 
 /// One of them.
 #[derive(Debug)]
@@ -43,16 +50,31 @@ struct Port {
 impl Listeners {
     /// Adds one for captured connections, which does not block.
     pub fn add_captured(&mut self, socket: StdListener) {
-        self.0.push(Port { socket, plain: None });
+        self.flows.push(Port { socket, plain: None });
     }
 
     /// Adds one that the configuration leads to a destination by this address; it does not block.
     pub fn add_plain(&mut self, address: SocketAddr, socket: StdListener) {
-        self.0.push(Port { socket, plain: Some(address) });
+        self.flows.push(Port { socket, plain: Some(address) });
+    }
+
+    /// Adds one for DNS over UDP, which does not block. Its queries go to the resolvers of `dns.resolv_conf`; each answer goes
+    /// out by the same socket, so that it must be bound to the one address that is asked.
+    pub fn add_dns_udp(&mut self, socket: StdUdpSocket) {
+        self.dns.udp.push(socket);
+    }
+
+    /// The same over TCP.
+    pub fn add_dns_tcp(&mut self, socket: StdListener) {
+        self.dns.tcp.push(socket);
     }
 
     fn ports(&self) -> Vec<u16> {
-        self.0.iter().filter_map(|port| port.socket.local_addr().ok()).map(|address| address.port()).collect()
+        self.flows
+            .iter()
+            .filter_map(|port| port.socket.local_addr().ok())
+            .map(|address| address.port())
+            .collect()
     }
 }
 
@@ -90,9 +112,28 @@ pub struct Handle(Arc<Shared>);
 impl Proxy {
     /// A proxy for this policy. `telemetry` must have been made for the destinations of `config`.
     pub fn new(config: Arc<Config>, telemetry: Telemetry, listeners: Listeners) -> Self {
+        Self::with(config, telemetry, listeners, None)
+    }
+
+    /// The same for an app in a network namespace of its own, whose listeners these are.
+    pub fn for_inside(
+        config: Arc<Config>,
+        telemetry: Telemetry,
+        listeners: Listeners,
+        inside: Arc<Inside>,
+    ) -> Self {
+        Self::with(config, telemetry, listeners, Some(inside))
+    }
+
+    fn with(
+        config: Arc<Config>,
+        telemetry: Telemetry,
+        listeners: Listeners,
+        inside: Option<Arc<Inside>>,
+    ) -> Self {
         telemetry.process().set_flow_limit(config.proxy.max_flows);
         telemetry.set_own_ports(listeners.ports());
-        let shared = Arc::new(Shared::new(config, telemetry, listeners.ports()));
+        let shared = Arc::new(Shared::new(config, telemetry, listeners.ports()).with_inside(inside));
         Self { shared, listeners }
     }
 
@@ -112,8 +153,13 @@ impl Proxy {
         let Self { shared, listeners } = self;
         let watched = Arc::downgrade(&shared);
         shared.telemetry.watch(move || watched.upgrade().map_or_else(Vec::new, |shared| shared.observe()));
+        let runtime = Runtime::current();
+        shared.telemetry.process().count_tasks(move || runtime.metrics().num_alive_tasks());
         let open = |port: Port| Ok((TcpListener::from_std(port.socket)?, port.plain));
-        let listeners = listeners.0.into_iter().map(open).collect::<io::Result<_>>()?;
+        let Listeners { flows, dns } = listeners;
+        let listeners = flows.into_iter().map(open).collect::<io::Result<_>>()?;
+        // To the very end: what flows are served for may need a name.
+        let _dns = dns::serve(&shared, dns)?;
         Ok(Drained { flows_cut: Acceptor::new(shared, listeners).serve().await })
     }
 }

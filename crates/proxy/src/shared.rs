@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use dragoman_config::{Config, Destination, Route};
-use dragoman_net::OrigDst;
+use dragoman_net::{Inside, OrigDst};
 use dragoman_policy::SplitMix64;
 use dragoman_telemetry::{DestinationState, Telemetry};
 
@@ -19,6 +19,7 @@ use crate::flow::early::Early;
 use crate::flow::exchange::replay::ReplaySpace;
 use crate::flow::http1::scratch::Spare;
 use crate::in_force::InForce;
+use crate::names::Names;
 use crate::upstream::learnt::Learnt;
 use crate::upstream::multiplex::Multiplexers;
 use crate::upstream::pool::Pool;
@@ -31,11 +32,15 @@ pub(crate) struct Shared {
     pub(crate) pool: Pool,
     pub(crate) multiplexers: Multiplexers,
     pub(crate) learnt: Learnt,
+    /// What addresses are called, where DNS is served.
+    pub(crate) names: Names,
     /// The room in which request bodies are kept to be sent again.
     pub(crate) replay: Arc<ReplaySpace>,
     pub(crate) drain: Drain,
     /// What exchanges of HTTP/1 work with, while none does.
     pub(crate) scratch: Spare,
+    /// Where the app's own loopback is, if that is another than ours.
+    inside: Option<Arc<Inside>>,
     own_ports: Vec<u16>,
     mark: Option<u32>,
     turn: AtomicUsize,
@@ -69,12 +74,19 @@ impl Shared {
             config,
             telemetry,
             learnt: Learnt::new(),
+            names: Names::new(),
             drain: Drain::default(),
             scratch: Spare::default(),
+            inside: None,
             own_ports,
             mark,
             turn: AtomicUsize::new(0),
         }
+    }
+
+    /// The same for an app in a network namespace of its own.
+    pub(crate) fn with_inside(self, inside: Option<Arc<Inside>>) -> Self {
+        Self { inside, ..self }
     }
 
     /// How the destinations in use are, as pairs of index and state.
@@ -102,6 +114,11 @@ impl Shared {
     /// The ports of our own listeners: no flow may lead to them.
     pub(crate) fn own_ports(&self) -> &[u16] {
         &self.own_ports
+    }
+
+    /// The namespace of the app, if that is another than ours.
+    pub(crate) fn inside(&self) -> Option<&Inside> {
+        self.inside.as_deref()
     }
 
     /// The mark of each connection that we open, by which capture tells it from an app's.

@@ -4,6 +4,7 @@ mod trace;
 
 use std::net::SocketAddr;
 use std::num::NonZeroU128;
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::Telemetry;
@@ -31,6 +32,9 @@ pub struct FlowRecord {
     pub destination: usize,
     /// What the flow speaks.
     pub protocol: Protocol,
+    /// The name for which the application got the original destination's address from DNS: its last question, and no
+    /// proof.
+    pub host: Option<Arc<str>>,
     /// The TLS server name: a claim of the application.
     pub sni: Option<String>,
     /// What was dialled, where that succeeded, else what was tried last.
@@ -67,6 +71,7 @@ impl FlowRecord {
             original_dst: None,
             destination: 0,
             protocol: Protocol::Unknown,
+            host: None,
             sni: None,
             endpoint: None,
             bytes_from_app: 0,
@@ -130,6 +135,7 @@ impl FlowRecord {
         line.text(Field::Destination, self.telemetry.destination(self.destination).name());
         line.plain(Field::Protocol, self.protocol);
         line.text(Field::Sni, &text::printable(self.sni.as_deref().unwrap_or_default().as_bytes()));
+        line.text(Field::Host, &text::printable(self.host.as_deref().unwrap_or_default().as_bytes()));
         line.number(Field::Attempts, self.connect_attempts);
         if let Some(address) = self.endpoint {
             line.plain(Field::Endpoint, address);

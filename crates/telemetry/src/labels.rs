@@ -97,6 +97,34 @@ labels! {
 }
 
 labels! {
+    /// How a DNS query came.
+    DnsTransport {
+        /// In a datagram.
+        Udp = "udp",
+        /// Over a connection.
+        Tcp = "tcp",
+    }
+}
+
+labels! {
+    /// What became of a DNS query.
+    DnsOutcome {
+        /// A resolver answered, be it that there is no such name.
+        Answered = "answered",
+        /// Each resolver that was asked said that it cannot or will not answer.
+        Failed = "failed",
+        /// No resolver answered in time: dragoman said so.
+        Unanswered = "unanswered",
+        /// It could not be read, or is none that dragoman passes on.
+        Refused = "refused",
+        /// It was dragoman's own: what it asks comes back to it.
+        Looped = "looped",
+        /// Too many were waiting, or the app or dragoman went away.
+        Dropped = "dropped",
+    }
+}
+
+labels! {
     /// What a circuit breaker does with the next request.
     BreakerState {
         /// Admits it.

@@ -25,9 +25,11 @@ pub use access::{AccessFormat, AccessLog, AccessMode, Field, LogFile, Shape, Sin
 pub use cause::{Cause, Effect, Who};
 pub use exchange::ExchangeRecord;
 pub use flow::{FlowFacts, FlowRecord};
-pub use labels::{AcceptError, BreakerState, DropReason, EarlyDial, Outcome, Protocol, Reload};
+pub use labels::{
+    AcceptError, BreakerState, DnsOutcome, DnsTransport, DropReason, EarlyDial, Outcome, Protocol, Reload,
+};
 pub use metrics::{
-    BUCKETS, DestinationMetrics, DestinationState, ENDPOINTS, EndpointState, Held, Kind, Metric,
+    BUCKETS, DestinationMetrics, DestinationState, DnsMetrics, ENDPOINTS, EndpointState, Held, Kind, Metric,
     ProcessMetrics, ReloadMetrics,
 };
 #[cfg(feature = "otlp")]
@@ -52,6 +54,7 @@ pub struct Telemetry(Arc<Shared>);
 struct Shared {
     process: ProcessMetrics,
     host: Host,
+    dns: DnsMetrics,
     reload: ReloadMetrics,
     destinations: GrowingList<DestinationMetrics>,
     access: AccessLog,
@@ -78,6 +81,7 @@ impl Telemetry {
         let telemetry = Telemetry(Arc::new(Shared {
             process: ProcessMetrics::new(),
             host: Host::default(),
+            dns: DnsMetrics::default(),
             reload: ReloadMetrics::default(),
             destinations: GrowingList::new(),
             access,
@@ -111,6 +115,11 @@ impl Telemetry {
     /// The handles of what belongs to no destination.
     pub fn process(&self) -> &ProcessMetrics {
         &self.0.process
+    }
+
+    /// The handles of DNS.
+    pub fn dns(&self) -> &DnsMetrics {
+        &self.0.dns
     }
 
     /// The handles of what is said about the configuration.
@@ -161,6 +170,7 @@ impl Telemetry {
         if let Some(tracer) = self.tracer() {
             tracer.write(&mut page);
         }
+        self.0.dns.write(&mut page);
         self.0.reload.write(&mut page);
         for destination in (0..).map_while(|index| self.0.destinations.get(index)) {
             destination.write(&mut page);

@@ -10,6 +10,7 @@
 //! return spans into the caller's bytes and the body readers return counts.
 
 pub mod client_hello;
+pub mod dns;
 pub mod http1;
 pub mod postgres;
 pub mod sniff;

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use dragoman_harness::http2::hpack::Field;
-use dragoman_harness::http2::{Event, Http2Origin, Wire, each_way, setting, value};
+use dragoman_harness::http2::way::POLICY;
+use dragoman_harness::http2::{Event, Frame, Http2Origin, Wire, each_way, flag, kind, setting, value};
 use dragoman_harness::net::server;
 use dragoman_harness::{Dragoman, Net, Origin};
 
@@ -56,7 +57,29 @@ fn h3_extended_connect_opens_a_websocket() {
     });
 }
 
-/// Whether the settings that the other side says first offer extended CONNECT.
+#[test]
+fn h3_extended_connect_is_offered_to_an_app_that_acknowledges_late() {
+    let net = Net::new();
+    let tunnel = Tunnel::start(&net, &[(setting::ENABLE_CONNECT_PROTOCOL, 1)]);
+    let _dragoman = Dragoman::start(&net, POLICY);
+    let mut client = connect(&net);
+    client.acknowledges = false;
+    // With the second response the proxy has long known what the server takes, but further settings have to wait until
+    // the ones before are acknowledged.
+    for stream in [1, 3] {
+        client.get(stream, "/").unwrap();
+        assert_eq!(client.response(stream).unwrap().status(), 200);
+    }
+    assert!(!offers(&mut client), "nobody has met the server");
+    client.acknowledges = true;
+    client.send(&Frame::new(kind::SETTINGS, flag::ACK, 0, [])).unwrap();
+    assert!(offers(&mut client), "the offer is lost");
+    client.fields(5, WEBSOCKET, false).unwrap();
+    through_the_tunnel(&mut client, 5);
+    assert_eq!(value(&tunnel.head(), ":protocol"), Some("websocket"));
+}
+
+/// Whether the next settings that the other side says offer extended CONNECT.
 fn offers(client: &mut Wire) -> bool {
     client
         .take(|event| match event {

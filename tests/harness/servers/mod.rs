@@ -4,6 +4,7 @@
 //! accepts before the server does.
 
 mod database;
+mod names;
 mod shell;
 mod web;
 
@@ -13,6 +14,7 @@ use std::process::Command;
 use std::time::Duration;
 
 pub use database::{mariadb, postgres, postgres_with_tls, redis};
+pub use names::dnsmasq;
 pub use shell::{SshServer, git_daemon, ssh};
 pub use web::{nghttpd, nginx};
 

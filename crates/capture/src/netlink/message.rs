@@ -68,15 +68,19 @@ pub(super) fn request(kind: libc::c_int, family: Family, fill: impl FnOnce(&mut 
 
 /// A list of attributes (`struct nlattr`), each padded to four bytes.
 #[derive(Default)]
-pub(super) struct Attributes(Vec<u8>);
+pub(crate) struct Attributes(Vec<u8>);
 
 impl Attributes {
-    pub(super) fn bytes(&mut self, kind: u16, value: &[u8]) {
+    pub(crate) fn bytes(&mut self, kind: u16, value: &[u8]) {
         let len = u16::try_from(value.len() + 4).expect("an attribute is shorter than 64 KiB");
         self.0.extend(len.to_ne_bytes());
         self.0.extend(kind.to_ne_bytes());
         self.0.extend(value);
         self.0.resize(self.0.len().next_multiple_of(4), 0);
+    }
+
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.0
     }
 
     pub(super) fn number(&mut self, kind: u16, value: u32) {
@@ -100,7 +104,7 @@ impl Attributes {
 
 /// One answer of the kernel.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(crate) enum Answer {
     /// A message was carried out (0) or refused (an errno, positive), by its sequence number.
     Status { sequence: u32, errno: i32 },
     /// Anything else, such as the object that was asked for.
@@ -109,7 +113,7 @@ pub(super) enum Answer {
 
 /// The answers in a datagram from the kernel. The kernel quotes a refused message in full; a buffer too short for
 /// the quotation loses nothing that matters.
-pub(super) fn answers(mut datagram: &[u8]) -> Vec<Answer> {
+pub(crate) fn answers(mut datagram: &[u8]) -> Vec<Answer> {
     let mut answers = Vec::new();
     while let Some((header, _)) = datagram.split_first_chunk::<16>() {
         let word = |at: usize| [header[at], header[at + 1], header[at + 2], header[at + 3]];

@@ -5,7 +5,7 @@
 //! number, and an error names the rule that it refused.
 
 mod layout;
-mod message;
+pub(crate) mod message;
 mod program;
 mod render;
 mod set;

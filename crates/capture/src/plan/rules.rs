@@ -16,8 +16,16 @@ pub(super) fn plan(options: &Options, ipv6: bool) -> Result<Plan, Invalid> {
     };
     let filter = Chain {
         kind: ChainKind::Filter,
-        rules: [&invalid(options)[..], &not_to_judge(), &left_alone, &quic(options), &ports, &[refuse()]]
-            .concat(),
+        rules: [
+            &invalid(options)[..],
+            &not_to_judge(),
+            &left_alone,
+            &quic(options),
+            &udp(options, ipv6),
+            &ports,
+            &[refuse()],
+        ]
+        .concat(),
     };
     Ok(Plan { ipv6, chains: vec![nat, filter], notes: notes(options, ipv6) })
 }
@@ -158,6 +166,22 @@ fn quic(options: &Options) -> Vec<Rule> {
     options.reject_quic.then_some(rule).into_iter().collect()
 }
 
+/// What is captured of DNS does not come here: it is translated.
+fn udp(options: &Options, ipv6: bool) -> Vec<Rule> {
+    let Some(nets) = &options.udp_only_to else { return Vec::new() };
+    let (v4, v6) = Nets::of(nets);
+    let any_udp = Match::Port { of: Transport::Udp, ports: vec![DNS_PORT], within: false };
+    let kept = v4.into_iter().chain(v6.filter(|_| ipv6)).map(|nets| {
+        leave(vec![any_udp.clone(), Match::Destination { nets, within: true }], "UDP that stays here")
+    });
+    let refused = Rule {
+        matches: vec![any_udp.clone()],
+        action: Action::Unreachable,
+        comment: "no UDP but DNS gets out: the client takes TCP, which is captured".to_owned(),
+    };
+    kept.chain([refused]).collect()
+}
+
 fn refuse() -> Rule {
     Rule {
         matches: vec![Match::Syn],
@@ -167,6 +191,9 @@ fn refuse() -> Rule {
 }
 
 fn notes(options: &Options, ipv6: bool) -> Vec<String> {
+    if options.udp_only_to.is_some() {
+        return vec!["Only TCP and DNS are captured: other UDP is refused.".to_owned()];
+    }
     let mut notes = vec![match (options.capture_dns, options.reject_quic) {
         (None, false) => "Only TCP is captured: UDP, and with it QUIC, passes by.",
         (None, true) => "Only TCP is captured: UDP passes by, save for QUIC to port 443, which is refused.",

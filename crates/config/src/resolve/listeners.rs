@@ -36,11 +36,14 @@ pub(super) fn check(root: &Root, problems: &mut Vec<Problem>) {
         }
         taken.extend(listed.iter().map(|item| (item.value, key)));
     }
-    for item in root.control().listen().0.iter().filter(|item| !item.value.ip().is_loopback()) {
-        let message = format!("{} is not on loopback", item.value);
-        problems.push(Problem::new(item.place, message).label("others could reach it").help(
-            "probes and scrapes have `admin.listen`; from afar, ask through `control.socket` (ssh, kubectl exec)",
-        ));
+    let control =
+        "probes and scrapes have `admin.listen`; from afar, ask through `control.socket` (ssh, kubectl exec)";
+    let dns = "give 127.0.0.1 and ::1, to which captured queries are redirected; other machines have their own resolvers";
+    for (listen, help) in [(root.control().listen(), control), (root.dns().listen(), dns)] {
+        for item in listen.0.iter().filter(|item| !item.value.ip().is_loopback()) {
+            let message = format!("{} is not on loopback", item.value);
+            problems.push(Problem::new(item.place, message).label("others could reach it").help(help));
+        }
     }
 }
 
@@ -127,13 +130,15 @@ fn beyond_the_last_port(root: &Root, problems: &mut Vec<Problem>) {
 }
 
 /// The other listeners by their keys, whether they are stated, and each address.
-fn surfaces(root: &Root) -> [(&'static str, bool, Vec<Located<SocketAddr>>); 3] {
+fn surfaces(root: &Root) -> [(&'static str, bool, Vec<Located<SocketAddr>>); 4] {
     let admin = root.admin.as_ref().is_some_and(|admin| admin.value.listen.is_some());
     let control = root.control.as_ref().is_some_and(|control| control.value.listen.is_some());
+    let dns = root.dns.as_ref().is_some_and(|dns| dns.value.listen.is_some());
     let listeners = root.listener().0.iter().filter_map(|entry| entry.table.address.clone()).collect();
     [
         ("admin.listen", admin, root.admin().listen().0),
         ("control.listen", control, root.control().listen().0),
+        ("dns.listen", dns, root.dns().listen().0),
         ("listener", true, listeners),
     ]
 }

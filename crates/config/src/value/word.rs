@@ -154,6 +154,32 @@ impl Value for FilePath {
     }
 }
 
+/// The path of a file to read, which must not depend on where the process was started.
+#[derive(Clone, Debug)]
+pub(crate) struct AbsolutePath(pub(crate) String);
+
+impl Value for AbsolutePath {
+    fn describe() -> String {
+        "an absolute path".into()
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "string", "pattern": "^/" })
+    }
+
+    fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
+        reader.text(node, |text| match text {
+            _ if !text.starts_with('/') => Err(Fault::new("the path is not absolute")),
+            _ if text.contains('\0') => Err(Fault::new("no path contains a NUL byte")),
+            _ => Ok(Self(text.to_owned())),
+        })
+    }
+
+    fn toml(&self) -> String {
+        quote(&self.0)
+    }
+}
+
 /// The path of a Unix socket, or "off" for none.
 #[derive(Clone, Debug)]
 pub(crate) struct SocketPath(pub(crate) String);

@@ -84,7 +84,7 @@ fn a_taken_admin_port_is_said() {
     let output = run(&["proxy", "--config", file.path()]);
     let said = text(&output.stderr);
     let expected = format!(
-        "dragoman: cannot listen on {address}:15020: the port is taken (by another dragoman? `ss -ltnp sport = \
+        "dragoman: cannot listen on {address}:15020: the port is taken (by another dragoman? `ss -lntup sport = \
          :15020` says by whom); free it or change admin.listen\n"
     );
     assert_eq!((output.status.code(), said), (Some(1), expected));

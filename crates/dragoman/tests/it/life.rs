@@ -24,7 +24,7 @@ fn a_taken_port_is_said() {
     let file = Scratch::new(&config_at(address));
     let output = run(&["proxy", "--config", file.path()]);
     let expected = format!(
-        "dragoman: cannot listen on {address}:15001: the port is taken (by another dragoman? `ss -ltnp sport = \
+        "dragoman: cannot listen on {address}:15001: the port is taken (by another dragoman? `ss -lntup sport = \
          :15001` says by whom); free it or change proxy.port\n"
     );
     assert_eq!((output.status.code(), text(&output.stderr)), (Some(1), expected));

@@ -32,7 +32,7 @@ const APP_FIRST_WAIT: Duration = Duration::from_millis(50);
 /// How long the app's first bytes are waited for where a name could still deny the flow. An app that is silent for so
 /// long waits for the server, and then no name will ever be known: without a dial it would wait for ever
 /// (docs/adr/0007).
-const DENY_WAIT: Duration = Duration::from_secs(1);
+pub(crate) const DENY_WAIT: Duration = Duration::from_secs(1);
 
 /// The most bytes that are held of a server that speaks unasked; then it is read no further.
 const HELD_MAX: usize = 64 * 1024;

@@ -86,7 +86,8 @@ async fn find_relay(shared: &Arc<Shared>, stream: TcpStream, record: &mut FlowRe
         answer_probe(app, original).await;
         return None;
     }
-    let redirected = Redirected { original, by_address: shared.config.now().by_address(original.0) };
+    let by_address = shared.config.now().by_address(original.0, record.host.as_deref());
+    let redirected = Redirected { original, by_address };
     record.destination = redirected.by_address.destination.index;
     let mut early = Early::new(shared, &redirected.by_address, original);
     let sniffed = match sniff(shared, &mut app, &mut early, &redirected).await {
@@ -111,6 +112,9 @@ fn find_original_dst(shared: &Shared, app: &Leg, record: &mut FlowRecord) -> Opt
     };
     match found {
         Ok(original) => {
+            if record.original_dst.is_none() {
+                record.host = shared.names.get(original.0.ip(), std::time::Instant::now());
+            }
             record.original_dst = Some(original.0);
             Some(original)
         }
@@ -128,7 +132,7 @@ fn find_original_dst(shared: &Shared, app: &Leg, record: &mut FlowRecord) -> Opt
 /// The destination whose policy holds, and with it the relay. An app may have been silent for long: what holds is the
 /// policy of now, not that under which it connected.
 fn route(config: &Config, original: OrigDst, sniffed: &Sniffed, record: &mut FlowRecord) -> Option<Relay> {
-    let by_address = config.by_address(original.0);
+    let by_address = config.by_address(original.0, record.host.as_deref());
     match sniffed.protocol {
         Protocol::Http1 => return Some(Relay::Http1),
         // Where nothing is done for any exchange, its bytes are best left alone: HTTP/2 has many ways to be told apart.
@@ -175,7 +179,7 @@ mod tests {
         let shared = Arc::new(Shared::new(Arc::new(Config::empty()), telemetry.clone(), vec![]));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let original = OrigDst(listener.local_addr().unwrap());
-        let by_address = shared.config.now().by_address(original.0);
+        let by_address = shared.config.now().by_address(original.0, None);
         let mut record = telemetry.flow(original.0);
         let early = || Early::new(&shared, &by_address, original);
         let stream = async || TcpStream::connect(original.0).await.unwrap();

@@ -19,7 +19,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use super::Redirected;
-use super::early::{Early, News};
+use super::early::{DENY_WAIT, Early, News};
 use super::relay::app_cause;
 use crate::leg::Leg;
 use crate::shared::Shared;
@@ -82,8 +82,7 @@ async fn race(
     by_address: &ByAddress,
 ) -> Result<(Sniffed, Option<First>), Unsniffed> {
     let declared = by_address.destination.protocol;
-    let hopeless = by_address.destination.deny && !by_address.name_may_decide;
-    let mut give_up = hopeless.then(|| Instant::now() + FAILED_WAIT);
+    let mut give_up = silence_max(by_address).map(|wait| Instant::now() + wait);
     let mut began = None;
     loop {
         tokio::select! {
@@ -116,6 +115,16 @@ async fn race(
             },
             () = sleep_until_some(give_up) => return gave_up(app, began, Cause::RequestTimeout),
         }
+    }
+}
+
+/// How long the app may be silent where nothing is dialled meanwhile. Where only the app's own words could still let it
+/// pass, it may take its time, unless DNS has told already what it is about (docs/adr/0022).
+fn silence_max(by_address: &ByAddress) -> Option<Duration> {
+    match (by_address.destination.deny, by_address.name_may_decide) {
+        (false, _) => None,
+        (true, false) => Some(FAILED_WAIT),
+        (true, true) => by_address.learnt.then_some(DENY_WAIT),
     }
 }
 

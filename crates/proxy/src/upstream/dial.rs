@@ -30,9 +30,11 @@ pub(crate) async fn dial(
     limit: Duration,
 ) -> Result<Leg, DialFailed> {
     let start = Instant::now();
-    let stream = dragoman_net::dial(address, shared.mark(), limit)
-        .await
-        .map_err(|error| DialFailed::new(address, &error))?;
+    let dialled = match shared.inside() {
+        Some(inside) => inside.dial(address, shared.mark(), limit).await,
+        None => dragoman_net::dial(address, shared.mark(), limit).await,
+    };
+    let stream = dialled.map_err(|error| DialFailed::new(address, &error))?;
     shared.telemetry.destination(destination).connection_dialled(start.elapsed());
     Ok(Leg::new(stream))
 }

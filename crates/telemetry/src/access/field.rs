@@ -78,8 +78,8 @@ fields! {
         "The route whose policy held, if one matched.";
     Method "method" Text [exchange] "GET"
         "The method.";
-    Host "host" Text [exchange] "payments.example.com"
-        "The Host field, or `:authority`, without user and password: the app's claim.";
+    Host "host" Text [flow exchange] "payments.example.com"
+        "The Host field, or `:authority`, without user and password: the app's claim. Of a flow, the name for which the app got the address from DNS (docs/dns.md).";
     Path "path" Text [exchange] "/v1/charges"
         "The path without the query, which may hold a secret; at most 256 bytes.";
     RequestId "request_id" Text [exchange] "f3c9d1f2-6f7e-4f0e-9d55-0f6e0b1f7f3b"

@@ -71,6 +71,8 @@ metrics! {
         "The most captured connections that may be open (proxy.max_flows).";
     Defects Counter "dragoman_defects_total" []
         "Flows and exchanges that a defect in dragoman has ended (cause `internal`).";
+    Tasks Gauge "dragoman_tasks" []
+        "Tasks of the runtime: one for each flow, HTTP/2 stream and pooled HTTP/2 connection, and a few of the process's own.";
     AcceptErrors Counter "dragoman_accept_errors_total" [kind]
         "Failures of accept, by kind.";
     EarlyDials Counter "dragoman_early_dials_total" [result]
@@ -122,6 +124,20 @@ metrics! {
         "Exchanges under way on pooled HTTP/2 connections.";
     PoolWaiting Gauge "dragoman_pool_waiting" [destination]
         "Exchanges that wait for a connection, because as many as pool.max_size are in use.";
+
+    // DNS: only where it is served.
+    DnsQueries Counter "dragoman_dns_queries_total" [transport outcome]
+        "DNS queries of the app that have ended, by how they came and what became of them.";
+    DnsTime Histogram "dragoman_dns_seconds" []
+        "From when a DNS query was read until its answer was there, where a resolver gave one.";
+    DnsRetries Counter "dragoman_dns_retries_total" []
+        "Times that a query was put to a resolver again or to the next one, because the one before was silent or failed.";
+    DnsStrays Counter "dragoman_dns_strays_total" []
+        "Messages from resolvers that answered nothing that was asked: forged, broken or of another query.";
+    DnsPending Gauge "dragoman_dns_pending" []
+        "DNS queries that wait for a resolver.";
+    DnsNames Gauge "dragoman_dns_names" []
+        "Addresses that are known by the name that the app asked for.";
 
     // The configuration.
     Reloads Counter "dragoman_config_reloads_total" [result]

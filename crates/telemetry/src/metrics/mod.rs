@@ -7,6 +7,7 @@
 mod catalogue;
 mod cells;
 mod destination;
+mod dns;
 mod endpoints;
 mod histogram;
 mod page;
@@ -16,6 +17,7 @@ mod state;
 
 pub use catalogue::{Kind, Metric};
 pub use destination::{DestinationMetrics, Held};
+pub use dns::DnsMetrics;
 pub use endpoints::ENDPOINTS;
 pub use histogram::BUCKETS;
 pub(crate) use page::Page;

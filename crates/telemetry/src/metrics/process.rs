@@ -1,5 +1,7 @@
 //! What belongs to the process as a whole.
 
+use std::fmt;
+use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::catalogue::Metric;
@@ -15,10 +17,20 @@ pub struct ProcessMetrics {
     started: SystemTime,
     flows_open: Gauge,
     flows_limit: Gauge,
+    tasks: OnceLock<CountTasks>,
     defects: Counter,
     sniff: [Histogram; Protocol::ALL.len()],
     early_dials: [Counter; EarlyDial::ALL.len()],
     accept_errors: [Counter; AcceptError::ALL.len()],
+}
+
+/// Asks the runtime how many tasks there are.
+struct CountTasks(Box<dyn Fn() -> usize + Send + Sync>);
+
+impl fmt::Debug for CountTasks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CountTasks")
+    }
 }
 
 impl ProcessMetrics {
@@ -27,6 +39,7 @@ impl ProcessMetrics {
             started: SystemTime::now(),
             flows_open: Gauge::default(),
             flows_limit: Gauge::default(),
+            tasks: OnceLock::new(),
             defects: Counter::default(),
             sniff: Default::default(),
             early_dials: Default::default(),
@@ -47,6 +60,11 @@ impl ProcessMetrics {
     /// States the most flows that may be open.
     pub fn set_flow_limit(&self, flows: usize) {
         self.flows_limit.set(i64::try_from(flows).unwrap_or(i64::MAX));
+    }
+
+    /// States how the tasks of the runtime are counted; it is asked for each page. The first one stays.
+    pub fn count_tasks(&self, count: impl Fn() -> usize + Send + Sync + 'static) {
+        let _ = self.tasks.set(CountTasks(Box::new(count)));
     }
 
     pub(crate) fn flow_opened(&self) {
@@ -75,6 +93,9 @@ impl ProcessMetrics {
         let started = self.started.duration_since(UNIX_EPOCH).unwrap_or_default();
         page.sample(Metric::StartTime, &[], started.as_secs_f64());
         page.sample(Metric::FlowsOpen, &[], self.flows_open.get());
+        if let Some(tasks) = self.tasks.get() {
+            page.sample(Metric::Tasks, &[], tasks.0() as u64);
+        }
         page.sample(Metric::Defects, &[], self.defects.get());
         page.sample(Metric::FlowsLimit, &[], self.flows_limit.get());
         for protocol in Protocol::ALL {

@@ -19,6 +19,7 @@ fn eventful(format: AccessFormat) -> (dragoman_telemetry::Telemetry, crate::comm
     let mut flow = telemetry.flow("10.1.2.3:40312".parse().unwrap());
     flow.original_dst = Some(endpoint);
     flow.endpoint = Some(endpoint);
+    flow.host = Some("db.example.com".into());
     flow.sni = Some("db.example.com".into());
     flow.sniffed(Protocol::Http1);
     flow.trace(Some(trace_id));

@@ -37,6 +37,9 @@ fn everything_that_can_be_counted_follows_the_grammar() {
     EarlyDial::ALL.iter().for_each(|result| process.early_dial(*result));
     AcceptError::ALL.iter().for_each(|kind| process.accept_error(*kind));
     process.set_flow_limit(16_384);
+    process.count_tasks(|| 3);
+    telemetry.dns().served();
+    telemetry.dns().answered(Duration::from_millis(2));
     telemetry.reload().in_force(1, u64::MAX, false);
     Reload::ALL.iter().for_each(|result| telemetry.reload().reloaded(*result));
     let destination = telemetry.destination(1);

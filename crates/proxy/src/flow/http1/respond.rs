@@ -155,7 +155,7 @@ impl Connection<'_> {
         // The rest of the request's body stands in the app's buffer, but the rest of its head does not.
         let can_go_on = upload.head_is_sent() && !upstream.leg.buf.is_empty();
         if plan.destination.observe_only && unread && can_go_on {
-            let no_name_decides = !self.shared.config.now().by_address(self.original.0).name_may_decide;
+            let no_name_decides = !self.shared.config.now().by_address(self.original.0, None).name_may_decide;
             let destination = plan.destination.version();
             upstream.unread = true;
             self.kept = no_name_decides.then(|| Box::new(Kept { upstream, destination }));

@@ -1,4 +1,9 @@
 //! A leg as the byte stream of an HTTP/2 connection.
+//!
+//! h2 gives a connection up at the first write that fails. But a side that closes while we still send resets the connection
+//! behind its last words (GOAWAY and the last stream that it looked at, or an early response), and the write may well find
+//! the reset before anybody has read them. So the error of such a write is kept until all that came was read
+//! ([`Wire::read_to_the_end`]).
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -51,8 +56,14 @@ impl AsyncRead for Io {
             return Poll::Ready(Ok(()));
         }
         let before = out.filled().len();
-        let read = this.wire.with(|stream| stream.poll_read(cx, out));
-        this.ended |= matches!(read, Poll::Ready(Ok(()))) && out.filled().len() == before;
+        let read = this.wire.poll(|stream| stream.poll_read(cx, out));
+        let ended = matches!(read, Poll::Ready(Ok(()))) && out.filled().len() == before;
+        this.ended |= ended;
+        if (ended || matches!(read, Poll::Ready(Err(_))))
+            && let Some(refused) = this.wire.read_to_the_end()
+        {
+            return Poll::Ready(Err(refused));
+        }
         read
     }
 }
@@ -82,7 +93,7 @@ impl AsyncWrite for Io {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.wire.poll_write_out(cx))?;
         self.shut_down = true;
-        self.wire.with(|stream| stream.poll_shutdown(cx))
+        self.wire.poll(|stream| stream.poll_shutdown(cx))
     }
 }
 
@@ -98,5 +109,136 @@ impl Drop for Io {
             }
             (_, false) => drop(leg),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{Future, poll_fn};
+    use std::io::{ErrorKind, Write};
+    use std::net::{self, Shutdown};
+    use std::os::fd::AsFd;
+    use std::pin::pin;
+    use std::time::{Duration, Instant};
+
+    use bytes::Bytes;
+    use h2::client::{Connection, SendRequest};
+    use http::Request;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+    use crate::flow::http2::wire::drive;
+    use crate::testing::pair;
+
+    const SETTINGS: &[u8] = b"\0\0\0\x04\0\0\0\0\0";
+
+    /// A connection that was not reset yet, as both ends have it, and ours once more to look at.
+    struct Ends {
+        io: Io,
+        wire: Wire,
+        theirs: net::TcpStream,
+        ours: net::TcpStream,
+    }
+
+    impl Ends {
+        async fn new() -> Self {
+            let (ours, theirs) = pair().await;
+            let looked_at = ours.as_fd().try_clone_to_owned().unwrap().into();
+            let (io, wire) = Io::new(Leg::new(ours)).unwrap();
+            let theirs = theirs.into_std().unwrap();
+            theirs.set_nonblocking(false).unwrap();
+            Self { io, wire, theirs, ours: looked_at }
+        }
+    }
+
+    /// As whoever drives the connection.
+    async fn write_out(wire: &Wire) {
+        poll_fn(|cx| wire.poll_write_out(cx)).await.unwrap();
+    }
+
+    /// The other side says its last words and closes with bytes of ours unread. Returns when the reset has come, of which
+    /// the runtime of this very thread cannot know yet.
+    fn reset_after(mut theirs: net::TcpStream, words: &[u8], ours: &net::TcpStream) {
+        let until = Instant::now() + Duration::from_secs(30);
+        theirs.write_all(words).unwrap();
+        theirs.peek(&mut [0]).expect("something of ours is unread");
+        drop(theirs);
+        while ours.peer_addr().is_ok() {
+            assert!(Instant::now() < until, "there was no reset");
+            std::thread::yield_now();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_write_that_finds_a_reset_leaves_what_came_before_it_to_be_read() {
+        for (half_closed, kind) in [(false, ErrorKind::ConnectionReset), (true, ErrorKind::BrokenPipe)] {
+            for vectored in [false, true] {
+                let Ends { mut io, wire, theirs, ours } = Ends::new().await;
+                io.write_all(b"unread").await.unwrap();
+                write_out(&wire).await;
+                (&theirs).write_all(b"last ").unwrap();
+                if half_closed {
+                    theirs.shutdown(Shutdown::Write).unwrap();
+                }
+                reset_after(theirs, if half_closed { b"" } else { b"words" }, &ours);
+                for _ in 0..3 {
+                    let parts = [IoSlice::new(b"for "), IoSlice::new(b"nobody")];
+                    let written = match vectored {
+                        true => poll_fn(|cx| Pin::new(&mut io).poll_write_vectored(cx, &parts)).await,
+                        false => poll_fn(|cx| Pin::new(&mut io).poll_write(cx, b"for nobody")).await,
+                    };
+                    assert_eq!(written.unwrap(), 10);
+                    write_out(&wire).await;
+                }
+                let mut read = Vec::new();
+                let error = io.read_to_end(&mut read).await.unwrap_err();
+                assert_eq!(read, if half_closed { &b"last "[..] } else { b"last words" });
+                assert_eq!(error.kind(), kind, "what the write found");
+            }
+        }
+    }
+
+    type Client = (SendRequest<Bytes>, Connection<Io, Bytes>, Wire);
+
+    /// A client whose next write meets the reset behind `words`, which it has not read.
+    async fn met_by_a_reset(words: &[u8]) -> Client {
+        let Ends { io, wire, theirs, ours } = Ends::new().await;
+        let (send, mut connection) = h2::client::handshake(io).await.unwrap();
+        let waits = poll_fn(|cx| Poll::Ready(Pin::new(&mut connection).poll(cx).is_pending())).await;
+        assert!(waits, "the server has said nothing");
+        write_out(&wire).await;
+        reset_after(theirs, &[SETTINGS, words].concat(), &ours);
+        (send, connection, wire)
+    }
+
+    #[tokio::test]
+    async fn a_goaway_before_a_reset_still_proves_that_a_stream_was_not_looked_at() {
+        let go_away = b"\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\0";
+        let (mut send, connection, wire) = met_by_a_reset(go_away).await;
+        let (response, _) = send.send_request(Request::new(()), true).unwrap();
+        let ended = drive(&wire, || false, pin!(connection)).await.unwrap_err();
+        assert_eq!(ended.get_io().map(io::Error::kind), Some(ErrorKind::ConnectionReset));
+        let error = response.await.unwrap_err();
+        assert!(error.is_go_away() && error.is_remote(), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn a_response_before_a_reset_is_whole() {
+        let head = b"\0\0\x01\x01\x04\0\0\0\x01\x88";
+        let body = b"\0\0\x03\0\x01\0\0\0\x01all";
+        let Ends { io, wire, theirs, ours } = Ends::new().await;
+        let (mut send, mut connection) = h2::client::handshake(io).await.unwrap();
+        let (response, mut upload) = send.send_request(Request::new(()), false).unwrap();
+        let waits = poll_fn(|cx| Poll::Ready(Pin::new(&mut connection).poll(cx).is_pending())).await;
+        assert!(waits, "the server has said nothing");
+        write_out(&wire).await;
+        reset_after(theirs, &[SETTINGS, head, body].concat(), &ours);
+        upload.send_data(Bytes::from_static(b"nobody wants this"), true).unwrap();
+        drive(&wire, || false, pin!(connection)).await.unwrap_err();
+        let response = response.await.unwrap();
+        assert_eq!(response.status(), 200);
+        let mut body = response.into_body();
+        assert_eq!(body.data().await.unwrap().unwrap(), &b"all"[..]);
+        assert!(body.data().await.is_none());
     }
 }

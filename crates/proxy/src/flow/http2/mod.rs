@@ -14,19 +14,19 @@ mod send;
 mod upload;
 pub(crate) mod wire;
 
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::Poll;
+use std::task::{self, Poll};
 
 use bytes::Bytes;
 use dragoman_config::Proxy;
 use dragoman_net::OrigDst;
 use dragoman_telemetry::{Cause, FlowFacts, FlowRecord};
 use h2::RecvStream;
-use h2::server::Builder;
+use h2::server::{Builder, SendResponse};
 use http::Request;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -49,6 +49,9 @@ const SEND_BUFFER: usize = 16 * 1024;
 
 /// The connection to the app, in the words of h2.
 pub(super) type AppConnection = h2::server::Connection<Io, Bytes>;
+
+/// A request of the app, and where its response goes.
+type Accepted = Result<(Request<RecvStream>, SendResponse<Bytes>), h2::Error>;
 
 /// What the exchanges of one flow share.
 pub(super) struct Context {
@@ -99,8 +102,9 @@ pub(super) async fn serve(
     flow: &mut FlowRecord,
 ) {
     // Boxed, and given back in a box: what waits for requests holds no room for the handshake that went before.
-    let mut offered = early.endpoint().is_some_and(|endpoint| shared.learnt.takes_extended_connect(endpoint));
-    let Some((mut connection, wire)) = Box::pin(handshake(shared, app, offered, flow)).await else { return };
+    let is_known = early.endpoint().is_some_and(|endpoint| shared.learnt.takes_extended_connect(endpoint));
+    let Some((mut connection, wire)) = Box::pin(handshake(shared, app, is_known, flow)).await else { return };
+    let mut offer = if is_known { Offer::Made } else { Offer::Unwanted };
     let context = Arc::new(Context::new(shared, flow.facts(), original, early));
     let mut exchanges = JoinSet::new();
     let mut ending = false;
@@ -112,7 +116,7 @@ pub(super) async fn serve(
             open.store(exchanges.len(), Ordering::Relaxed);
             let is_idle = exchanges.is_empty();
             tokio::select! {
-                accepted = connection.accept() => match accepted {
+                accepted = poll_fn(|cx| poll_accept(&mut connection, &mut offer, cx)) => match accepted {
                     Some(Ok((request, respond))) => {
                         let (head, body) = split(request);
                         let (body, respond) = (Incoming::Http2(body), Responder::Http2(respond));
@@ -125,11 +129,7 @@ pub(super) async fn serve(
                     Some(Err(error)) => return fail(flow, &error),
                     None => return,
                 },
-                () = context.extended_connect.notified(), if !offered => {
-                    offered = true;
-                    // An app that is gone shows in `accept`.
-                    let _ = connection.enable_connect_protocol();
-                }
+                () = context.extended_connect.notified(), if offer == Offer::Unwanted => offer = Offer::Wanted,
                 Some(ended) = exchanges.join_next(), if !is_idle => report_panic(ended),
                 () = ends(shared, is_idle), if !ending => {
                     ending = true;
@@ -139,6 +139,30 @@ pub(super) async fn serve(
         }
     });
     drive(&wire, is_busy, streams).await;
+}
+
+/// What the app has been told of extended CONNECT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Offer {
+    Unwanted,
+    Wanted,
+    Made,
+}
+
+/// The next request of the app. Makes the offer that is wanted as soon as it can be made: h2 takes no further settings until the
+/// app has acknowledged those before, which it sees in here.
+fn poll_accept(
+    connection: &mut AppConnection,
+    offer: &mut Offer,
+    cx: &mut task::Context<'_>,
+) -> Poll<Option<Accepted>> {
+    let accepted = connection.poll_accept(cx);
+    if accepted.is_ready() || *offer != Offer::Wanted || connection.enable_connect_protocol().is_err() {
+        return accepted;
+    }
+    *offer = Offer::Made;
+    // Sends it.
+    connection.poll_accept(cx)
 }
 
 /// Returns when the app should go to another connection: all is over, or another process accepts.

@@ -32,11 +32,16 @@ struct State {
     written: usize,
     /// Why it could not be written, until h2 has been told.
     failed: Option<io::Error>,
+    /// A write found that the other side takes nothing any more. What is written later goes nowhere.
+    refused: Option<io::Error>,
+    /// The other side has said all.
+    ended: bool,
 }
 
 impl Wire {
     pub(super) fn new(stream: TcpStream) -> Self {
-        let state = State { stream: Some(stream), out: Vec::new(), written: 0, failed: None };
+        let stream = Some(stream);
+        let state = State { stream, out: Vec::new(), written: 0, failed: None, refused: None, ended: false };
         Self(Arc::new(Mutex::new(state)))
     }
 
@@ -45,8 +50,8 @@ impl Wire {
         self.lock().stream.take()
     }
 
-    /// Asks the socket.
-    pub(super) fn with<T>(
+    /// Polls the socket itself.
+    pub(super) fn poll<T>(
         &self,
         ask: impl FnOnce(Pin<&mut TcpStream>) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
@@ -63,11 +68,24 @@ impl Wire {
             return Poll::Ready(Err(error));
         }
         let length: usize = parts.iter().map(|part| part.len()).sum();
+        if state.refused.is_some() {
+            return Poll::Ready(Ok(length));
+        }
         if state.out.len() + length <= GATHERED {
             parts.iter().for_each(|part| state.out.extend_from_slice(part));
             return Poll::Ready(Ok(length));
         }
-        state.poll_write_through(cx, parts)
+        match ready!(state.poll_write_through(cx, parts)) {
+            Ok(count) => Poll::Ready(Ok(count)),
+            Err(error) => Poll::Ready(state.broke(error).map(|()| length)),
+        }
+    }
+
+    /// The other side has said all, or that there is no more to come: the error of a write, if one met that before.
+    pub(super) fn read_to_the_end(&self) -> Option<io::Error> {
+        let mut state = self.lock();
+        state.ended = true;
+        state.refused.take()
     }
 
     /// Writes what was gathered.
@@ -105,10 +123,7 @@ impl State {
         while *written < out.len() {
             match ready!(Pin::new(&mut *stream).poll_write(cx, &out[*written..])) {
                 Ok(count) => *written += count,
-                Err(error) => {
-                    self.forget();
-                    return Poll::Ready(Err(error));
-                }
+                Err(error) => return Poll::Ready(self.broke(error)),
             }
         }
         self.forget();
@@ -135,6 +150,16 @@ impl State {
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
+    }
+
+    /// A write has failed. A reset, of which the end can be read behind what came before, is none yet: nobody waits for ever.
+    fn broke(&mut self, error: io::Error) -> io::Result<()> {
+        self.forget();
+        if self.ended || !dragoman_net::is_reset(&error) {
+            return Err(error);
+        }
+        self.refused = Some(error);
+        Ok(())
     }
 
     fn forget(&mut self) {
@@ -241,6 +266,7 @@ mod tests {
         dragoman_net::reset_on_close(&far);
         drop(far);
         wire.lock().stream.as_ref().unwrap().ready(tokio::io::Interest::ERROR).await.unwrap();
+        assert!(wire.read_to_the_end().is_none());
         let mut wrote = false;
         let connection = pin!(poll_fn(|cx| {
             if !std::mem::replace(&mut wrote, true) {
