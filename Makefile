@@ -21,7 +21,7 @@ MINUTES ?= 10
 EXCHANGES ?= 0
 FLOWS ?= 0
 
-.PHONY: help build demo test check fuzz bench soak instructions static
+.PHONY: help build demo network test check fuzz bench soak instructions static
 
 help: ## list these commands
 	@sed -n 's/^\([a-z]*\): ## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -29,10 +29,14 @@ help: ## list these commands
 build: ## build both binaries (debug)
 	$(CARGO) build $(binaries)
 
-demo: ## show unchanged programs on a bad network, without dragoman and with it (root)
+demo: ## show an unchanged program on a bad server, without dragoman and with `dragoman run` before it
+	@$(CARGO) build --quiet -p dragoman
+	@scripts/demo
+
+network: ## the same for more programs, in network namespaces and with measurements (root)
 	@scripts/setup
 	@$(MAKE) --no-print-directory build
-	@scripts/demo
+	@scripts/demo-network
 
 test: ## run all tests, those in network namespaces too (root)
 	@scripts/setup

@@ -15,7 +15,6 @@ const OPAQUE: &[u8] = b"\x01\x02\x03\x04";
 
 fn connect(net: &Net) -> Peer {
     let mut peer = net.app.connect(server(9000));
-    peer.stream().set_read_timeout(Some(Duration::from_secs(4))).unwrap();
     peer.send(OPAQUE).unwrap();
     peer
 }
@@ -58,7 +57,6 @@ fn filler(net: &Net, ends: &Ends) -> Origin {
         peer.read_exact(OPAQUE.len())?;
         let stream = raw(&peer);
         let reset = fill(&stream);
-        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
         let (bytes, end) = drain(&stream);
         ends.lock().unwrap().push((bytes, reset || end));
         Ok(())
@@ -125,7 +123,7 @@ fn s5_a_reset_after_a_half_close_ends_the_flow() {
     wait::pause(Duration::from_millis(200));
     client.reset().unwrap();
     let none_open = || dragoman.metrics().sum("dragoman_flows_open", &[]) == 0;
-    wait::until("the flow of an app that is gone ends", Duration::from_secs(4), none_open);
+    wait::until("the flow of an app that is gone ends", wait::SOON, none_open);
 }
 
 /// A relayed reset does not wait for acknowledgements of an app that is gone itself.
@@ -144,7 +142,7 @@ fn s5_a_reset_to_an_app_that_is_gone_ends_the_flow() {
     // Closed with unread bytes: a reset.
     drop(client);
     let none_open = || dragoman.metrics().sum("dragoman_flows_open", &[]) == 0;
-    wait::until("the flow ends", Duration::from_secs(4), none_open);
+    wait::until("the flow ends", wait::SOON, none_open);
 }
 
 /// What the drain deadline cuts is reset, also while a relayed reset waits for its bytes to be read.
@@ -245,7 +243,6 @@ fn an_exchange_that_ends_in_any_phase_leaves_nothing() {
         for end in ["reset", "fin"] {
             for app in ["wait", "fin", "reset", "close", "upload"] {
                 let mut client = net.app.connect(server(80));
-                client.stream().set_read_timeout(Some(Duration::from_secs(4))).unwrap();
                 let length = if app == "upload" { 100 } else { 0 };
                 client
                     .send(format!(

@@ -14,10 +14,6 @@ fn head(peer: &mut Peer) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&peer.read_until(b"\r\n\r\n")?).into_owned())
 }
 
-fn impatient(peer: &Peer) {
-    peer.stream().set_read_timeout(Some(Duration::from_secs(4))).unwrap();
-}
-
 /// A server that refuses before the body came must not find the next request where it expects that body.
 #[test]
 fn h8_a_connection_whose_request_was_cut_short_is_never_used_again() {
@@ -38,7 +34,6 @@ fn h8_a_connection_whose_request_was_cut_short_is_never_used_again() {
         let dragoman = Dragoman::start(&net, &configuration);
         let before = origin.seen().len();
         let mut client = net.app.connect(server(80));
-        impatient(&client);
         let request = format!("PUT / HTTP/1.1\r\nHost: a\r\n{body}Content-Length: 5000\r\n\r\n");
         let answer = client.exchange(request).unwrap();
         assert_eq!((answer.status(), answer.text().as_str()), (503, "busy"), "{configuration}");
@@ -54,15 +49,21 @@ fn h8_a_connection_whose_request_was_cut_short_is_never_used_again() {
 #[test]
 fn an_answer_that_comes_late_is_not_given_to_the_next_request() {
     let net = Net::new();
-    let origin = Origin::tcp(&net.servers, server(80), |mut peer| {
-        while let Some(request) = peer.request()? {
-            peer.send(response(200, request.word(1)))?;
-            if request.word(1) == "/twice" {
-                wait::pause(Duration::from_millis(100));
-                peer.send(response(200, "stale"))?;
+    let late = Arc::new(AtomicBool::new(false));
+    let origin = Origin::tcp(&net.servers, server(80), {
+        let late = Arc::clone(&late);
+        move |mut peer| {
+            while let Some(request) = peer.request()? {
+                peer.send(response(200, request.word(1)))?;
+                if request.word(1) == "/twice" {
+                    wait::pause(Duration::from_millis(100));
+                    peer.send(response(200, "stale"))?;
+                    peer.wait_acknowledged();
+                    late.store(true, Ordering::SeqCst);
+                }
             }
+            Ok(())
         }
-        Ok(())
     });
     let _dragoman = Dragoman::start(&net, "[defaults]\npool = {}\n");
     let get = |path: &str| {
@@ -73,7 +74,7 @@ fn an_answer_that_comes_late_is_not_given_to_the_next_request() {
             .text()
     };
     assert_eq!(get("/twice"), "/twice");
-    wait::pause(Duration::from_millis(300));
+    wait::until("the late answer is there", wait::SOON, || late.load(Ordering::SeqCst));
     assert_eq!(get("/next"), "/next");
     assert_eq!(origin.seen().len(), 2);
 }
@@ -94,21 +95,16 @@ fn deadlines_hold_against_a_flood_of_interim_answers() {
         let dragoman = Dragoman::start(&net, &format!("[defaults]\n{policy}\n"));
         for (n, reads) in [true, false, false, false, false].into_iter().enumerate() {
             let mut client = net.app.connect(server(80));
-            impatient(&client);
             client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
             if !reads {
                 // The window of an app that does not read is full when the deadline strikes.
                 let over = |m: &dragoman_harness::metrics::Metrics| {
                     m.sum("dragoman_exchanges_total", &[]) > n as u64
                 };
-                wait::until("the exchange is over", Duration::from_secs(3), || over(&dragoman.metrics()));
+                wait::until("the exchange is over", wait::SOON, || over(&dragoman.metrics()));
             }
-            let begun = Instant::now();
+            // Without an end of the flood this one has none.
             let (bytes, reset) = client.read_to_reset().unwrap();
-            assert!(
-                begun.elapsed() < Duration::from_secs(3),
-                "{policy}, reads: {reads}: still interim answers"
-            );
             let text = String::from_utf8(bytes).unwrap();
             let last = text.trim_start_matches(INTERIM);
             let end = last.chars().take(100).collect::<String>();
@@ -131,14 +127,12 @@ fn the_timeout_holds_against_an_endless_response() {
     });
     let dragoman = Dragoman::start(&net, "[defaults]\ntimeout = '300ms'\n");
     let mut client = net.app.connect(server(80)).stream().try_clone().unwrap();
-    client.set_read_timeout(Some(Duration::from_secs(4))).unwrap();
     io::Write::write_all(&mut client, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     let begun = Instant::now();
     let mut buffer = vec![0; 1 << 20];
-    while begun.elapsed() < Duration::from_secs(3)
-        && matches!(io::Read::read(&mut client, &mut buffer), Ok(1..))
-    {}
-    assert!(begun.elapsed() < Duration::from_secs(3), "still streaming");
+    while matches!(io::Read::read(&mut client, &mut buffer), Ok(1..)) {
+        assert!(begun.elapsed() < wait::SOON, "still streaming");
+    }
     dragoman.record_of("timeout");
 }
 
@@ -171,9 +165,7 @@ fn h5_an_upload_goes_on_beside_an_endless_response() {
     wait::pause(Duration::from_millis(300));
     let mut upload = client.try_clone().unwrap();
     let sending = std::thread::spawn(move || io::Write::write_all(&mut upload, &vec![b'u'; LENGTH]));
-    wait::until("the body is at the server", Duration::from_secs(4), || {
-        origin.connection(0).bytes.len() > LENGTH
-    });
+    wait::until("the body is at the server", wait::SOON, || origin.connection(0).bytes.len() > LENGTH);
     sending.join().unwrap().unwrap();
     client.shutdown(std::net::Shutdown::Both).unwrap();
     sink.join().unwrap();
@@ -193,7 +185,6 @@ fn an_upgrade_that_was_not_asked_for_is_no_tunnel() {
         "[defaults]\nrequest_id = true\n[destination.secret]\nhosts = ['secret.test']\nports = [80]\ndeny = true\n",
     );
     let mut client = net.app.connect(server(80));
-    impatient(&client);
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     let first = client.response("GET");
     let _ = client.send("GET / HTTP/1.1\r\nHost: secret.test\r\n\r\n");
@@ -218,7 +209,6 @@ fn the_last_answer_is_whole_although_more_was_pipelined() {
     });
     let _dragoman = Dragoman::start(&net, "");
     let mut client = net.app.connect(server(80));
-    impatient(&client);
     let request = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
     client.send(request).unwrap();
     // More than one read takes, so that some of it waits in the socket when the connection ends.
@@ -273,7 +263,6 @@ fn a_response_until_close_that_a_reset_ended_is_not_whole() {
     let _dragoman = Dragoman::start(&net, "");
     for round in 0..10 {
         let mut client = net.app.connect(server(80));
-        impatient(&client);
         client.send("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\n").unwrap();
         client.read_until(b"half of it").unwrap();
         let mut writer = client.stream().try_clone().unwrap();

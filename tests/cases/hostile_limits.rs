@@ -10,9 +10,7 @@ use dragoman_harness::{Dragoman, Net, Origin, Peer, wait};
 use nix::sys::signal::Signal;
 
 fn connect(net: &Net) -> Peer {
-    let peer = net.app.connect(server(80));
-    peer.stream().set_read_timeout(Some(Duration::from_secs(4))).unwrap();
-    peer
+    net.app.connect(server(80))
 }
 
 /// A server that says nothing to `Expect: 100-continue` keeps the app waiting: that is the server's time.
@@ -41,7 +39,7 @@ fn the_timeout_counts_for_the_rest_of_an_upload() {
     client.send("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc").unwrap();
     assert_eq!(client.response("PUT").unwrap().text(), "early");
     let ended = || dragoman.metrics().sum("dragoman_exchanges_total", &[]) == 1;
-    wait::until("the exchange ends", Duration::from_secs(3), ended);
+    wait::until("the exchange ends", wait::SOON, ended);
 }
 
 /// The replay buffer at its edges: what fits is repeated whole, what does not is not, however it comes in.
@@ -94,7 +92,7 @@ fn l3_a_drain_lets_an_exchange_finish_in_every_phase() {
     });
     let phases = ["head", "body", "waiting", "response"];
     for phase in phases {
-        let mut dragoman = Dragoman::start(&net, "[proxy]\ndrain = '10s'\n");
+        let mut dragoman = Dragoman::start(&net, "[proxy]\ndrain = '60s'\n");
         let mut client = connect(&net);
         let request = "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody";
         let cut = match phase {
@@ -109,13 +107,7 @@ fn l3_a_drain_lets_an_exchange_finish_in_every_phase() {
         client.send(&request[cut..]).unwrap();
         let answer = client.response("PUT").unwrap_or_else(|e| panic!("{phase}: {e}"));
         assert_eq!(answer.text(), "half", "{phase}");
-        let begun = Instant::now();
-        assert!(dragoman.wait(wait::SOON).success(), "{phase}");
-        assert!(
-            begun.elapsed() < Duration::from_secs(2),
-            "{phase}: {:?} after the last byte",
-            begun.elapsed()
-        );
+        assert!(dragoman.wait(wait::SOON).success(), "{phase}: at work long after the last byte");
     }
 }
 
@@ -130,8 +122,8 @@ fn h2_an_answer_of_our_own_tells_http_10_how_the_connection_goes_on() {
     assert_eq!(answer.header("x-dragoman-cause"), Some("connect_refused"));
     // RFC 9112 §9.3: without keep-alive in the answer the connection ends.
     let said = answer.header("connection").unwrap_or_default().to_owned();
-    let ended = client.read_to_end().is_ok();
-    assert!(said.eq_ignore_ascii_case("keep-alive") != ended, "connection: {said:?}, ended: {ended}");
+    let goes_on = client.exchange(request).is_ok();
+    assert_eq!(said.eq_ignore_ascii_case("keep-alive"), goes_on, "connection: {said:?}");
 }
 
 /// Two readers must not see two hosts in one request: policy would hold for the one, the server serve the other.
@@ -169,13 +161,13 @@ fn an_app_that_ends_in_its_first_message_has_closed() {
 /// Streams that wait for one dial do not wait for each other's: all fail when it fails.
 #[test]
 fn streams_that_wait_for_a_dial_fail_together() {
-    const STREAMS: u32 = 6;
+    const STREAMS: u32 = 20;
     let net = Net::new();
     net.servers.succeed(
         "nft add table inet t && nft 'add chain inet t c { type filter hook input priority 0 ; }' && \
          nft add rule inet t c tcp dport 80 drop",
     );
-    for policy in ["connect_timeout = '500ms'", "timeout = '500ms'"] {
+    for policy in ["connect_timeout = '1s'", "timeout = '1s'"] {
         let _dragoman = Dragoman::start(&net, &format!("[defaults]\n{policy}\npool = {{}}\n"));
         let mut client = Wire::client(connect(&net), &[]).unwrap();
         let begun = Instant::now();
@@ -185,10 +177,7 @@ fn streams_that_wait_for_a_dial_fail_together() {
             assert!(matches!(response.status(), 503 | 504), "{policy}: {}", response.status());
         }
         let all = begun.elapsed();
-        assert!(
-            all < Duration::from_millis(1300),
-            "{policy}: {STREAMS} streams waited in turn, {all:?} in all"
-        );
+        assert!(all < Duration::from_secs(10), "{policy}: {STREAMS} streams waited in turn, {all:?} in all");
     }
 }
 

@@ -2,7 +2,6 @@
 //! keep no rules.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -10,16 +9,6 @@ use std::time::{Duration, Instant};
 use dragoman_harness::net::server;
 use dragoman_harness::origin::{Reply, Seen};
 use dragoman_harness::{Dragoman, Net, Origin, Peer, wait};
-
-fn impatient(peer: &Peer) {
-    peer.stream().set_read_timeout(Some(Duration::from_secs(4))).unwrap();
-}
-
-fn connect(net: &Net, address: SocketAddr) -> Peer {
-    let peer = net.app.connect(address);
-    impatient(&peer);
-    peer
-}
 
 /// A server-first protocol, as MySQL, SMTP and SSH are: its app says nothing before the greeting.
 fn greeter(net: &Net, port: u16) -> Origin {
@@ -33,19 +22,18 @@ fn greeter(net: &Net, port: u16) -> Origin {
 #[test]
 fn s1_a_breaker_that_opened_recovers_for_a_server_that_speaks_first() {
     let net = Net::new();
-    let dragoman = Dragoman::start(&net, "[defaults]\nbreaker = { failures = 2, open = '500ms' }\n");
+    let dragoman = Dragoman::start(&net, "[defaults]\nbreaker = { failures = 2, open = '3s' }\n");
     for _ in 0..2 {
-        let _ = connect(&net, server(22)).read_to_reset();
+        let _ = net.app.connect(server(22)).read_to_reset();
     }
     dragoman.metrics_where("the breaker is open", |m| m.sum("dragoman_breakers", &[("state", "open")]) == 1);
-    let begun = Instant::now();
-    let refused = connect(&net, server(22)).read_to_reset();
+    let refused = net.app.connect(server(22)).read_to_reset();
     assert!(matches!(refused, Ok((_, true))), "while it is open an app that waits is reset: {refused:?}");
-    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
     let _origin = greeter(&net, 22);
-    wait::pause(Duration::from_millis(600));
-    let greeting = connect(&net, server(22)).read_until(b"\r\n");
-    assert_eq!(greeting.ok().as_deref(), Some(&b"SSH-2.0-test\r\n"[..]), "no probe was let through");
+    wait::until("a probe is let through", wait::SOON, || {
+        let greeting = net.app.connect(server(22)).read_until(b"\r\n");
+        greeting.is_ok_and(|greeting| greeting == b"SSH-2.0-test\r\n")
+    });
 }
 
 /// A deny rule for one name must not silence every protocol whose server speaks first.
@@ -54,7 +42,7 @@ fn s1_a_deny_rule_by_name_does_not_silence_servers_that_speak_first() {
     let net = Net::new();
     let _origin = greeter(&net, 22);
     let _dragoman = Dragoman::start(&net, "[destination.x]\nhosts = ['x.test']\ndeny = true\n");
-    let greeting = connect(&net, server(22)).read_until(b"\r\n");
+    let greeting = net.app.connect(server(22)).read_until(b"\r\n");
     assert_eq!(greeting.ok().as_deref(), Some(&b"SSH-2.0-test\r\n"[..]));
 }
 
@@ -78,7 +66,7 @@ fn what_is_held_of_a_server_that_speaks_first_is_bounded() {
             }
         });
         let _dragoman = Dragoman::start(&net, "");
-        let _silent = connect(&net, server(80));
+        let _silent = net.app.connect(server(80));
         let end = Instant::now() + Duration::from_secs(2);
         while Instant::now() < end && sent.load(Ordering::SeqCst) < LIMIT {
             wait::pause(Duration::from_millis(20));
@@ -96,7 +84,7 @@ fn a_declared_destination_that_is_down_is_not_blamed_on_the_app() {
         &net,
         "[defaults]\nprotocol = 'http'\n[destination.a]\nhosts = ['a']\ntimeout = '9s'\n",
     );
-    let mut client = connect(&net, server(80));
+    let mut client = net.app.connect(server(80));
     wait::pause(Duration::from_millis(300));
     let answer = client.exchange("GET / HTTP/1.1\r\nHost: a\r\n\r\n").map(|a| a.head);
     drop(client);
@@ -116,9 +104,9 @@ fn silence_on_a_declared_destination_is_no_wrong_protocol() {
         Ok(())
     });
     let dragoman = Dragoman::start(&net, "[defaults]\nprotocol = 'http'\n");
-    drop(connect(&net, server(80)));
+    drop(net.app.connect(server(80)));
     dragoman.settle();
-    let mut idle = connect(&net, server(80));
+    let mut idle = net.app.connect(server(80));
     let end = idle.read_to_reset().unwrap();
     drop(idle);
     let metrics = dragoman.settle();
@@ -138,7 +126,7 @@ fn an_idle_408_reaches_the_app() {
     });
     for configuration in ["", "[defaults]\nprotocol = 'http'\n"] {
         let _dragoman = Dragoman::start(&net, configuration);
-        let got = connect(&net, server(80)).read_to_reset().unwrap();
+        let got = net.app.connect(server(80)).read_to_reset().unwrap();
         assert_eq!(String::from_utf8_lossy(&got.0), String::from_utf8_lossy(IDLE), "{configuration:?}");
         assert!(!got.1, "{configuration:?}: a reset");
     }
@@ -149,13 +137,11 @@ fn an_idle_408_reaches_the_app() {
 fn the_timeout_counts_while_an_early_dial_hangs() {
     let net = Net::new();
     net.servers.succeed("nft add table inet t && nft 'add chain inet t c { type filter hook input priority 0 ; }' && nft add rule inet t c tcp dport 80 drop");
-    let _dragoman = Dragoman::start(&net, "[defaults]\ntimeout = '500ms'\nconnect_timeout = '3s'\n");
-    let mut client = connect(&net, server(80));
+    let _dragoman = Dragoman::start(&net, "[defaults]\ntimeout = '500ms'\nconnect_timeout = '20s'\n");
+    let mut client = net.app.connect(server(80));
     wait::pause(Duration::from_millis(200));
-    let begun = Instant::now();
     let answer = client.exchange("GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     assert_eq!(answer.header("x-dragoman-cause"), Some("timeout"), "{}", answer.head);
-    assert!(begun.elapsed() < Duration::from_millis(1500), "{:?}", begun.elapsed());
 }
 
 /// What is unmistakably the beginning of a request and never gets on is refused, not passed by as opaque.
@@ -165,7 +151,7 @@ fn a_request_line_that_never_ends_does_not_slip_past_policy() {
     let origin = Origin::http(&net.servers, server(80), |_, _| Reply::status(200, "secret"));
     let configuration = "[proxy]\nrequest_head_timeout = '300ms'\n[destination.x]\nhosts = ['x.test']\nports = [80]\ndeny = true\n";
     let dragoman = Dragoman::start(&net, configuration);
-    let mut client = connect(&net, server(80));
+    let mut client = net.app.connect(server(80));
     client.send("GET / HT").unwrap();
     wait::pause(Duration::from_millis(600));
     let _ = client.send("TP/1.1\r\nHost: x.test\r\n\r\n");
@@ -185,7 +171,7 @@ fn a_request_behind_odd_beginnings_does_not_slip_past_policy() {
     let dragoman = Dragoman::start(&net, configuration);
     let method = "M".repeat(65);
     for odd in ["\r\n\r\n\r\nGET", "\n\n\n\n\nGET", &method] {
-        let mut client = connect(&net, server(80));
+        let mut client = net.app.connect(server(80));
         let _ = client.send(format!("{odd} / HTTP/1.1\r\nHost: x.test\r\n\r\n"));
         let _ = client.finish_sending();
         let _ = client.read_to_reset();
@@ -206,7 +192,7 @@ fn s4_a_reset_before_the_first_word_is_a_reset() {
     let _origin = Origin::tcp(&net.servers, server(9000), Peer::reset);
     let dragoman = Dragoman::start(&net, "");
     for round in 0..10 {
-        let mut client = connect(&net, server(9000));
+        let mut client = net.app.connect(server(9000));
         let end = client.read_to_reset();
         assert!(matches!(end, Ok((_, true))), "round {round}: {end:?}");
     }
@@ -234,7 +220,7 @@ fn an_early_connection_that_is_reset_costs_http_no_retry() {
         }
     });
     let _dragoman = Dragoman::start(&net, "[defaults]\nretry = { base = '1ms' }\n");
-    let mut client = connect(&net, server(80));
+    let mut client = net.app.connect(server(80));
     wait::until("the early connection came and went", wait::SOON, || !origin.seen().is_empty());
     let answer = client.exchange("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(answer.map(|a| a.status()).ok(), Some(200));

@@ -12,7 +12,7 @@ use dragoman_harness::{Dragoman, Message, Net, Origin, Peer, wait};
 
 /// A policy for a server that is known to fail often: more attempts and more budget than the defaults,
 /// and no breaker, since one would be right to open.
-const PATIENT: &str = "[defaults]\npool = {}\ntry_timeout = '500ms'\n\
+const PATIENT: &str = "[defaults]\npool = {}\ntry_timeout = '10s'\n\
     retry = { attempts = 12, base = '1ms', budget = { ratio = 10.0, min_per_second = 100 } }\n";
 
 /// What a flaky server does with request number `n`: the same for the same `n` in every run. Of 20
@@ -207,21 +207,21 @@ fn cause_breaker_open_answers_without_a_dial_and_recovers_through_one_probe() {
     let net = Net::new();
     let broken = Arc::new(AtomicBool::new(true));
     let probes = Arc::new(AtomicUsize::new(0));
+    let refused = Arc::new(AtomicBool::new(false));
     let origin = Origin::http(&net.servers, server(80), {
-        let (broken, probes) = (Arc::clone(&broken), Arc::clone(&probes));
+        let (broken, probes, refused) = (Arc::clone(&broken), Arc::clone(&probes), Arc::clone(&refused));
         move |request, _| match request.word(1) {
             _ if broken.load(Ordering::SeqCst) => Reply::status(500, "broken"),
             "/probe" => {
                 probes.fetch_add(1, Ordering::SeqCst);
-                // While the probe is out, the others must still be refused.
-                wait::pause(Duration::from_millis(500));
+                wait::until("the others were refused", wait::SOON, || refused.load(Ordering::SeqCst));
                 Reply::status(200, "well")
             }
             _ => Reply::status(200, "well"),
         }
     });
     let dragoman =
-        Dragoman::start(&net, "[defaults]\nbreaker = { failures = 5, window = '10s', open = '2s' }\n");
+        Dragoman::start(&net, "[defaults]\nbreaker = { failures = 5, window = '60s', open = '6s' }\n");
     let get = |path: &str| {
         net.app.connect(server(80)).exchange(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n")).unwrap()
     };
@@ -248,6 +248,7 @@ fn cause_breaker_open_answers_without_a_dial_and_recovers_through_one_probe() {
             (0..4).map(|_| scope.spawn(|| wait::until_some("a probe passes", wait::SOON, tries))).collect();
         wait::until("the probe is at the server", wait::SOON, || probes.load(Ordering::SeqCst) > 0);
         let during: Vec<u16> = (0..5).map(|_| get("/").status()).collect();
+        refused.store(true, Ordering::SeqCst);
         probing.into_iter().for_each(|thread| thread.join().unwrap());
         during
     });

@@ -1,7 +1,8 @@
 //! One process takes over from another while the app goes on: nothing is refused, nothing is lost.
 
 use std::fs::File;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::UdpSocket;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ use dragoman_harness::net::server;
 use dragoman_harness::origin::{Reply, echo};
 use dragoman_harness::process::{self, Process};
 use dragoman_harness::scratch::Scratch;
+use dragoman_harness::servers::dnsmasq;
 use dragoman_harness::{Net, Origin, Peer, wait};
 use nix::sys::signal::Signal;
 
@@ -30,10 +32,14 @@ struct Rig<'n> {
 impl<'n> Rig<'n> {
     /// With the rules, and a first process.
     fn start(net: &'n Net) -> (Rig<'n>, Process) {
+        Rig::start_with(net, "", &["install"])
+    }
+
+    fn start_with(net: &'n Net, more: &str, rules: &[&str]) -> (Rig<'n>, Process) {
         let rig = Rig { net, scratch: Scratch::new("takeover"), count: AtomicUsize::new(0) };
-        let first = rig.spawn("", &[]);
+        let first = rig.spawn(more, &[]);
         let first = rig.ready(first);
-        process::succeed(&mut init(net, &["install"]));
+        process::succeed(&mut init(net, rules));
         (rig, first)
     }
 
@@ -200,7 +206,7 @@ fn twenty_takeovers_and_sixty_reloads_under_load_lose_no_request_and_no_flow() {
     drop(opaque);
     let last = generations.pop().unwrap();
     for mut old in generations {
-        assert_eq!(old.wait(Duration::from_secs(10)).code(), Some(0), "{}", old.log());
+        assert_eq!(old.wait(wait::SOON).code(), Some(0), "{}", old.log());
         assert!(old.log().contains("drained"), "{}", old.log());
     }
     drop(last);
@@ -256,7 +262,7 @@ fn kept_connections_move_over_in_order() {
         assert_eq!((answer.status(), answer.header("connection")), (200, Some("close")));
         assert_eq!(client.read_to_reset().unwrap(), (Vec::new(), false));
     }
-    assert_eq!(old.wait(Duration::from_secs(10)).code(), Some(0), "{}", old.log());
+    assert_eq!(old.wait(wait::SOON).code(), Some(0), "{}", old.log());
 }
 
 #[test]
@@ -408,7 +414,7 @@ fn after_a_handover_the_old_process_holds_no_listener() {
     client.send(b"\x03\x04").unwrap();
     assert_eq!(client.read_exact(2).unwrap(), b"\x03\x04", "the old flow goes on");
     drop(client);
-    assert_eq!(old.wait(Duration::from_secs(10)).code(), Some(0));
+    assert_eq!(old.wait(wait::SOON).code(), Some(0));
 }
 
 #[test]
@@ -419,4 +425,66 @@ fn there_must_be_somebody_to_take_over_from() {
     let mut successor = rig.successor("");
     assert_eq!(successor.wait(wait::SOON).code(), Some(1));
     assert!(successor.log().contains("is dragoman running"), "{}", successor.log());
+}
+
+/// The address of `www.test`, as a resolver asks for it that never asks twice.
+fn resolve(net: &Net, number: u16) -> io::Result<()> {
+    let dns = server(53);
+    let header = [number, 0x0100, 1, 0, 0, 0].into_iter().flat_map(u16::to_be_bytes);
+    let query: Vec<u8> = header.chain(*b"\x03www\x04test\x00\x00\x01\x00\x01").collect();
+    let mut answer = vec![0; 512];
+    if number.is_multiple_of(3) {
+        let mut peer = net.app.try_connect(dns)?;
+        peer.send([&(query.len() as u16).to_be_bytes()[..], &query].concat())?;
+        let length = peer.read_exact(2)?;
+        answer = peer.read_exact(u16::from_be_bytes([length[0], length[1]]).into())?;
+    } else {
+        let socket = net.app.enter(|| UdpSocket::bind("0.0.0.0:0"))?;
+        socket.set_read_timeout(Some(wait::SOON))?;
+        socket.connect(dns)?;
+        socket.send(&query)?;
+        let length = socket.recv(&mut answer)?;
+        answer.truncate(length);
+    }
+    if answer.starts_with(&number.to_be_bytes()) && answer.ends_with(&[198, 18, 0, 2]) {
+        return Ok(());
+    }
+    Err(io::Error::new(ErrorKind::InvalidData, format!("{answer:?}")))
+}
+
+#[test]
+fn dns_is_answered_by_whoever_is_there() {
+    let net = Net::new();
+    net.app.set_resolv_conf("nameserver 198.18.0.2\n");
+    let _resolver = dnsmasq(&net.servers, "host-record=www.test,198.18.0.2");
+    let dns = "[dns]\nlisten = ['127.0.0.1:15053', '[::1]:15053']\n";
+    let (rig, first) = Rig::start_with(&net, dns, &["install", "--capture-dns", "15053"]);
+    let (asked, over) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let mut generations = vec![first];
+    thread::scope(|scope| {
+        let asker = scope.spawn(|| {
+            for number in (0..=u16::MAX).take_while(|_| !over.load(Ordering::Relaxed)) {
+                resolve(&net, number)?;
+                asked.fetch_add(1, Ordering::Relaxed);
+            }
+            io::Result::Ok(())
+        });
+        let takeovers = (0..5).try_for_each(|takeover| {
+            let successor = rig.successor(dns);
+            generations.push(rig.ready(successor));
+            handed_over(&generations[takeover]);
+            let before = asked.load(Ordering::Relaxed);
+            let went_on = || asked.load(Ordering::Relaxed) >= before + 20 || asker.is_finished();
+            wait::until("the next queries", wait::SOON, went_on);
+            if asker.is_finished() { Err(()) } else { Ok(()) }
+        });
+        over.store(true, Ordering::Relaxed);
+        asker.join().unwrap().expect("each query has its answer");
+        takeovers.expect("queries go on");
+    });
+    let last = generations.pop().unwrap();
+    for mut old in generations {
+        assert_eq!(old.wait(wait::SOON).code(), Some(0), "{}", old.log());
+    }
+    assert!(!last.log().contains("IPv6"), "{}", last.log());
 }

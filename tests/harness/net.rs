@@ -204,6 +204,15 @@ impl Namespace {
         !out.stdout.is_empty()
     }
 
+    /// How many connections a server on this port has here of whose end the other side's kernel has not heard.
+    pub fn open_connections(&self, port: u16) -> usize {
+        let filter = format!("( sport = :{port} )");
+        let states = ["state", "established", "state", "fin-wait-1"];
+        let out = process::output(self.command("ss").arg("-Htn").args(states).arg(filter));
+        assert!(out.status.success(), "ss: {}", process::text(&out));
+        String::from_utf8_lossy(&out.stdout).lines().count()
+    }
+
     fn path(&self) -> PathBuf {
         Path::new(NETNS).join(&self.name)
     }

@@ -162,9 +162,15 @@ impl Peer {
     /// # Errors
     /// Those of `setsockopt(2)`.
     pub fn reset_when_acknowledged(self) -> io::Result<()> {
+        self.wait_acknowledged();
+        self.reset()
+    }
+
+    /// Waits until the other side's kernel has acknowledged every byte: whoever looks there finds them. For a thread of the
+    /// socket's own namespace.
+    pub fn wait_acknowledged(&self) {
         let what = "the other side acknowledges every byte";
         wait::until(what, PATIENCE, || unacknowledged(self.local(), self.peer()) == Some(0));
-        self.reset()
     }
 
     /// Waits for one more read, which may bring nothing.

@@ -1,7 +1,7 @@
 //! Sockets in the terms of a transparent proxy: where a redirected connection was going, how to listen and dial
 //! so that idle and half-closed flows survive, and how to end one as its other side ended.
 //!
-//! Everything here is a thin, tested wrapper over one system call or option; no policy, no state.
+//! Everything here is a thin, tested wrapper over system calls and options: no policy.
 
 mod addr;
 mod child;
@@ -13,6 +13,7 @@ mod listen;
 mod original_dst;
 mod pipe;
 mod reserve;
+mod sleepers;
 mod sys;
 #[cfg(test)]
 mod testing;
@@ -31,5 +32,6 @@ pub use listen::{listen, prepare_accepted};
 pub use original_dst::{NoOriginalDst, is_local, original_dst};
 pub use pipe::Pipe;
 pub use reserve::Reserve;
+pub use sleepers::{Asleep, Sleepers};
 pub use udp::{connect_udp, listen_udp};
 pub use unix::{listen_unix, receive_descriptor, send_descriptor};

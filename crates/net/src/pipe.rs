@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice};
-use nix::unistd::pipe2;
+use nix::unistd::{pipe2, read};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
@@ -88,6 +88,21 @@ impl Pipe {
             to.try_io(Interest::WRITABLE, || moved(splice(&self.read, None, to, None, self.held, flags())))?;
         self.held -= moved;
         Ok(moved)
+    }
+
+    /// Appends all that the pipe holds to `to`: bytes that have come, and can no longer go on by the kernel.
+    ///
+    /// # Errors
+    /// What `read` says, which is nothing for bytes that a pipe holds.
+    pub fn empty_into(&mut self, to: &mut Vec<u8>) -> io::Result<()> {
+        while self.held > 0 {
+            let start = to.len();
+            to.resize(start + self.held, 0);
+            let count = read(&self.read, &mut to[start..]).inspect_err(|_| to.truncate(start))?;
+            to.truncate(start + count);
+            self.held -= count;
+        }
+        Ok(())
     }
 }
 

@@ -9,6 +9,8 @@ use std::process::Command;
 use nix::sys::signal::SigSet;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use socket2::SockRef;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 mod raw {
     nix::ioctl_read_bad!(
@@ -68,4 +70,16 @@ pub(crate) fn receive_descriptors(from: &impl AsRawFd) -> io::Result<(Option<u8>
     }
     let came = message.bytes;
     Ok(((came > 0).then_some(mark[0]), received))
+}
+
+/// Has the runtime watch `descriptor` for reads.
+///
+/// # Errors
+/// The kernel cannot watch it: no memory, or a limit.
+///
+/// # Panics
+/// Outside of a tokio runtime.
+pub(crate) fn watch_reads(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an OwnedFd is open, and the same one, for as long as it lives, and it lives in the AsyncFd.
+    Ok(unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) }?)
 }

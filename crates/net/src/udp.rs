@@ -20,18 +20,19 @@ pub fn listen_udp(address: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-/// A non-blocking socket that sends to `address` from a random port, and receives from there alone, with this mark
-/// (`SO_MARK`), which takes CAP_NET_ADMIN. What ICMP says of `address` comes as an error of the next call.
+/// A non-blocking socket that sends to `address` from `port`, and receives from there alone, with this mark (`SO_MARK`),
+/// which takes CAP_NET_ADMIN. For port 0 the kernel takes a random one. What ICMP says of `address` comes as an error of the
+/// next call.
 ///
 /// # Errors
-/// What `socket`, `setsockopt` or `connect` say.
-pub fn connect_udp(address: SocketAddr, mark: Option<u32>) -> io::Result<UdpSocket> {
+/// What `socket`, `setsockopt`, `bind` or `connect` say: `AddrInUse` where somebody has the port.
+pub fn connect_udp(address: SocketAddr, mark: Option<u32>, port: u16) -> io::Result<UdpSocket> {
     let socket = udp(address)?;
     if let Some(mark) = mark {
         socket.set_mark(mark)?;
     }
     let any = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    socket.bind(&SocketAddr::new(any, 0).into())?;
+    socket.bind(&SocketAddr::new(any, port).into())?;
     socket.connect(&address.into())?;
     Ok(socket.into())
 }
@@ -57,7 +58,7 @@ mod tests {
     fn a_connected_socket_hears_its_peer_alone() {
         for ip in ["127.0.0.1", "::1"] {
             let (peer, other) = (listen_udp(any_port(ip)).unwrap(), listen_udp(any_port(ip)).unwrap());
-            let socket = connect_udp(peer.local_addr().unwrap(), None).unwrap();
+            let socket = connect_udp(peer.local_addr().unwrap(), None, 0).unwrap();
             let own = socket.local_addr().unwrap();
             other.send_to(b"forged", own).unwrap();
             peer.send_to(b"right", own).unwrap();
@@ -70,7 +71,7 @@ mod tests {
     #[test]
     fn ports_are_not_in_a_row() {
         let peer = listen_udp(any_port("127.0.0.1")).unwrap().local_addr().unwrap();
-        let sockets: Vec<_> = (0..16).map(|_| connect_udp(peer, None).unwrap()).collect();
+        let sockets: Vec<_> = (0..16).map(|_| connect_udp(peer, None, 0).unwrap()).collect();
         let ports: Vec<_> = sockets.iter().map(|socket| socket.local_addr().unwrap().port()).collect();
         let in_a_row = ports.windows(2).filter(|pair| pair[0].abs_diff(pair[1]) == 1).count();
         assert!(in_a_row < 8, "{ports:?}");

@@ -179,7 +179,7 @@ fn begin(
         return record.fail(Cause::FlowLimit, None);
     }
     let shared = Arc::clone(shared);
-    flows.spawn(async move { flow::serve(shared, stream, &mut record).await });
+    flows.spawn(flow::serve(shared, stream, record));
 }
 
 /// `accept` failed. Where descriptors ran out the connection is still in the backlog, and its app would hang: the

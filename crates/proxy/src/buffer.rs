@@ -61,6 +61,11 @@ impl Buffer {
         }
     }
 
+    /// Appends what `more` does, which has come by another way.
+    pub(crate) fn append(&mut self, more: impl FnOnce(&mut Vec<u8>)) {
+        more(&mut self.data);
+    }
+
     /// Reads once and appends; 0 means that the sender has ended. Memory is taken when something is there to read,
     /// and given back when an empty buffer has to wait. Cancelling loses nothing.
     ///

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use dragoman_config::{Config, Destination, Route};
-use dragoman_net::{Inside, OrigDst};
+use dragoman_net::{Inside, OrigDst, Sleepers};
 use dragoman_policy::SplitMix64;
 use dragoman_telemetry::{DestinationState, Telemetry};
 
@@ -39,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) drain: Drain,
     /// What exchanges of HTTP/1 work with, while none does.
     pub(crate) scratch: Spare,
+    /// The opaque flows of which nobody says anything.
+    pub(crate) sleepers: Sleepers,
     /// Where the app's own loopback is, if that is another than ours.
     inside: Option<Arc<Inside>>,
     own_ports: Vec<u16>,
@@ -77,6 +79,7 @@ impl Shared {
             names: Names::new(),
             drain: Drain::default(),
             scratch: Spare::default(),
+            sleepers: Sleepers::default(),
             inside: None,
             own_ports,
             mark,

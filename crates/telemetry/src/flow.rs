@@ -23,7 +23,6 @@ pub struct FlowRecord {
     telemetry: Telemetry,
     start: Instant,
     peer: SocketAddr,
-    trace_id: Option<NonZeroU128>,
     /// Unique in the process; shown as 16 hexadecimal digits.
     pub id: u64,
     /// Where the application dialled.
@@ -36,7 +35,7 @@ pub struct FlowRecord {
     /// proof.
     pub host: Option<Arc<str>>,
     /// The TLS server name: a claim of the application.
-    pub sni: Option<String>,
+    pub sni: Option<Box<str>>,
     /// What was dialled, where that succeeded, else what was tried last.
     pub endpoint: Option<SocketAddr>,
     /// Bytes relayed from the application outside of exchanges; those of an exchange are in its own record.
@@ -47,8 +46,15 @@ pub struct FlowRecord {
     pub connect_attempts: u32,
     /// Why the flow did not end well. Set it with [`FlowRecord::fail`].
     pub cause: Option<Cause>,
+    /// Boxed, as most flows have none, and most wait most of the time.
+    rare: Option<Box<Rare>>,
+}
+
+#[derive(Debug, Default)]
+struct Rare {
+    trace_id: Option<NonZeroU128>,
     /// Free text about the cause, for the log alone.
-    pub detail: Option<String>,
+    detail: Option<String>,
 }
 
 /// What an exchange says about the flow that carries it.
@@ -67,7 +73,6 @@ impl FlowRecord {
             telemetry,
             start: Instant::now(),
             peer,
-            trace_id: None,
             original_dst: None,
             destination: 0,
             protocol: Protocol::Unknown,
@@ -78,7 +83,7 @@ impl FlowRecord {
             bytes_to_app: 0,
             connect_attempts: 0,
             cause: None,
-            detail: None,
+            rare: None,
         }
     }
 
@@ -92,13 +97,17 @@ impl FlowRecord {
     pub fn fail(&mut self, cause: Cause, detail: impl Into<Option<String>>) {
         if self.cause.is_none() {
             self.cause = Some(cause);
-            self.detail = detail.into();
+            if let Some(detail) = detail.into() {
+                self.rare.get_or_insert_default().detail = Some(detail);
+            }
         }
     }
 
     /// The flow is recorded as a trace of its own; with `None` it is not, because it is left to its exchanges.
     pub fn trace(&mut self, trace_id: Option<NonZeroU128>) {
-        self.trace_id = trace_id;
+        if trace_id.is_some() || self.rare.is_some() {
+            self.rare.get_or_insert_default().trace_id = trace_id;
+        }
     }
 
     /// What the flow speaks is known now.
@@ -122,10 +131,18 @@ impl FlowRecord {
         self.telemetry.destination(self.destination).retry_refused(reason);
     }
 
+    fn trace_id(&self) -> Option<NonZeroU128> {
+        self.rare.as_ref().and_then(|rare| rare.trace_id)
+    }
+
+    fn detail(&self) -> Option<&str> {
+        self.rare.as_ref().and_then(|rare| rare.detail.as_deref())
+    }
+
     fn line(&self, access: &AccessLog) -> String {
         let mut line = Line::new(access.format(), "flow");
         line.plain(Field::Id, format_args!("{:016x}", self.id));
-        if let Some(trace_id) = self.trace_id {
+        if let Some(trace_id) = self.trace_id() {
             line.plain(Field::TraceId, format_args!("{trace_id:032x}"));
         }
         line.plain(Field::Peer, self.peer);
@@ -143,7 +160,7 @@ impl FlowRecord {
         line.number(Field::BytesFromApp, self.bytes_from_app);
         line.number(Field::BytesToApp, self.bytes_to_app);
         line.milliseconds(Field::DurationMs, self.start.elapsed());
-        line.cause(self.cause, self.detail.as_deref());
+        line.cause(self.cause, self.detail());
         line.finish()
     }
 }
@@ -157,7 +174,7 @@ impl Drop for FlowRecord {
         destination.flow(self.protocol, self.cause);
         self.telemetry.process().ended_with(self.cause);
         destination.bytes(self.bytes_from_app, self.bytes_to_app);
-        if let (Some(tracer), Some(trace_id)) = (self.telemetry.tracer(), self.trace_id) {
+        if let (Some(tracer), Some(trace_id)) = (self.telemetry.tracer(), self.trace_id()) {
             tracer.submit(self.spans(trace_id));
         }
         let access = self.telemetry.access();

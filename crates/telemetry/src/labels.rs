@@ -117,7 +117,7 @@ labels! {
         Unanswered = "unanswered",
         /// It could not be read, or is none that dragoman passes on.
         Refused = "refused",
-        /// It was dragoman's own: what it asks comes back to it.
+        /// It was dragoman's own, which came back to it: it is sent again from another port, unless that is a loop.
         Looped = "looped",
         /// Too many were waiting, or the app or dragoman went away.
         Dropped = "dropped",

@@ -20,7 +20,7 @@ fn dial(telemetry: &Telemetry, from: u32, to: u32) {
     for n in from..to {
         let mut flow = telemetry.flow((Ipv4Addr::from(n), 1).into());
         flow.original_dst = Some((Ipv4Addr::from(!n), n as u16).into());
-        flow.sni = Some(format!("host{n}.example"));
+        flow.sni = Some(format!("host{n}.example").into());
         flow.sniffed(Protocol::Http1);
         let mut exchange = ExchangeRecord::new(telemetry);
         exchange.begin(flow.facts(), &format!("M{n}"), format!("/{n}").as_bytes(), &format!("h{n}"));

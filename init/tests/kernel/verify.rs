@@ -59,7 +59,7 @@ fn c9_without_rules_it_fails_for_both_within_its_deadline() {
     let rig = Rig::new();
     let start = Instant::now();
     let (said, code) = verify(&rig, "");
-    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
     assert_eq!(code, Some(1));
     let hint = "; are the rules installed, and with the same options?";
     let lines: Vec<&str> = said.lines().collect();
@@ -140,7 +140,7 @@ fn c9_a_stranger_that_is_silent_or_never_stops_is_left_in_time() {
     answer_with(&rig, SocketAddr::new(HERE_V6, PORT), |_, _| vec![b'x'; 1 << 20]);
     let start = Instant::now();
     let (said, code) = verify(&rig, "");
-    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
     assert!(
         said.contains(
             "IPv4: FAILED: 192.0.2.151:15151 was reached, but whoever has 127.0.0.1:15001 did not answer: "

@@ -74,8 +74,9 @@ fn our_own_queries_that_are_captured_end_with_a_reason() {
         );
     }
     let metrics = dragoman.metrics();
-    assert_eq!(metrics.sum("dragoman_dns_queries_total", &[("outcome", "looped")]), 2);
-    assert_eq!(metrics.sum("dragoman_dns_queries_total", &[]), 4, "two of the app, and two that came back");
+    assert_eq!(metrics.sum("dragoman_dns_queries_total", &[("outcome", "unanswered")]), 2);
+    let looped = metrics.sum("dragoman_dns_queries_total", &[("outcome", "looped")]);
+    assert!((2..=8).contains(&looped), "{looped}: each was sent a few times, and then no more");
     assert_eq!(resolver.log().matches("query[").count(), 0);
     assert_eq!(dragoman.log().matches("own queries come back").count(), 1, "said once");
 }

@@ -21,7 +21,7 @@ fn used(origin: &Http2Origin) -> usize {
 fn a_connection_takes_no_stream_after_its_age_and_ends_none_that_it_carries() {
     let net = Net::new();
     let origin = echo(&net);
-    let _dragoman = Dragoman::start(&net, "[defaults]\npool = { max_age = '1s' }\n");
+    let _dragoman = Dragoman::start(&net, "[defaults]\npool = { max_age = '2s' }\n");
     let mut client = connect(&net);
     client.fields(1, &request("POST", "/"), false).unwrap();
     client.data(1, b"begun, ", false).unwrap();
@@ -29,12 +29,12 @@ fn a_connection_takes_no_stream_after_its_age_and_ends_none_that_it_carries() {
     for stream in (3..).step_by(2) {
         client.get(stream, "/").unwrap();
         assert_eq!(client.response(stream).unwrap().status(), 200);
-        if began.elapsed() > Duration::from_millis(1500) {
+        if used(&origin) == 2 {
             break;
         }
+        assert!(began.elapsed() < wait::SOON, "busy all the time, and never idle");
         wait::pause(Duration::from_millis(20));
     }
-    assert_eq!(used(&origin), 2, "busy all the time, and never idle");
     client.data(1, b"and ended", true).unwrap();
     assert_eq!(client.response(1).unwrap().body, b"begun, and ended");
     let requests = origin.requests();
@@ -99,34 +99,53 @@ fn streams_wait_for_one_of_as_many_connections_as_there_may_be() {
     assert_eq!(metrics.sum("dragoman_upstream_connections_total", &[("how", "reused")]), 200 - SIZE as u64);
 }
 
-#[test]
-fn a_connection_that_goes_away_makes_room_for_its_successor() {
-    let net = Net::new();
-    let go = Arc::new(AtomicBool::new(false));
-    let connections = AtomicUsize::new(0);
-    let _origin = Origin::tcp(&net.servers, server(80), {
-        let go = Arc::clone(&go);
-        move |peer| {
-            let mut wire = Wire::server(peer, &[])?;
-            let number = connections.fetch_add(1, Ordering::SeqCst);
-            loop {
-                let (stream, _) = wire.take(head)?;
-                if number == 0 {
-                    // It is replaced, and finishes what it has begun.
-                    wire.send(&Frame::go_away(stream, code::NO_ERROR))?;
-                    wait::until("its successor is at work", wait::SOON, || go.load(Ordering::SeqCst));
-                }
-                wire.respond(stream, "200", number.to_string().as_bytes())?;
+/// A server whose first connection goes away once that was asked for, while a stream on it is answered only at the end.
+/// Each response is the number of its connection.
+fn replaced(net: &Net, leave: &Arc<AtomicBool>, end: &Arc<AtomicBool>) -> (Origin, Arc<AtomicUsize>) {
+    let (leave, end) = (Arc::clone(leave), Arc::clone(end));
+    let (connections, begun) = (AtomicUsize::new(0), Arc::<AtomicUsize>::default());
+    let count = Arc::clone(&begun);
+    let origin = Origin::tcp(&net.servers, server(80), move |peer| {
+        let mut wire = Wire::server(peer, &[(setting::MAX_CONCURRENT_STREAMS, 1)])?;
+        let number = connections.fetch_add(1, Ordering::SeqCst);
+        loop {
+            let (stream, _) = wire.take(head)?;
+            count.fetch_add(1, Ordering::SeqCst);
+            if number == 0 {
+                wait::until("it shall go away", wait::SOON, || leave.load(Ordering::SeqCst));
+                wire.send(&Frame::go_away(stream, code::NO_ERROR))?;
+                wait::until("its successor was at work", wait::SOON, || end.load(Ordering::SeqCst));
             }
+            wire.respond(stream, "200", number.to_string().as_bytes())?;
         }
     });
-    let policy = "[defaults]\nconnect_timeout = '2s'\npool = { max_size = 1 }\nretry = {}\n";
-    let _dragoman = Dragoman::start(&net, policy);
-    let mut client = connect(&net);
-    client.get(1, "/").unwrap();
-    wait::until("another connection is made", wait::SOON, || once(&net, "GET", b"").body == b"1");
-    go.store(true, Ordering::SeqCst);
-    assert_eq!(client.response(1).unwrap().body, b"0");
+    (origin, begun)
+}
+
+#[test]
+fn a_connection_that_goes_away_makes_room_for_its_successor() {
+    for waits in [true, false] {
+        let net = Net::new();
+        let (leave, end) = (Arc::default(), Arc::default());
+        let (_origin, begun) = replaced(&net, &leave, &end);
+        let dragoman = Dragoman::start(&net, "[defaults]\npool = { max_size = 1 }\nretry = {}\n");
+        let mut client = connect(&net);
+        client.get(1, "/").unwrap();
+        wait::until("the stream has begun", wait::SOON, || begun.load(Ordering::SeqCst) == 1);
+        leave.store(!waits, Ordering::SeqCst);
+        std::thread::scope(|scope| {
+            let other = scope.spawn(|| once(&net, "GET", b""));
+            if waits {
+                dragoman.metrics_where("the other one waits", |metrics| {
+                    metrics.sum("dragoman_pool_waiting", &[]) == 1
+                });
+                leave.store(true, Ordering::SeqCst);
+            }
+            assert_eq!(other.join().unwrap().body, b"1");
+        });
+        end.store(true, Ordering::SeqCst);
+        assert_eq!(client.response(1).unwrap().body, b"0", "what was begun is finished");
+    }
 }
 
 #[test]

@@ -25,6 +25,7 @@ const SETTLED: Duration = Duration::from_millis(300);
 
 /// A writer's count once its reader has stalled.
 fn settled(sent: &AtomicUsize) -> usize {
+    wait::until("the window is used", wait::SOON, || sent.load(Ordering::Relaxed) >= WINDOW);
     wait::pause(SETTLED);
     sent.load(Ordering::Relaxed)
 }
@@ -108,7 +109,6 @@ fn h9_a_server_that_stalls_stops_the_client() {
                 client.post(1, "/", &vec![9; BODY]).unwrap();
                 client.response(1).unwrap().body
             });
-            wait::until("the window is used", wait::SOON, || sent.load(Ordering::Relaxed) >= WINDOW);
             is_bounded(way, settled(&sent));
             go.send(()).unwrap();
             upload.join().unwrap()

@@ -8,8 +8,8 @@ use dragoman_harness::net::server;
 use dragoman_harness::origin::{Reply, response};
 use dragoman_harness::{Dragoman, Net, Origin, wait};
 
-/// Between two bounds of the buckets, far from both.
-const SLOW: Duration = Duration::from_millis(350);
+/// Above a bound of the buckets that is long beside what everything else takes.
+const SLOW: Duration = Duration::from_millis(2700);
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
 /// How many durations were above one bound and within another.
@@ -40,16 +40,16 @@ fn a_slow_server_shows_in_its_buckets_and_a_quick_network_in_others() {
     drop(client);
     let metrics = dragoman.settle();
     for name in ["dragoman_first_byte_seconds", "dragoman_exchange_seconds"] {
-        assert_eq!(between(&metrics, name, "0.25", "1"), 2, "{name}");
+        assert_eq!(between(&metrics, name, "2.5", "60"), 2, "{name}");
         assert_eq!(metrics.sum(&format!("{name}_count"), &[]), 2, "{name}");
     }
-    assert_eq!(between(&metrics, "dragoman_connect_seconds", "0.25", "60"), 0);
+    assert_eq!(between(&metrics, "dragoman_connect_seconds", "2.5", "60"), 0);
     assert_eq!(metrics.sum("dragoman_connect_seconds_count", &[]), 2);
     assert_eq!(metrics.sum("dragoman_sniff_seconds_count", &[("protocol", "http1")]), 1);
     assert_eq!(metrics.sum("dragoman_sniff_seconds_count", &[("protocol", "http2")]), 1);
     for line in dragoman.records_where(2, |line| line["kind"] == "exchange") {
         let (first, whole) = (line["first_byte_ms"].as_f64().unwrap(), line["duration_ms"].as_f64().unwrap());
-        assert!(first >= 350.0 && whole >= first, "{line}");
+        assert!(first >= 2700.0 && whole >= first, "{line}");
     }
 }
 
@@ -63,8 +63,8 @@ fn an_app_that_hesitates_shows_in_the_sniffing_alone() {
     peer.exchange(GET).unwrap();
     drop(peer);
     let metrics = dragoman.settle();
-    assert_eq!(between(&metrics, "dragoman_sniff_seconds", "0.25", "1"), 1);
-    assert_eq!(between(&metrics, "dragoman_exchange_seconds", "0.25", "60"), 0);
+    assert_eq!(between(&metrics, "dragoman_sniff_seconds", "2.5", "60"), 1);
+    assert_eq!(between(&metrics, "dragoman_exchange_seconds", "2.5", "60"), 0);
 }
 
 #[test]

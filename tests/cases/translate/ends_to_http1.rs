@@ -182,9 +182,9 @@ fn a_server_that_goes_at_any_byte_is_never_a_whole_answer() {
             let answer = client.response(stream).unwrap();
             let whole = cut == ANSWER.len() && how == "close";
             let (status, is_whole) = (answer.status(), answer.end == End::Whole);
-            // A reset may overtake what came before it.
+            // A reset may overtake what came before it: that of the server its last bytes, ours the head.
             assert!(whole == (status == 200 && is_whole) || cut == ANSWER.len(), "{cut} {how}: {answer:?}");
-            assert!(status == 200 || status == 502, "{cut} {how}: {answer:?}");
+            assert!(matches!(status, 200 | 502) || status == 0 && !is_whole, "{cut} {how}: {answer:?}");
             stream += 2;
         }
     }

@@ -17,7 +17,7 @@ const client = new grpc.Client(target, grpc.credentials.createInsecure(), {
   'grpc.max_receive_message_length': -1,
   'grpc.max_send_message_length': -1,
   'grpc.keepalive_time_ms': 100,
-  'grpc.keepalive_timeout_ms': 5000,
+  'grpc.keepalive_timeout_ms': 30000,
 });
 
 function metadata(pairs = {}, echo = false) {

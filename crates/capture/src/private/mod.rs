@@ -31,6 +31,9 @@ pub use reach::{Reach, Wrong};
 use crate::{Ipv6, Options, Own};
 use forbidden::Facts;
 
+/// The port of loopback to which DNS goes inside.
+pub const DNS_PORT: u16 = 15053;
+
 /// What could not be done, and what forbids it.
 #[derive(Debug)]
 pub struct Failed {
@@ -91,6 +94,7 @@ pub fn options(mark: u32, reaches: &[Reach]) -> Options {
         ipv6: Ipv6::Auto,
         capture_loopback: true,
         admin_ports: Vec::new(),
+        capture_dns: Some(DNS_PORT),
         udp_only_to: Some(own.chain([LOOPBACK_V4.into(), LOOPBACK_V6.into()]).collect()),
         ..Options::default()
     }

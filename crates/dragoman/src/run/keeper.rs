@@ -5,7 +5,7 @@
 //! `dragoman run` alone, and is to be passed on to the command, from one that the command has got too.
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, ExitCode, Stdio};
@@ -47,6 +47,9 @@ fn keep(arguments: &KeeperArguments) -> Result<ExitCode, StartError> {
     hand_over(&link, listeners).map_err(|error| cannot("hand the listeners over", &error))?;
 
     let signals = Signals::new().map_err(|errno| cannot("wait for signals", &errno.into()))?;
+    if let Some(told) = wait_for_go(&link, &signals).map_err(|error| cannot("wait for the proxy", &error))? {
+        return Ok(ExitCode::from(128 + told));
+    }
     let mut command = Command::new(&arguments.command[0]);
     command.args(&arguments.command[1..]).stdin(stdin);
     for_child(&mut command, signals.mask_before);
@@ -57,7 +60,7 @@ fn keep(arguments: &KeeperArguments) -> Result<ExitCode, StartError> {
     // It has the streams now, with all that they keep open.
     drop(command);
     let _ = super::let_go_of_streams();
-    watch(child, &Keeper::new(link, MARK), signals).map_err(|error| cannot("wait for the command", &error))
+    watch(child, &Keeper::new(link, MARK), &signals).map_err(|error| cannot("wait for the command", &error))
 }
 
 fn said(error: impl std::fmt::Display) -> StartError {
@@ -85,25 +88,46 @@ fn enter(parent: i32) -> Result<(), StartError> {
     }
 }
 
-fn listen() -> io::Result<Vec<OwnedFd>> {
-    let mut listeners = vec![dragoman_net::listen(SocketAddr::from((Ipv4Addr::LOCALHOST, REDIRECT_PORT)))?];
-    match dragoman_net::listen(SocketAddr::from((Ipv6Addr::LOCALHOST, REDIRECT_PORT))) {
-        Ok(listener) => listeners.push(listener),
+/// What is listened on inside: for captured connections and for DNS, on either loopback that there is.
+fn listen() -> io::Result<Vec<(u8, OwnedFd)>> {
+    let mut listeners = listen_on(Ipv4Addr::LOCALHOST.into())?;
+    match listen_on(Ipv6Addr::LOCALHOST.into()) {
+        Ok(more) => listeners.extend(more),
         Err(error) if lacks_ipv6(&error) => {}
         Err(error) => return Err(error),
     }
-    Ok(listeners.into_iter().map(TcpListener::into).collect())
+    Ok(listeners)
+}
+
+fn listen_on(loopback: IpAddr) -> io::Result<Vec<(u8, OwnedFd)>> {
+    let at = |port| SocketAddr::new(loopback, port);
+    Ok(vec![
+        (mark::CAPTURED, dragoman_net::listen(at(REDIRECT_PORT))?.into()),
+        (mark::DNS_UDP, dragoman_net::listen_udp(at(private::DNS_PORT))?.into()),
+        (mark::DNS_TCP, dragoman_net::listen(at(private::DNS_PORT))?.into()),
+    ])
 }
 
 fn lacks_ipv6(error: &io::Error) -> bool {
     matches!(error.raw_os_error().map(Errno::from_raw), Some(Errno::EADDRNOTAVAIL | Errno::EAFNOSUPPORT))
 }
 
-fn hand_over(link: &UnixStream, listeners: Vec<OwnedFd>) -> io::Result<()> {
-    for listener in listeners {
-        send_descriptor(link, mark::CAPTURED, Some(&listener))?;
+fn hand_over(link: &UnixStream, listeners: Vec<(u8, OwnedFd)>) -> io::Result<()> {
+    for (mark, listener) in listeners {
+        send_descriptor(link, mark, Some(&listener))?;
     }
     send_descriptor(link, mark::READY, None)
+}
+
+/// Waits until the command may begin. A signal that came before it is the end, and is returned.
+fn wait_for_go(link: &UnixStream, signals: &Signals) -> io::Result<Option<u8>> {
+    let told = receive_descriptor(link)?.0;
+    if told != mark::GO {
+        return Ok(Some(told));
+    }
+    let mut heard = SigSet::empty();
+    signals.hear(&mut heard)?;
+    Ok(heard.iter().next().map(|signal| signal as u8))
 }
 
 /// The signals that this process waits for.
@@ -114,20 +138,13 @@ struct Signals {
 }
 
 impl Signals {
-    /// Blocks the end of a child at once. The others, until the command is there, end this process as they would it.
     fn new() -> Result<Signals, Errno> {
         let mask_before = SigSet::thread_get_mask()?;
-        let ended = SigSet::from(Signal::SIGCHLD);
-        ended.thread_block()?;
-        let queue = SignalFd::with_flags(&ended, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
-        Ok(Signals { mask_before, queue })
-    }
-
-    fn block_all(&mut self) -> Result<(), Errno> {
         let passed_on = PASSED_ON.iter().filter_map(|kind| Signal::try_from(kind.as_raw_value()).ok());
         let all: SigSet = passed_on.chain([Signal::SIGCHLD]).collect();
         all.thread_block()?;
-        self.queue.set_mask(&all)
+        let queue = SignalFd::with_flags(&all, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        Ok(Signals { mask_before, queue })
     }
 
     /// Adds what came to what was heard; tells whether a child has news.
@@ -145,8 +162,7 @@ impl Signals {
 }
 
 /// Serves the proxy until the command has ended.
-fn watch(mut child: Child, keeper: &Keeper, mut signals: Signals) -> io::Result<ExitCode> {
-    signals.block_all()?;
+fn watch(mut child: Child, keeper: &Keeper, signals: &Signals) -> io::Result<ExitCode> {
     let pid = Pid::from_raw(child.id() as i32);
     // What the process group got, and the proxy has not told of yet.
     let mut heard = SigSet::empty();

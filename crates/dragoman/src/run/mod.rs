@@ -11,7 +11,7 @@ pub(crate) mod keeper;
 use std::ffi::OsStr;
 use std::fs::OpenOptions;
 use std::io;
-use std::net::{IpAddr, TcpListener};
+use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
@@ -25,7 +25,7 @@ use dragoman_net::{Inside, receive_descriptor, send_descriptor};
 use dragoman_proxy::{Listeners, Proxy};
 use dragoman_telemetry::{AccessLog, Telemetry};
 use nix::unistd::{dup2_stdin, dup2_stdout};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::timeout;
 
 use crate::app::{self, StartError, cannot};
@@ -53,11 +53,15 @@ const PASSED_ON: [SignalKind; 6] = [
     SignalKind::user_defined2(),
 ];
 
-/// What the keeper sends, each with a descriptor but the last.
+/// What goes between us and the keeper before the command begins.
 mod mark {
     pub(super) const STDIN: u8 = b'i';
     pub(super) const CAPTURED: u8 = b'c';
+    pub(super) const DNS_UDP: u8 = b'u';
+    pub(super) const DNS_TCP: u8 = b't';
     pub(super) const READY: u8 = b'r';
+    /// Ours, when all is there that the command needs: it may begin.
+    pub(super) const GO: u8 = b'g';
 }
 
 /// Runs `dragoman run`.
@@ -137,9 +141,13 @@ async fn serve(
         // It has said why.
         return keeper.process.wait();
     };
+    // From here on no signal ends this process before the command.
+    let signals = PASSED_ON.map(|kind| signal(kind).map(|came| (kind, came)));
+    send_descriptor(&keeper.link, mark::GO, None)?;
     let inside = Arc::new(Inside::new(keeper.link, own, isolated)?);
-    for kind in PASSED_ON {
-        pass_on(kind, &inside)?;
+    for signal in signals {
+        let (kind, came) = signal?;
+        tokio::spawn(pass_on(kind, came, Arc::clone(&inside)));
     }
     let proxy = Proxy::for_inside(config, telemetry, listeners, inside);
     let handle = proxy.handle();
@@ -162,16 +170,11 @@ async fn serve(
 }
 
 /// Passes a signal on to the command, each time that it comes.
-fn pass_on(kind: SignalKind, inside: &Arc<Inside>) -> io::Result<()> {
-    let mut came = signal(kind)?;
+async fn pass_on(kind: SignalKind, mut came: Signal, inside: Arc<Inside>) {
     let number = u8::try_from(kind.as_raw_value()).expect("the number of a signal is below 65");
-    let inside = Arc::clone(inside);
-    tokio::spawn(async move {
-        while came.recv().await.is_some() {
-            inside.signal(number).await;
-        }
-    });
-    Ok(())
+    while came.recv().await.is_some() {
+        inside.signal(number).await;
+    }
 }
 
 /// The keeper, as its parent has it.
@@ -207,6 +210,8 @@ impl Keeper {
             };
             match (came, descriptor) {
                 (mark::CAPTURED, Some(listener)) => listeners.add_captured(TcpListener::from(listener)),
+                (mark::DNS_UDP, Some(socket)) => listeners.add_dns_udp(UdpSocket::from(socket)),
+                (mark::DNS_TCP, Some(listener)) => listeners.add_dns_tcp(TcpListener::from(listener)),
                 _ => return Ok(Some(listeners)),
             }
         }

@@ -15,7 +15,7 @@ use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::time::sleep_until;
 
-use super::{Forwarder, Own};
+use super::{COMEBACKS_MAX, Forwarder, Own};
 
 /// What came of asking.
 pub(super) enum Reply {
@@ -25,6 +25,8 @@ pub(super) enum Reply {
     Failure(Vec<u8>, Answer),
     /// No resolver said anything, and what is known of why.
     None(String),
+    /// What we send comes back to us.
+    Loop,
 }
 
 /// A resolver that was asked and has not answered.
@@ -35,7 +37,7 @@ struct Try<'a> {
     socket: Arc<UdpSocket>,
     id: u16,
     answer: Hearing<'a>,
-    _own: Own<'a>,
+    own: Own<'a>,
 }
 
 /// Waits for the answer of one try.
@@ -49,7 +51,7 @@ impl Forwarder {
         let mut tries = plan.tries();
         let mut open: Vec<Try<'_>> = Vec::new();
         let mut failures = Failures::default();
-        let mut next = begun;
+        let (mut next, mut comebacks) = (begun, 0);
         loop {
             while open.is_empty() || Instant::now() >= next {
                 let Some(resolver) = tries.find(|resolver| !failures.refused.contains(resolver)) else {
@@ -69,7 +71,16 @@ impl Forwarder {
             }
             let waited_for = open.last().map(|last| (last.resolver, last.asked));
             tokio::select! {
-                (Try { resolver, asked, .. }, heard) = first_heard(&mut open) => match heard {
+                (Try { resolver, asked, own, .. }, heard) = first_heard(&mut open) => match heard {
+                    Ok((_, answer)) if is_failure(answer.rcode) && own.came_back() => {
+                        comebacks += 1;
+                        if comebacks > COMEBACKS_MAX {
+                            return Reply::Loop;
+                        }
+                        if let Err(error) = self.try_on(resolver, query, message, &mut open) {
+                            failures.note(resolver, &error);
+                        }
+                    }
                     Ok((bytes, answer)) => {
                         self.resolvers.was_heard(resolver, Instant::now());
                         if !is_failure(answer.rcode) {
@@ -121,11 +132,11 @@ impl Forwarder {
     }
 
     fn new_try<'a>(&'a self, resolver: SocketAddr, query: &'a Query) -> io::Result<Try<'a>> {
-        let socket = dragoman_net::connect_udp(resolver, self.shared.mark())?;
+        let socket = self.ports.connect(resolver, self.shared.mark(), || self.ids.draw())?;
         let (port, id) = (socket.local_addr()?.port(), self.ids.next());
         let socket = Arc::new(UdpSocket::from_std(socket)?);
         let answer = Box::pin(self.hear(Arc::clone(&socket), id, query));
-        Ok(Try { resolver, asked: Instant::now(), socket, id, answer, _own: self.note_own(port, id) })
+        Ok(Try { resolver, asked: Instant::now(), socket, id, answer, own: self.note_own(port, id) })
     }
 
     /// The answer that comes in by this socket. What answers nothing is counted and skipped.

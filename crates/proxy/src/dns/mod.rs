@@ -6,6 +6,7 @@
 //! the app, the addresses in it are learnt ([`crate::names`]): the app's connection may come a moment later.
 
 mod ask;
+mod ports;
 mod resolv_conf;
 mod resolvers;
 mod serve;
@@ -13,12 +14,12 @@ mod tcp;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener, UdpSocket as StdUdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use dragoman_telemetry::{DnsOutcome, DnsTransport};
@@ -28,7 +29,16 @@ use tokio::task::JoinSet;
 
 use crate::shared::Shared;
 use ask::Reply;
+use ports::Ports;
 use resolvers::Resolvers;
+
+/// What is wrong where our own queries come back again and again.
+const LOOP: &str = "dragoman's own queries come back to it: run it in the group that capture leaves alone, and name resolvers \
+                    other than itself in dns.resolv_conf";
+
+/// How often a query that came back is sent again, from another port. Once is an app's port that conntrack still knows; as often as
+/// this is a loop.
+const COMEBACKS_MAX: usize = 3;
 
 /// Where queries come from.
 #[derive(Debug, Default)]
@@ -59,8 +69,9 @@ struct Forwarder {
     shared: Arc<Shared>,
     resolvers: Resolvers,
     ids: Ids,
-    /// Our own queries under way, by local port and identifier.
-    own: Mutex<HashSet<(u16, u16)>>,
+    ports: Ports,
+    /// Our own queries under way, by local port and identifier, and whether each has come back to us.
+    own: Mutex<HashMap<(u16, u16), bool>>,
     loop_was_said: AtomicBool,
 }
 
@@ -71,6 +82,7 @@ impl Forwarder {
             shared,
             resolvers,
             ids: Ids::new(),
+            ports: Ports::new(),
             own: Mutex::default(),
             loop_was_said: AtomicBool::new(false),
         }
@@ -92,7 +104,7 @@ impl Forwarder {
         };
         if self.is_own(peer, query.id()) {
             counted.outcome = DnsOutcome::Looped;
-            return Some(self.break_loop(&query));
+            return Some(query.failure(Rcode::SERVER_FAILURE, LOOP));
         }
         let begun = Instant::now();
         let reply = match transport {
@@ -107,6 +119,13 @@ impl Forwarder {
             Reply::Failure(bytes, answer) => {
                 counted.outcome = DnsOutcome::Failed;
                 (bytes, answer)
+            }
+            Reply::Loop => {
+                counted.outcome = DnsOutcome::Unanswered;
+                if !self.loop_was_said.swap(true, Ordering::Relaxed) {
+                    tracing::error!("DNS: {LOOP}");
+                }
+                return Some(query.failure(Rcode::SERVER_FAILURE, LOOP));
             }
             Reply::None(why) => {
                 counted.outcome = DnsOutcome::Unanswered;
@@ -133,25 +152,23 @@ impl Forwarder {
         }
     }
 
-    /// Whether a message that came from `peer` is one that we have sent: then our queries are redirected to ourselves, and
-    /// each would make another one for ever.
+    /// Whether a message that came from `peer` is one that we have sent. To pass it on would make another one, for ever.
     fn is_own(&self, peer: SocketAddr, id: u16) -> bool {
-        self.own.lock().unwrap_or_else(PoisonError::into_inner).contains(&(peer.port(), id))
-    }
-
-    fn break_loop(&self, query: &Query) -> Vec<u8> {
-        const WHY: &str = "dragoman's own queries come back to it: run it in the group that capture leaves alone, and name \
-                           resolvers other than itself in dns.resolv_conf";
-        if !self.loop_was_said.swap(true, Ordering::Relaxed) {
-            tracing::error!("DNS: {WHY}");
-        }
-        query.failure(Rcode::SERVER_FAILURE, WHY)
+        let mut own = self.lock_own();
+        own.get_mut(&(peer.port(), id)).is_some_and(|came_back| {
+            *came_back = true;
+            true
+        })
     }
 
     /// Notes a query of our own until the guard is dropped.
     fn note_own(&self, port: u16, id: u16) -> Own<'_> {
-        self.own.lock().unwrap_or_else(PoisonError::into_inner).insert((port, id));
+        self.lock_own().insert((port, id), false);
         Own { forwarder: self, key: (port, id) }
+    }
+
+    fn lock_own(&self) -> MutexGuard<'_, HashMap<(u16, u16), bool>> {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -161,9 +178,16 @@ struct Own<'a> {
     key: (u16, u16),
 }
 
+impl Own<'_> {
+    /// Whether it was led to ourselves.
+    fn came_back(&self) -> bool {
+        self.forwarder.lock_own().get(&self.key) == Some(&true)
+    }
+}
+
 impl Drop for Own<'_> {
     fn drop(&mut self) {
-        self.forwarder.own.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+        self.forwarder.lock_own().remove(&self.key);
     }
 }
 
@@ -200,6 +224,10 @@ impl Ids {
     }
 
     fn next(&self) -> u16 {
-        self.key.hash_one(self.count.fetch_add(1, Ordering::Relaxed)) as u16
+        self.draw() as u16
+    }
+
+    fn draw(&self) -> u64 {
+        self.key.hash_one(self.count.fetch_add(1, Ordering::Relaxed))
     }
 }

@@ -9,8 +9,8 @@ use dragoman_wire::dns::{Answer, Query, set_id};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
-use super::Forwarder;
 use super::ask::{Failures, Reply, is_failure};
+use super::{COMEBACKS_MAX, Forwarder};
 
 impl Forwarder {
     pub(super) async fn ask_by_tcp(&self, query: &Query, message: &[u8]) -> Reply {
@@ -24,10 +24,13 @@ impl Forwarder {
             let left = (plan.order.len() - place) as u32;
             let limit = deadline.saturating_duration_since(Instant::now()) / left;
             let began = Instant::now();
-            let asked = timeout(limit, self.ask_one(resolver, query, message, limit));
+            let asked = timeout(limit, self.ask_until_it_arrives(resolver, query, message, limit));
             match asked.await.unwrap_or_else(|_| Err(no_answer(limit))) {
-                Ok((bytes, answer)) if is_failure(answer.rcode) => failures.refuse(resolver, bytes, answer),
-                Ok((bytes, answer)) => {
+                Ok(None) => return Reply::Loop,
+                Ok(Some((bytes, answer))) if is_failure(answer.rcode) => {
+                    failures.refuse(resolver, bytes, answer);
+                }
+                Ok(Some((bytes, answer))) => {
                     self.resolvers.was_heard(resolver, Instant::now());
                     return Reply::Answer(bytes, answer);
                 }
@@ -40,24 +43,43 @@ impl Forwarder {
         failures.into_reply()
     }
 
+    /// `None` where it comes back to ourselves each time.
+    async fn ask_until_it_arrives(
+        &self,
+        resolver: SocketAddr,
+        query: &Query,
+        message: &[u8],
+        limit: Duration,
+    ) -> io::Result<Option<(Vec<u8>, Answer)>> {
+        for _ in 0..=COMEBACKS_MAX {
+            let answer = self.ask_one(resolver, query, message, limit).await?;
+            if answer.is_some() {
+                return Ok(answer);
+            }
+        }
+        Ok(None)
+    }
+
+    /// `None` where it comes back to ourselves.
     async fn ask_one(
         &self,
         resolver: SocketAddr,
         query: &Query,
         message: &[u8],
         limit: Duration,
-    ) -> io::Result<(Vec<u8>, Answer)> {
+    ) -> io::Result<Option<(Vec<u8>, Answer)>> {
         let dialled = dragoman_net::dial(resolver, self.shared.mark(), limit).await;
         let mut stream = dialled.map_err(|error| io::Error::other(error.to_string()))?;
         let id = self.ids.next();
-        let _own = self.note_own(stream.local_addr()?.port(), id);
+        let own = self.note_own(stream.local_addr()?.port(), id);
         let mut message = message.to_vec();
         set_id(&mut message, id);
         write(&mut stream, &message).await?;
         loop {
             let bytes = read(&mut stream).await?;
             match query.answer(id, &bytes) {
-                Some(answer) => return Ok((bytes, answer)),
+                Some(answer) if is_failure(answer.rcode) && own.came_back() => return Ok(None),
+                Some(answer) => return Ok(Some((bytes, answer))),
                 None => self.shared.telemetry.dns().stray(),
             }
         }

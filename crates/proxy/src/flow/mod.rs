@@ -50,11 +50,21 @@ enum Relay {
 }
 
 /// Serves one captured connection to its end. Everything that is to be said about it is in `record`.
-pub(crate) async fn serve(shared: Arc<Shared>, stream: TcpStream, record: &mut FlowRecord) {
-    record.trace(sample_flow(&shared));
-    // Boxed, each stage: a flow that waits holds the memory of the stage that it waits in, and no other's.
-    let Some(routed) = Box::pin(find_relay(&shared, stream, record)).await else { return };
-    relay_to_the_end(&shared, routed, record).await;
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an `async fn` keeps its arguments twice, for as long as the flow lives"
+)]
+pub(crate) fn serve(
+    shared: Arc<Shared>,
+    stream: TcpStream,
+    mut record: FlowRecord,
+) -> impl Future<Output = ()> + Send {
+    async move {
+        record.trace(sample_flow(&shared));
+        // Boxed, each stage: a flow that waits holds the memory of the stage that it waits in, and no other's.
+        let Some(routed) = Box::pin(find_relay(&shared, stream, &mut record)).await else { return };
+        relay_to_the_end(&shared, routed, &mut record).await;
+    }
 }
 
 /// The last stage. Not an `async fn`: what it is given moves into the box, and takes no room beside it.
@@ -146,7 +156,7 @@ fn route(config: &Config, original: OrigDst, sniffed: &Sniffed, record: &mut Flo
         None => &by_address.destination,
     };
     record.destination = destination.index;
-    record.sni.clone_from(&sniffed.sni);
+    record.sni = sniffed.sni.as_deref().map(Into::into);
     if destination.deny {
         record.fail(Cause::Denied, None);
         return None;
@@ -171,8 +181,8 @@ mod tests {
     use dragoman_telemetry::{AccessLog, Telemetry};
     use tokio::net::TcpListener;
 
-    /// What a waiting flow takes: its task, and the stage that it waits in. Most flows wait most of the time. What h2 keeps
-    /// of a connection comes on top of that: it is not ours to make smaller.
+    /// What a waiting flow takes: its task with its record, and the stage that it waits in. Most flows wait most of the
+    /// time. What h2 keeps of a connection comes on top of that: it is not ours to make smaller.
     #[tokio::test]
     async fn a_flow_that_waits_is_small() {
         let telemetry = Telemetry::new(vec!["default".into()], AccessLog::off());
@@ -185,21 +195,28 @@ mod tests {
         let stream = async || TcpStream::connect(original.0).await.unwrap();
         let leg = async || Leg::new(stream().await);
 
-        let task = size_of_val(&serve(Arc::clone(&shared), stream().await, &mut record));
+        // With the 96 bytes that the runtime adds, what it allocates is a multiple of 128.
+        let task = size_of_val(&serve(Arc::clone(&shared), stream().await, telemetry.flow(original.0)));
+        println!("task: {task} bytes, of which the record is {}", size_of::<FlowRecord>());
+        assert!(task <= 384 - 96, "task: {task} bytes");
         let silent = size_of_val(&find_relay(&shared, stream().await, &mut record));
         let http1 = size_of_val(&http1::serve(&shared, leg().await, early(), original, None, &mut record));
         let http2 = size_of_val(&http2::serve(&shared, leg().await, early(), original, &mut record));
         println!("h2's own connection: {} bytes", size_of::<http2::AppConnection>());
         let destination = Arc::clone(&by_address.destination);
         let served = opaque::serve(&shared, leg().await, early(), original, destination, &mut record);
-        let opening = size_of_val(&served);
+        let asleep = size_of_val(&served);
         drop(served);
-        let opaque = opening + size_of_val(&relay::relay(leg().await, leg().await, &mut record));
-        for (stage, size, most) in
-            [("silent", silent, 1088), ("http1", http1, 640), ("http2", http2, 1056), ("opaque", opaque, 640)]
-        {
-            println!("{stage}: {task} + {size} bytes");
-            assert!(task + size <= most, "{stage}: {task} + {size} bytes, more than {most}");
+        let awake = asleep + relay::size_awake(&shared.sleepers, leg().await, leg().await, &mut record);
+        for (stage, size, most) in [
+            ("silent", silent, 960),
+            ("http1", http1, 480),
+            ("http2", http2, 960),
+            ("opaque, asleep", asleep, 80),
+            ("opaque, awake", awake, 800),
+        ] {
+            println!("{stage}: {size} bytes");
+            assert!(size <= most, "{stage}: {size} bytes, more than {most}");
         }
     }
 }

@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,7 +12,7 @@ use dragoman_telemetry::{Cause, FlowRecord};
 use tokio::time::sleep;
 
 use super::early::{Early, Taken};
-use super::relay::{relay, upstream_cause};
+use super::relay::{Relay, relay, upstream_cause};
 use crate::leg::Leg;
 use crate::shared::{Shared, Target, with_random};
 use crate::upstream::dial::{DialFailed, dial};
@@ -30,24 +29,25 @@ pub(crate) fn serve<'a>(
     destination: Arc<Destination>,
     record: &'a mut FlowRecord,
 ) -> impl Future<Output = ()> + use<'a> {
-    // Boxed: the relay, which may wait for days, is smaller.
+    // Boxed: the relay, which may wait for days, takes its place.
     let opening = Box::pin(open(shared, app, early, original, destination, record));
     async move {
-        if let Some(relaying) = opening.await {
-            relaying.await;
+        // By reference: else it would be kept twice.
+        if let Some(relay) = &mut opening.await {
+            relay.await;
         }
     }
 }
 
 /// Opens the upstream connection, and gives the relay. `None` where the flow has ended.
 async fn open<'a>(
-    shared: &Arc<Shared>,
+    shared: &'a Arc<Shared>,
     app: Leg,
     mut early: Early,
     original: OrigDst,
     destination: Arc<Destination>,
     record: &'a mut FlowRecord,
-) -> Option<Pin<Box<impl Future<Output = ()> + use<'a>>>> {
+) -> Option<Relay<'a>> {
     let connected = tokio::select! {
         connected = connect(shared, &mut early, original, &destination, record) => connected,
         // Nobody waits for the connection any more.
@@ -59,7 +59,7 @@ async fn open<'a>(
     match connected {
         Ok(Upstream::Open(upstream)) => {
             early.discard();
-            Some(Box::pin(relay(app, upstream, record)))
+            Some(relay(&shared.sleepers, app, upstream, record))
         }
         Ok(Upstream::Reset(upstream, error)) => {
             pass_on_reset(app, upstream, &error, record).await;

@@ -29,8 +29,9 @@ use crate::upstream::learnt::First;
 const UNKNOWN_WAIT: Duration = Duration::from_secs(3);
 
 /// How long a flow that can only fail waits for a silent app to say that it speaks HTTP, so that it gets an answer
-/// rather than a reset.
-const FAILED_WAIT: Duration = Duration::from_millis(20);
+/// rather than a reset. Longer than the 100 ms for which an app that has used up its share of the processor is stopped (the
+/// period of a CPU quota), be it between its connect and its first byte.
+const FAILED_WAIT: Duration = Duration::from_millis(200);
 
 /// A flow whose protocol is known.
 #[derive(Debug)]

@@ -20,7 +20,7 @@ impl FlowRecord {
             name: &format!("{} flow", self.protocol),
             start: begun.at(self.start),
             end: begun.at(Instant::now()),
-            error: self.cause.map(|_| text::shortened(self.detail.as_deref().unwrap_or_default())),
+            error: self.cause.map(|_| text::shortened(self.detail().unwrap_or_default())),
         };
         span.write(&mut spans.bytes, |attributes| {
             attributes.text("network.transport", "tcp");

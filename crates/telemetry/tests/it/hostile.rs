@@ -27,7 +27,7 @@ fn a_hostile_value_cannot_leave_its_place() {
         for hostile in HOSTILE {
             let (telemetry, sink) = telemetry(AccessMode::All(1.0), format);
             let mut flow = telemetry.flow("10.0.0.7:1".parse().unwrap());
-            flow.sni = Some((*hostile).to_owned());
+            flow.sni = Some((*hostile).into());
             flow.fail(Cause::ConnectFailed, (*hostile).to_owned());
             let mut exchange = ExchangeRecord::new(&telemetry);
             exchange.begin(flow.facts(), hostile, format!("/{hostile}").as_bytes(), hostile);
@@ -61,7 +61,7 @@ fn text_of_any_length_gives_a_line_of_bounded_length() {
     let (telemetry, sink) = telemetry(AccessMode::All(1.0), AccessFormat::Json);
     let long = "\u{1}é".repeat(100_000);
     let mut flow = telemetry.flow("10.0.0.7:1".parse().unwrap());
-    flow.sni = Some(long.clone());
+    flow.sni = Some(long.clone().into());
     flow.fail(Cause::ConnectFailed, long.clone());
     let mut exchange = ExchangeRecord::new(&telemetry);
     exchange.begin(flow.facts(), &long, long.as_bytes(), &long);

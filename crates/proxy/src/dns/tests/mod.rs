@@ -2,6 +2,7 @@
 
 mod streams;
 
+use std::collections::HashSet;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::task::Poll;

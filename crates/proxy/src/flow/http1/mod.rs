@@ -158,7 +158,7 @@ impl Connection<'_> {
             End::Reset => self.app.reset().await,
             End::Tunnel(upstream) => {
                 let (leg, _place) = upstream.into_tunnel();
-                relay(self.app, leg, self.flow).await;
+                relay(&self.shared.sleepers, self.app, leg, self.flow).await;
             }
         }
     }

@@ -1,9 +1,10 @@
 //! One upstream HTTP/2 connection, and the room on it.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -187,12 +188,34 @@ impl Member {
         self.closed.store(true, Ordering::Release);
         self.changed.notify_one();
     }
+
+    /// Takes no further stream where the server has said GOAWAY. While there is room this is not asked: whoever takes it
+    /// finds out.
+    fn heed_goaway(&self) {
+        if self.closed.load(Ordering::Acquire) || self.has_room() {
+            return;
+        }
+        let mut context = Context::from_waker(Waker::noop());
+        if let Poll::Ready(Err(_)) = self.send.clone().poll_ready(&mut context) {
+            self.close();
+        }
+    }
 }
 
-/// Its end shows on each stream, and to whoever would open one.
-async fn run(connection: Connection<Io, Bytes>, wire: Wire, member: Weak<Member>) {
+/// Its end shows on each stream, and to whoever would open one. That it goes away has to show to those too that wait until
+/// one of its streams ends, which may take hours.
+async fn run(mut connection: Connection<Io, Bytes>, wire: Wire, member: Weak<Member>) {
     let is_busy = || member.upgrade().is_some_and(|member| member.streams() > 1);
-    if let Err(error) = drive(&wire, is_busy, pin!(connection)).await {
+    let ended = pin!(poll_fn(|cx| {
+        let ended = Pin::new(&mut connection).poll(cx);
+        if ended.is_pending()
+            && let Some(member) = member.upgrade()
+        {
+            member.heed_goaway();
+        }
+        ended
+    }));
+    if let Err(error) = drive(&wire, is_busy, ended).await {
         tracing::debug!(%error, "an upstream HTTP/2 connection ended");
     }
     if let Some(member) = member.upgrade() {
