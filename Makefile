@@ -24,7 +24,7 @@ FLOWS ?= 0
 .PHONY: help build demo network test check fuzz bench soak instructions static
 
 help: ## list these commands
-	@sed -n 's/^\([a-z]*\): ## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z]*\):[a-z ]* ## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 build: ## build both binaries (debug)
 	$(CARGO) build $(binaries)

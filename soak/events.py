@@ -1,4 +1,4 @@
-"""What happens to dragoman and its servers while the load goes on: reloads, wrong files, rotated logs, a server that stalls."""
+"""What happens while the load goes on: reloads, wrong files, rotated logs, a server that stalls."""
 
 import itertools
 import signal

@@ -155,7 +155,7 @@ async def idle(client: Client) -> None:
 
 
 async def websocket(client: Client) -> None:
-    fields = ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: c29hayBzb2FrIHNvYWs="]
+    fields = ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: c29haw=="]
     await client.send("\r\n".join(["GET /websocket HTTP/1.1", "Host: a", *fields, "", ""]).encode())
     status, _ = await client.head()
     check(status == 101, str(status))

@@ -16,7 +16,8 @@ def draw(samples: list, titles: dict, marks: list, caption: str) -> str:
     last = max(sample["seconds"] for sample in samples) or 1
     x = lambda seconds: LEFT + (WIDTH - LEFT - RIGHT) * seconds / last
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif" font-size="11">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}"',
+        ' font-family="sans-serif" font-size="11">',
         f'<rect width="{WIDTH}" height="{height}" fill="white"/>',
         f'<text x="{LEFT}" y="18" font-size="13" fill="{TEXT}">{escape(caption)}</text>',
     ]
@@ -24,13 +25,14 @@ def draw(samples: list, titles: dict, marks: list, caption: str) -> str:
     free = 0
     for seconds, word in marks:
         at = x(seconds)
-        parts.append(f'<line x1="{at:.1f}" y1="{TOP - 8}" x2="{at:.1f}" y2="{bottom}" stroke="{MARK}" stroke-dasharray="3 3"/>')
+        parts.append(f'<path d="M{at:.1f} {TOP - 8}V{bottom}" stroke="{MARK}" stroke-dasharray="3 3"/>')
         if free <= at < WIDTH - WORD:
             parts.append(f'<text x="{at + 3:.1f}" y="{TOP - 12}" fill="{MARK}">{escape(word)}</text>')
             free = at + WORD
     for row, figure in enumerate(figures):
         parts += chart(samples, figure, titles[figure], TOP + row * (CHART + GAP), x)
-    parts.append(f'<text x="{WIDTH - RIGHT}" y="{height - 8}" text-anchor="end" fill="{TEXT}">{last / 60:.1f} minutes</text>')
+    length = f"{last / 60:.1f} minutes"
+    parts.append(f'<text x="{WIDTH - RIGHT}" y="{height - 8}" text-anchor="end" fill="{TEXT}">{length}</text>')
     return "\n".join([*parts, "</svg>", ""])
 
 
@@ -39,9 +41,11 @@ def chart(samples: list, figure: str, title: str, top: float, x) -> list:
     highest = max(value for _, value in points)
     y = lambda value: top + 16 + (CHART - 16) * (1 - value / (highest or 1))
     path = " ".join(f"{x(seconds):.1f},{y(value):.0f}" for seconds, value in thinned(points))
+    label = escape(f"{title}: at most {highest:,}, at the end {points[-1][1]:,}")
+    size = f'width="{WIDTH - LEFT - RIGHT}" height="{CHART - 16}"'
     return [
-        f'<text x="{LEFT}" y="{top + 10}" fill="{TEXT}">{escape(title)}: at most {highest:,}, at the end {points[-1][1]:,}</text>',
-        f'<rect x="{LEFT}" y="{top + 16}" width="{WIDTH - LEFT - RIGHT}" height="{CHART - 16}" fill="none" stroke="{GRID}"/>',
+        f'<text x="{LEFT}" y="{top + 10}" fill="{TEXT}">{label}</text>',
+        f'<rect x="{LEFT}" y="{top + 16}" {size} fill="none" stroke="{GRID}"/>',
         f'<polyline points="{path}" fill="none" stroke="{LINE}" stroke-width="1.2"/>',
     ]
 

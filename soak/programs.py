@@ -20,18 +20,32 @@ def ab_says(out: str) -> bool:
     return re.search(r"Failed requests: +0$", out, re.MULTILINE) is not None and "Non-2xx" not in out
 
 
+def redis(requests: int, clients: int, *more: str) -> list:
+    return ["redis-benchmark", "-q", "-h", GOOD, "-n", str(requests), "-c", str(clients), *more]
+
+
+def pings_say(out: str) -> bool:
+    return "PING_MBULK: " in out
+
+
+def websockets_says(out: str) -> bool:
+    return "closed by 1000" in out
+
+
 def mixed() -> list:
     """A few of each kind, one after the other: name, command, and whether what it printed is right."""
+    streams = f"http://{GOOD}:8082/file"
+    grpc = [PYTHON, PROGRAMS / "grpc_client.py", f"{GOOD}:8083", "load", "200"]
     return [
-        ("h2load", ["h2load", "-n400", "-c4", "-m8", f"http://{GOOD}:8082/file"], h2load_says(400)),
+        ("h2load", ["h2load", "-n400", "-c4", "-m8", streams], h2load_says(400)),
         # Connections with many streams each that vanish in the middle.
-        ("h2load, killed", ["timeout", "-s", "KILL", "0.5", "h2load", "-D9", "-c4", "-m10", f"http://{GOOD}:8082/file"], None),
-        ("grpcio", [PYTHON, PROGRAMS / "grpc_client.py", f"{GOOD}:8083", "load", "200"], lambda out: out == "{0: 200}\n"),
-        ("websockets", [PYTHON, PROGRAMS / "websocket.py", "ask", f"ws://{GOOD}:8084"], lambda out: "closed by 1000" in out),
+        ("h2load, killed", ["timeout", "-s", "KILL", "0.5", "h2load", "-D9", "-c4", "-m10", streams], None),
+        ("grpcio", grpc, lambda out: out == "{0: 200}\n"),
+        ("websockets", [PYTHON, PROGRAMS / "websocket.py", "ask", f"ws://{GOOD}:8084"], websockets_says),
         ("ab", ["ab", "-q", "-n300", "-c8", f"http://{GOOD}:8085/"], ab_says),
         ("ab -k", ["ab", "-q", "-k", "-n1000", "-c8", f"http://{GOOD}:8085/"], ab_says),
-        ("redis-benchmark", ["redis-benchmark", "-h", GOOD, "-n", "2000", "-c", "20", "-t", "set,get", "-q"], lambda out: "GET: " in out),
-        ("redis-benchmark -k 0", ["redis-benchmark", "-h", GOOD, "-n", "300", "-c", "8", "-k", "0", "-t", "ping_mbulk", "-q"], lambda out: "PING_MBULK: " in out),
+        ("redis-benchmark", redis(2000, 20, "-t", "set,get"), lambda out: "GET: " in out),
+        ("redis-benchmark -k 0", redis(300, 8, "-k", "0", "-t", "ping_mbulk"), pings_say),
     ]
 
 
@@ -41,7 +55,7 @@ def bulk() -> list:
         ("h2load --h1", ["h2load", "--h1", "-n40000", "-c50", f"http://{GOOD}:8085/"], h2load_says(40_000)),
         ("h2load", ["h2load", "-n20000", "-c8", "-m16", f"http://{GOOD}:8082/small"], h2load_says(20_000)),
         ("ab", ["ab", "-q", "-n4000", "-c20", f"http://{GOOD}:8085/"], ab_says),
-        ("redis-benchmark -k 0", ["redis-benchmark", "-h", GOOD, "-n", "2000", "-c", "20", "-k", "0", "-t", "ping_mbulk", "-q"], lambda out: "PING_MBULK: " in out),
+        ("redis-benchmark -k 0", redis(2000, 20, "-k", "0", "-t", "ping_mbulk"), pings_say),
     ]
 
 

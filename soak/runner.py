@@ -151,7 +151,8 @@ class Soak:
 
     def verdict(self, start: dict, end: dict) -> bool:
         rows = self.rows(start, end)
-        wrong = self.wrong + [f"a series with a label of no closed set: {it}" for it in self.watch.page.strangers(self.world)]
+        strangers = self.watch.page.strangers(self.world)
+        wrong = self.wrong + [f"a series with a label of no closed set: {series}" for series in strangers]
         if self.refused > end["ended"] / FLOWS_FOR_ONE_REFUSED:
             wrong.append(f"{self.refused} connections were refused by the capture")
         out = self.arguments.out
@@ -159,7 +160,8 @@ class Soak:
         minutes = self.watch.samples[-1]["seconds"] / 60
         caption = f"dragoman, {minutes:.0f} minutes: {end['exchanges']:,} exchanges, {end['ended']:,} flows"
         (out / "soak.svg").write_text(picture.draw(self.watch.samples, TITLES, self.watch.marks, caption))
-        result = {"start": start, "end": end, "outcomes": self.outcomes, "events": self.events, "samples": self.watch.samples}
+        result = {"start": start, "end": end, "outcomes": self.outcomes, "events": self.events}
+        result["samples"] = self.watch.samples
         (out / "soak.json").write_text(json.dumps(result, indent=1))
         say(f"{end['exchanges']:,} exchanges and {end['ended']:,} flows in {minutes:.0f} minutes")
         print("\nbad servers, what the app saw:")
@@ -187,7 +189,7 @@ def main() -> int:
     parser.add_argument("--exchanges", type=int, default=0, help="go on until so many were served, instead of --minutes")
     parser.add_argument("--flows", type=int, default=0, help="and so many flows")
     parser.add_argument("--workers", type=int, default=30, help="programs of the soak's own load at once")
-    parser.add_argument("--binaries", type=Path, default=ROOT / "target/release", help="the folder of dragoman and dragoman-init")
+    parser.add_argument("--binaries", type=Path, default=ROOT / "target/static", help="of dragoman and dragoman-init")
     parser.add_argument("--out", type=Path, default=ROOT / "target/soak")
     arguments = parser.parse_args()
     if os.geteuid() != 0:

@@ -1,4 +1,4 @@
-//! The time of each case: `cargo bench -p dragoman-benches`, and a part of a name for some of them.
+//! The time of each case: `cargo bench --profile counted -p dragoman-benches`, and a part of a name for some of them.
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use dragoman_benches::CASES;

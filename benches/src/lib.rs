@@ -1,7 +1,8 @@
 //! The functions that each request or connection goes through, each as a case that can be repeated.
 //!
-//! `cargo bench -p dragoman-benches` takes their time, for a person who works at them. `make instructions` counts their
-//! instructions, which are the same each time, and compares them with `instructions.toml`: CI does that.
+//! `cargo bench --profile counted -p dragoman-benches` takes their time, for a person who works at them. `make
+//! instructions` counts their instructions, which are the same each time, and compares them with `instructions.toml`: CI
+//! does that.
 
 mod data;
 mod pure;

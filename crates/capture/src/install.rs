@@ -49,7 +49,7 @@ pub struct Installed {
 /// # Errors
 /// Nothing has changed when this returns an error, unless that is [`Error::HalfDone`] or [`Error::Leftover`].
 pub fn install(options: &Options) -> Result<Installed, Error> {
-    let installed = install_anew(options)?;
+    let installed = install_by(options, Way::replace)?;
     installed.way.clear_others().map_err(|error| Error::Leftover(Box::new(error)))?;
     Ok(installed)
 }
@@ -59,6 +59,10 @@ pub fn install(options: &Options) -> Result<Installed, Error> {
 /// # Errors
 /// As for [`install()`].
 pub fn install_anew(options: &Options) -> Result<Installed, Error> {
+    install_by(options, Way::add)
+}
+
+fn install_by(options: &Options, put: fn(Way, &Plan) -> Result<(), Error>) -> Result<Installed, Error> {
     let state = Ipv6State::read()?;
     let ipv6 = state.captured(options.ipv6)?;
     let mut plans = vec![Plan::new(options, ipv6)?];
@@ -68,7 +72,7 @@ pub fn install_anew(options: &Options) -> Result<Installed, Error> {
     let mut attempts = Vec::new();
     for plan in plans {
         for way in Way::all(plan.ipv6) {
-            match way.replace(&plan) {
+            match put(way, &plan) {
                 Ok(()) => return Ok(Installed { plan, way }),
                 Err(error) if error.is_lack() => {
                     attempts.push(Attempt { way, ipv6: plan.ipv6, error: Box::new(error) });
@@ -122,10 +126,14 @@ impl Way {
 
     fn replace(self, plan: &Plan) -> Result<(), Error> {
         match self {
-            Way::Nftables { together } => {
-                let layout = if together { Layout::Together } else { Layout::Apart };
-                Nftables::open()?.replace(plan, layout.families(plan))
-            }
+            Way::Nftables { together } => Nftables::open()?.replace(plan, families(together, plan)),
+            Way::Iptables(backend) => backend.replace(plan),
+        }
+    }
+
+    fn add(self, plan: &Plan) -> Result<(), Error> {
+        match self {
+            Way::Nftables { together } => Nftables::open()?.add(plan, families(together, plan)),
             Way::Iptables(backend) => backend.replace(plan),
         }
     }
@@ -134,6 +142,10 @@ impl Way {
     fn clear_others(self) -> Result<(), Error> {
         places()?.iter().filter(|place| !place.is_of(self)).try_for_each(Place::clear)
     }
+}
+
+fn families(together: bool, plan: &Plan) -> &'static [Family] {
+    (if together { Layout::Together } else { Layout::Apart }).families(plan)
 }
 
 /// Where rules of dragoman's are.

@@ -127,8 +127,8 @@ mod tests {
     use crate::testing::pair;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-    #[tokio::test]
-    async fn single_bytes_and_large_writes_arrive_in_order() {
+    /// Sends single bytes and large writes through `pipe`, to a receiver that takes them as they come.
+    async fn assert_all_arrives(mut pipe: Pipe) {
         let ((mut sender, from), (to, mut receiver)) = (pair().await, pair().await);
         sender.set_nodelay(true).unwrap();
         let sent: Vec<u8> = (0..500_000_u32).map(|n| (n % 251) as u8).collect();
@@ -145,7 +145,6 @@ mod tests {
             receiver.read_to_end(&mut got).await.unwrap();
             got
         });
-        let mut pipe = Pipe::take().unwrap();
         loop {
             from.readable().await.unwrap();
             match pipe.fill(&from) {
@@ -164,6 +163,32 @@ mod tests {
         drop(to);
         write.await.unwrap();
         assert!(read.await.unwrap() == sent);
+    }
+
+    #[tokio::test]
+    async fn single_bytes_and_large_writes_arrive_in_order() {
+        assert_all_arrives(Pipe::take().unwrap()).await;
+    }
+
+    /// As the kernel makes them for unprivileged users who have many: one page, which a single byte fills.
+    #[tokio::test]
+    async fn a_pipe_with_room_for_one_piece_moves_as_much() {
+        let (read, write) = pipe2(OFlag::O_NONBLOCK | OFlag::O_CLOEXEC).unwrap();
+        assert_eq!(fcntl(&write, FcntlArg::F_SETPIPE_SZ(1)).unwrap(), 4096);
+        assert_all_arrives(Pipe { read, write, held: 0 }).await;
+    }
+
+    #[tokio::test]
+    async fn what_a_pipe_holds_can_be_taken_out() {
+        let (mut sender, from) = pair().await;
+        sender.write_all(b"held").await.unwrap();
+        from.readable().await.unwrap();
+        let mut pipe = Pipe::take().unwrap();
+        assert_eq!(pipe.fill(&from).unwrap(), 4);
+        let mut bytes = b"be".to_vec();
+        pipe.empty_into(&mut bytes).unwrap();
+        assert_eq!(bytes, b"beheld");
+        assert!(pipe.is_empty());
     }
 
     #[tokio::test]

@@ -32,6 +32,9 @@ const TICK: Duration = Duration::from_millis(50);
 /// The same when the app is known to be gone: it cannot come back, and somebody may wait for the end.
 const LAST_TICK: Duration = Duration::from_millis(2);
 
+/// Idle flows of an app that is gone have so long to notice what it said last.
+const LAST_QUIET: Duration = Duration::from_millis(10);
+
 /// How long what is idle at the end has to be closed in order, and what is at work to be finished.
 const ORDERLY_END: Duration = Duration::from_millis(250);
 
@@ -85,17 +88,36 @@ impl Acceptor {
             }
             let begun = (self.accepted, shared.drain.woken());
             let is_gone = shared.drain.is_at(Stage::Finishing);
-            self.accept_until(sleep(if is_gone { LAST_TICK } else { TICK })).await;
+            if is_gone && self.has_ended() {
+                return;
+            }
+            let tick = if is_gone { LAST_TICK } else { TICK };
+            self.accept_until(sleep(tick)).await;
             let asking = !is_gone && shared.telemetry.dns().pending() > 0;
             let at_work = self.flows.len() > shared.drain.idle() || asking;
             let quiet_before = std::mem::take(&mut quiet);
             if !at_work && begun == (self.accepted, shared.drain.woken()) {
-                quiet = quiet_before + TICK;
-                if is_gone || quiet >= shared.config.now().proxy.drain_quiet {
+                quiet = quiet_before + tick;
+                if is_gone && quiet >= LAST_QUIET || quiet >= shared.config.now().proxy.drain_quiet {
                     return;
                 }
             }
         }
+    }
+
+    /// Whether every flow has ended, and what has come is accepted, though nobody has told of it yet.
+    fn has_ended(&mut self) -> bool {
+        let Self { shared, listeners, flows, accepted, .. } = self;
+        for (listener, plain) in listeners {
+            while let Ok((stream, peer)) = accept_now(listener) {
+                *accepted += 1;
+                begin(flows, shared, stream, peer, *plain);
+            }
+        }
+        while let Some(ended) = flows.try_join_next() {
+            report_panic(ended);
+        }
+        flows.is_empty()
     }
 
     /// Serves flows until `end`, which loses nothing by being dropped and asked anew.
@@ -105,14 +127,7 @@ impl Acceptor {
         loop {
             tokio::select! {
                 biased;
-                () = &mut end => {
-                    // What has come meanwhile is not left behind.
-                    while let Some((stream, peer, plain)) = accept_now(listeners, *accepted).await {
-                        *accepted += 1;
-                        begin(flows, shared, stream, peer, plain);
-                    }
-                    return;
-                }
+                () = &mut end => return,
                 Some(ended) = flows.join_next(), if !flows.is_empty() => report_panic(ended),
                 ((listener, plain), result) = accept(listeners, *accepted) => match result {
                     Ok((stream, peer)) => {
@@ -151,15 +166,6 @@ async fn accept(listeners: &[Port], turn: u64) -> (&Port, io::Result<(TcpStream,
         Poll::Pending
     })
     .await
-}
-
-/// The next connection, if there is one already.
-async fn accept_now(listeners: &[Port], turn: u64) -> Option<(TcpStream, SocketAddr, Option<SocketAddr>)> {
-    tokio::select! {
-        biased;
-        ((_, plain), accepted) = accept(listeners, turn) => accepted.ok().map(|(stream, peer)| (stream, peer, *plain)),
-        () = std::future::ready(()) => None,
-    }
 }
 
 /// Starts the task of a flow. A panic in it ends it and nothing else: the record says `internal`.
@@ -202,6 +208,14 @@ async fn refused(shared: &Shared, listener: &TcpListener, error: &io::Error, res
         AcceptError::Memory | AcceptError::Other => tracing::warn!(%error, "accept"),
     }
     sleep(BACK_OFF).await;
+}
+
+/// The next connection of those that wait in the kernel.
+fn accept_now(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+    let (socket, peer) = SockRef::from(listener).accept()?;
+    socket.set_nonblocking(true)?;
+    let peer = peer.as_socket().ok_or(io::ErrorKind::InvalidData)?;
+    Ok((TcpStream::from_std(socket.into())?, peer))
 }
 
 /// Accepts one connection and resets it, so that its descriptor is free again.

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use dragoman_harness::origin::Reply;
-use dragoman_harness::{Net, Origin};
+use dragoman_harness::{Net, Origin, net};
 
 use crate::{User, says};
 
@@ -53,6 +53,19 @@ fn the_command_reaches_what_it_listens_on_itself_first() {
     assert_eq!(said, (Some(0), "host\ninside\ninside\nhost\n".to_owned(), String::new()));
     let own = SocketAddr::new(IpAddr::from([198, 18, 0, 1]), 8080);
     assert_eq!(user.destinations(), [local(8080), local(8080), local(8080), own]);
+}
+
+/// A plain port needs no listener: what dials it is captured.
+#[test]
+fn a_plain_port_leads_to_its_destination() {
+    let (net, user) = (Net::new(), User::new());
+    let _origin = Origin::http(&net.servers, net::server(80), |_, _| Reply::status(200, "orders"));
+    let text = "[destination.orders]\nendpoints = [\"198.18.0.2:80\"]\n\
+                [listener.orders]\naddress = \"127.0.0.1:9000\"\ndestination = \"orders\"\n";
+    let config = user.home.write("plain.toml", text).display().to_string();
+    let said =
+        says(&mut user.run(&net, &["--config", &config, "--", "curl", "-sS", "http://127.0.0.1:9000/"]));
+    assert_eq!(said, (Some(0), "orders".to_owned(), String::new()));
 }
 
 #[test]

@@ -84,6 +84,17 @@ impl Nftables {
         self.commit(&batch)
     }
 
+    /// The same in a network namespace that has no such tables yet. To delete nothing is quicker: the kernel would have the
+    /// end of this connection wait for what is deleted.
+    ///
+    /// # Errors
+    /// As for [`Nftables::replace`].
+    pub(crate) fn add(&self, plan: &Plan, families: &[Family]) -> Result<(), Error> {
+        let mut batch = Batch::new();
+        render::add(&mut batch, plan, families);
+        self.commit(&batch)
+    }
+
     /// Deletes the tables of these families, at once.
     ///
     /// # Errors

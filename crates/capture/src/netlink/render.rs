@@ -31,10 +31,17 @@ const FILTER_PRIORITY: i32 = 0;
 
 /// Replaces whatever the tables held. To delete a table that is not there is an error, so it is made first.
 pub(super) fn replace(batch: &mut Batch, plan: &Plan, families: &[Family]) {
-    let mut sets = 0;
     for &family in families {
         add_table(batch, family);
         delete(batch, family);
+    }
+    add(batch, plan, families);
+}
+
+/// Makes the tables, which are not there.
+pub(super) fn add(batch: &mut Batch, plan: &Plan, families: &[Family]) {
+    let mut sets = 0;
+    for &family in families {
         add_table(batch, family);
         for chain in &plan.chains {
             add_chain(batch, family, chain.kind);

@@ -100,7 +100,8 @@ fn start(arguments: &RunArguments, mut config: Config) -> Result<ExitCode, Start
     let serving = serve(keeper, Arc::new(config), telemetry.clone(), own, arguments.isolate_loopback);
     let status = runtime.block_on(serving).map_err(|error| cannot("serve the command", &error))?;
     telemetry.cut();
-    runtime.shutdown_background();
+    // What is still open is reset here, and its record finished by that.
+    runtime.shutdown_timeout(FLUSH);
     if !telemetry.flush(FLUSH) {
         tracing::warn!("the access log could not be written, or traces not exported, to their end");
     }
