@@ -30,7 +30,7 @@ from world import ROOT, Trouble, World
 WARM_UP_SECONDS = 40
 # Idle connections are closed after 3 s and looked at every 5 s; entries of connection tracking go within 5 s.
 SETTLE_SECONDS, SETTLE_AT_MOST_SECONDS = 15, 120
-# An allocator keeps some of what was freed, in pieces. A leak of one byte for each exchange would be more than this.
+# An allocator keeps some of what was freed, in pieces. Five bytes lost for each of a million exchanges are more than this.
 RSS_BAND_KIB = 4096
 # A source port that was just in use can meet an entry of connection tracking that is not gone yet; the capture refuses such
 # a connection rather than let it pass by (docs/adr/0016-capture-fails-closed.md). Of so many flows one may.

@@ -9,7 +9,7 @@ use dragoman_policy::{
     Admission, Attempt, Breaker, BreakerParams, Budget, BudgetParams, Decision, Failure, RetryParams,
     SplitMix64, Verdict, decide,
 };
-use dragoman_telemetry::{AccessLog, ExchangeRecord, Outcome, Telemetry};
+use dragoman_telemetry::{AccessLog, ExchangeRecord, Outcome, Telemetry, Way};
 use dragoman_wire::http1::{BodyReader, Limits, RequestHead, ResponseHead};
 use dragoman_wire::{Client, Hello, Server, client, client_hello, server};
 
@@ -154,13 +154,18 @@ pub(crate) fn decision_after_failure() -> Round {
     })
 }
 
-pub(crate) fn record_of_an_exchange() -> Round {
+/// `memory`: of the flight recorder, in bytes.
+pub(crate) fn record_of_an_exchange(memory: usize) -> Round {
     let telemetry = Telemetry::new(vec!["default".into()], AccessLog::off());
+    telemetry.record(memory, 2);
     let flow = telemetry.flow(SocketAddr::from(([10, 0, 0, 7], 40_000)));
     let mut record = ExchangeRecord::new(&telemetry);
+    let begun = Instant::now();
     Box::new(move || {
         record.begin(flow.facts(), "GET", black_box(b"/v1/things?id=7"), "things.example");
         record.attempt(SocketAddr::from(([10, 0, 0, 9], 80)));
+        record.attempt_connected(Way::Pool, begun);
+        record.attempt_answered(200);
         record.first_byte(black_box(Duration::from_micros(700)));
         record.attempt_ended(Outcome::Success);
         record.status = Some(200);

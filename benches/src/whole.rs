@@ -85,6 +85,7 @@ fn start<S: Future<Output = ()> + Send + 'static>(serve: fn(TcpListener) -> S) -
              [listener.server]\naddress = \"{address}\"\ndestination = \"server\"\n"
         ));
         let telemetry = Telemetry::new(config.names().to_vec(), AccessLog::off());
+        telemetry.record(config.recorder.memory, 1);
         let mut listeners = Listeners::default();
         listeners.add_plain(address, port);
         tokio::spawn(Proxy::new(Arc::new(config), telemetry, listeners).run());

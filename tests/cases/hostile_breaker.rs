@@ -141,7 +141,7 @@ fn h11_an_app_that_reads_slowly_does_not_open_the_breaker() {
         let length = if request.word(1) == "/big" { 64 << 20 } else { 2 };
         Reply::Send(response(200, &"x".repeat(length)).into_bytes())
     });
-    let dragoman = Dragoman::start(&net, "[defaults]\ntimeout = '200ms'\nbreaker = { failures = 2 }\n");
+    let dragoman = Dragoman::start(&net, "[defaults]\ntimeout = '2s'\nbreaker = { failures = 2 }\n");
     for _ in 0..2 {
         let mut lazy = connect(&net);
         lazy.send("GET /big HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();

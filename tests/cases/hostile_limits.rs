@@ -34,7 +34,7 @@ fn the_timeout_counts_for_the_rest_of_an_upload() {
         peer.send(response(200, "early"))?;
         peer.read_to_end().map(drop)
     });
-    let dragoman = Dragoman::start(&net, "[defaults]\ntimeout = '300ms'\n");
+    let dragoman = Dragoman::start(&net, "[defaults]\ntimeout = '2s'\n");
     let mut client = connect(&net);
     client.send("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc").unwrap();
     assert_eq!(client.response("PUT").unwrap().text(), "early");

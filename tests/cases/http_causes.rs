@@ -223,7 +223,7 @@ fn cause_try_timeout_is_504() {
 fn cause_timeout_is_504_over_all_attempts() {
     let net = Net::new();
     let configuration =
-        "[defaults]\ntimeout = '500ms'\ntry_timeout = '200ms'\nretry = { attempts = 10, base = '1ms' }\n";
+        "[defaults]\ntimeout = '2500ms'\ntry_timeout = '1s'\nretry = { attempts = 10, base = '1ms' }\n";
     let case = Case::new(&net, configuration, answering(b"", hold));
     case.answers(504, "timeout", "upstream");
     assert!((2..=4).contains(&case.origin.seen().len()), "{} attempts", case.origin.seen().len());
@@ -233,7 +233,7 @@ fn cause_timeout_is_504_over_all_attempts() {
 fn cause_timeout_within_the_body_ends_the_exchange() {
     let net = Net::new();
     let partial = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf";
-    let case = Case::new(&net, "[defaults]\ntimeout = '300ms'\n", answering(partial, hold));
+    let case = Case::new(&net, "[defaults]\ntimeout = '2s'\n", answering(partial, hold));
     let mut client = case.connect();
     client.send(GET).unwrap();
     assert_eq!(client.read_to_reset().unwrap().0, partial);

@@ -62,7 +62,7 @@ fn cause_pool_full_is_503_when_no_connection_becomes_free() {
             Reply::status(200, "ok")
         }
     });
-    let configuration = "[defaults]\nconnect_timeout = '300ms'\npool = { max_size = 1 }\nretry = {}\n\
+    let configuration = "[defaults]\nconnect_timeout = '1s'\npool = { max_size = 1 }\nretry = {}\n\
                          breaker = { failures = 1 }\n";
     let dragoman = Dragoman::start(&net, configuration);
     let mut slow = net.app.connect(server(80));

@@ -13,7 +13,7 @@ use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
 use crate::{
     Config,
-    model::{Admin, Control, Destination, Dns, Log, Proxy, Trace, Version},
+    model::{Admin, Control, Destination, Dns, Log, Proxy, Recorder, Trace, Version},
     resolve::listeners,
 };
 
@@ -63,8 +63,20 @@ impl Config {
     /// Itself, as what follows `previous` in a running process: see the module. What `previous` says of keys that are
     /// read at the start alone stays; [`waits_for_restart`](Self::waits_for_restart) tells which it would change.
     pub fn adopt(self, previous: &Config) -> Config {
-        let Config { proxy, admin, control, dns, listeners, log, trace, index, lineage: _, root, sources } =
-            self;
+        let Config {
+            proxy,
+            admin,
+            control,
+            dns,
+            listeners,
+            log,
+            trace,
+            recorder,
+            index,
+            lineage: _,
+            root,
+            sources,
+        } = self;
         let mut start = AtStart::default();
         let proxy = proxy_of(proxy, &previous.proxy, &mut start);
         let admin = admin_of(admin, &previous.admin, &mut start);
@@ -73,6 +85,7 @@ impl Config {
         let listeners = start.keep("listener", &listeners, &previous.listeners);
         let log = log_of(log, &previous.log, &mut start);
         let trace = trace_of(trace, &previous.trace, &mut start);
+        let recorder = recorder_of(&recorder, &previous.recorder, &mut start);
 
         let mut lineage = previous.lineage.next(start.changed);
         let known = previous.names().iter().cloned().zip(0..).collect();
@@ -83,7 +96,7 @@ impl Config {
         };
         let destinations = index.destinations().iter().enumerate().map(adopted).collect();
         let index = index.with_destinations(destinations).with_listeners(&listeners);
-        Config { proxy, admin, control, dns, listeners, log, trace, index, lineage, root, sources }
+        Config { proxy, admin, control, dns, listeners, log, trace, recorder, index, lineage, root, sources }
     }
 
     /// Which configuration of the process this is: the one that it starts with is 1.
@@ -121,6 +134,7 @@ pub(crate) fn read_at_start() -> Vec<&'static str> {
     dns_of(empty.dns.clone(), &empty.dns, &mut start);
     log_of(empty.log.clone(), &empty.log, &mut start);
     trace_of(empty.trace.clone(), &empty.trace, &mut start);
+    recorder_of(&empty.recorder, &empty.recorder, &mut start);
     start.all
 }
 
@@ -244,4 +258,8 @@ fn trace_of(stated: Trace, running: &Trace, start: &mut AtStart) -> Trace {
         sample,
         propagation,
     }
+}
+
+fn recorder_of(stated: &Recorder, running: &Recorder, start: &mut AtStart) -> Recorder {
+    Recorder { memory: start.keep("recorder.memory", &stated.memory, &running.memory) }
 }

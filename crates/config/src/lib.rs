@@ -14,6 +14,7 @@ mod adopt;
 mod effective;
 mod environment;
 mod errors;
+mod explain;
 mod model;
 mod print;
 mod raw;
@@ -32,10 +33,11 @@ mod value;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 pub use errors::{Errors, Position, Problem};
+pub use explain::{Explanation, Known, Passed};
 pub use model::{
     Access, Admin, BreakerPolicy, ByAddress, Control, ControlSocket, Destination, Dns, Format, HeaderRules,
-    Level, Listener, Log, Name, Policy, PoolParams, Propagation, Protocol, Proxy, Request, ResponseRules,
-    Route, Trace, TraceEndpoint, UpstreamProtocol, Version,
+    Level, Listener, Log, Name, Policy, PoolParams, Propagation, Protocol, Proxy, Recorder, Request,
+    ResponseRules, Route, Trace, TraceEndpoint, UpstreamProtocol, Version,
 };
 pub use print::Secrets;
 pub use reference::reference;
@@ -71,6 +73,8 @@ pub struct Config {
     pub log: Log,
     /// What traces are begun as, and where spans are sent.
     pub trace: Trace,
+    /// The flight recorder.
+    pub recorder: Recorder,
     index: Index,
     lineage: Lineage,
     root: Root,
@@ -109,9 +113,23 @@ impl Config {
         if !reader.problems.is_empty() {
             return Err(Errors::new(sources, reader.problems));
         }
-        let resolve::Resolved { proxy, admin, control, dns, listeners, log, trace, index } = resolved;
+        let resolve::Resolved { proxy, admin, control, dns, listeners, log, trace, recorder, index } =
+            resolved;
         let lineage = Lineage::first(index.destinations());
-        Ok(Self { proxy, admin, control, dns, listeners, log, trace, index, lineage, root, sources })
+        Ok(Self {
+            proxy,
+            admin,
+            control,
+            dns,
+            listeners,
+            log,
+            trace,
+            recorder,
+            index,
+            lineage,
+            root,
+            sources,
+        })
     }
 
     /// Resolves one file with this name and text; see [`resolve`](Self::resolve).

@@ -132,6 +132,13 @@ pub struct TraceEndpoint {
     pub path: String,
 }
 
+/// The flight recorder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recorder {
+    /// The most bytes that its stories take; 0 is off, otherwise at least 64 KiB.
+    pub memory: usize,
+}
+
 /// A target of traffic and its policy.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Destination {

@@ -54,6 +54,8 @@ pub(crate) fn print(root: &Root, sources: &[Source], secrets: Secrets) -> String
     root.dns().write_keys(&mut page);
     page.section("trace");
     root.trace().write_keys(&mut page);
+    page.section("recorder");
+    root.recorder().write_keys(&mut page);
     page.section("defaults");
     root.defaults().write_keys(&mut page);
     for effective in &destinations {

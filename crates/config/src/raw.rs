@@ -55,6 +55,8 @@ table! {
         dns: Dns = Dns::default();
         /// Traces: what is begun where the app began none, and where spans are sent.
         trace: Trace = Trace::default();
+        /// The flight recorder: what `dragoman explain` and `dragoman flows` tell of.
+        recorder: Recorder = Recorder::default();
         /// What every destination starts from, and the whole policy of traffic that no destination matches.
         defaults: Defaults = Defaults::default();
         /// One target of traffic and its policy. The name is yours; it appears in logs and metrics.
@@ -181,6 +183,16 @@ table! {
         service_name: ServiceName = ServiceName("dragoman".into());
         /// Headers to send to `endpoint` with the spans.
         headers: SetHeaders = SetHeaders::none();
+    }
+}
+
+table! {
+    /// The flight recorder: the stories of the latest flows and exchanges, in memory, for `dragoman explain` and
+    /// `dragoman flows`. No header value, no query and no body is in it. docs/explain.md has more.
+    Recorder {
+        /// The most bytes that the stories take, from 64KiB; when they are full, the oldest go first, and those of
+        /// failures last. 0 turns it off.
+        memory: Size<0, GIB> = Size(1024 * 1024);
     }
 }
 

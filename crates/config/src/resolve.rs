@@ -15,7 +15,7 @@ use crate::{
     errors::Problem,
     model::{
         Admin, BreakerPolicy, Control, ControlSocket, Destination, Dns, Listener, Log, PoolParams, Protocol,
-        Proxy, Trace, TraceEndpoint, UpstreamProtocol,
+        Proxy, Recorder, Trace, TraceEndpoint, UpstreamProtocol,
     },
     raw::{self, Connection, Root},
     read::Item,
@@ -35,6 +35,7 @@ pub(crate) struct Resolved {
     pub(crate) listeners: Vec<Listener>,
     pub(crate) log: Log,
     pub(crate) trace: Trace,
+    pub(crate) recorder: Recorder,
     pub(crate) index: Index,
 }
 
@@ -42,6 +43,7 @@ pub(crate) struct Resolved {
 pub(crate) fn resolve(root: &Root, problems: &mut Vec<Problem>) -> Resolved {
     listeners::check(root, problems);
     check::traces(root, problems);
+    check::recorder(root, problems);
     check::defaults(root, problems);
     let named: Named<raw::Destination> = root.destination();
     let mut effective: Vec<_> = named.0.iter().map(|entry| Effective::of(root, entry)).collect();
@@ -61,6 +63,7 @@ pub(crate) fn resolve(root: &Root, problems: &mut Vec<Problem>) -> Resolved {
         listeners,
         log: log(root),
         trace: trace(root),
+        recorder: Recorder { memory: root.recorder().memory().0 },
         index,
     }
 }

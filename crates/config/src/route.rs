@@ -81,6 +81,12 @@ impl RouteMatcher {
             && self.query.iter().all(|condition| holds(condition, view.parameter(&condition.0)))
     }
 
+    /// How specific the rules for this host are, whether they match or not; `None` if there are none.
+    pub(crate) fn rank_by_host(&self, view: &View<'_, '_>) -> Option<Rank> {
+        let rules = self.rules().filter(|host| host.is_none_or(|host| host.matches(&view.host)));
+        rules.map(|host| self.rank(host)).max()
+    }
+
     fn conditions(&self) -> impl Iterator<Item = &Condition> {
         self.headers.iter().chain(&self.query)
     }
@@ -102,8 +108,20 @@ impl<'r, 'a> View<'r, 'a> {
         Self { request, path, host }
     }
 
+    pub(crate) fn request(&self) -> &'r Request<'a> {
+        self.request
+    }
+
+    pub(crate) fn path(&self) -> &'a str {
+        self.path
+    }
+
+    pub(crate) fn host(&self) -> &str {
+        &self.host
+    }
+
     /// The bytes of the first parameter of that name, as they were sent; empty if it has no `=`.
-    fn parameter(&self, name: &str) -> Option<&'a [u8]> {
+    pub(crate) fn parameter(&self, name: &str) -> Option<&'a [u8]> {
         self.request.query.split(|byte| *byte == b'&').find_map(|pair| {
             let rest = pair.strip_prefix(name.as_bytes())?;
             if rest.is_empty() { Some(rest) } else { rest.strip_prefix(b"=") }

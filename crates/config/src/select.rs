@@ -41,7 +41,7 @@ pub(crate) struct DestinationMatch {
 
 /// How specific a match by address is: prefix length plus one, then how narrow the range of ports is;
 /// each 0 if not stated.
-type AddressRank = (u16, u32);
+pub(crate) type AddressRank = (u16, u32);
 
 impl DestinationMatch {
     /// Whether it states nothing, and so matches whatever no other destination does.
@@ -54,7 +54,7 @@ impl DestinationMatch {
     }
 
     /// `address` has no mapped IPv4.
-    fn by_address(&self, address: SocketAddr) -> Option<AddressRank> {
+    pub(crate) fn by_address(&self, address: SocketAddr) -> Option<AddressRank> {
         if self.by_port_alone {
             return None;
         }

@@ -175,6 +175,12 @@ proptest! {
             };
             prop_assert_eq!(config.lookup(mapped, name).index, config.lookup(*dst, name).index);
             check_by_address(&config, *dst, name)?;
+            let explained = config.explain(*dst, name, dragoman_config::Known::Nothing);
+            prop_assert_eq!(&*explained.destination.name, want);
+            for (passed, why) in &explained.destinations.told {
+                let matches = rules.iter().find(|rule| rule.name == **passed).map(|rule| rule.rank(*dst, name).is_some());
+                prop_assert_eq!(matches.unwrap_or(why.starts_with("matches")), why.starts_with("matches"), "{}: {}\n{}", passed, why, text);
+            }
         }
     }
 }

@@ -3,14 +3,12 @@
 //! kubelet and Prometheus reach it, and so may the application and others in the pod; so it shows no secret and
 //! changes nothing.
 
-use bytes::Bytes;
 use dragoman_proxy::{Handle, Phase};
 use dragoman_telemetry::Telemetry;
-use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::{Method, Request, Response, StatusCode};
 
-use crate::surface::{Asker, Surface, TEXT, page, response, wrong_method};
+use crate::surface::{Asker, Page, Surface, TEXT, page, response, wrong_method};
 
 /// What the surface shows.
 #[derive(Clone, Debug)]
@@ -28,7 +26,7 @@ pub(crate) const PAGES: &str = "\
 
 impl Admin {
     /// The page at `path`, if it is one of these.
-    pub(crate) async fn page(&self, path: &str) -> Option<Response<Full<Bytes>>> {
+    pub(crate) async fn page(&self, path: &str) -> Option<Response<Page>> {
         Some(match path {
             "/live" => response(StatusCode::OK, TEXT, "live\n"),
             "/ready" => {
@@ -45,7 +43,7 @@ impl Admin {
 }
 
 impl Surface for Admin {
-    async fn respond(&self, _: Asker, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn respond(&self, _: Asker, request: Request<Incoming>) -> Response<Page> {
         let page = match request.uri().path() {
             "/" => Some(response(StatusCode::OK, TEXT, format!("dragoman\n{PAGES}"))),
             path => self.page(path).await,

@@ -14,11 +14,12 @@ use dragoman_config::{Access, Config, Format, Log};
 use dragoman_proxy::{Drained, Handle, Phase, Proxy};
 use dragoman_telemetry::{AccessFormat, AccessLog, AccessMode, LogFile, Telemetry};
 use tokio::runtime::Runtime;
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use crate::admin::Admin;
 use crate::cli::ProxyArguments;
-use crate::control::Control;
+use crate::control::{Control, FOLLOWERS};
 use crate::logging::LogLevel;
 use crate::reload::{Files, Reloader};
 use crate::signals::Signals;
@@ -74,6 +75,7 @@ fn start(
 
     let access = access_log(&config.log, sink).map_err(|error| cannot("start the access log", &error))?;
     let telemetry = Telemetry::new(config.names().to_vec(), access);
+    telemetry.record(config.recorder.memory, threads(config.proxy.workers));
     telemetry.reload().in_force(config.generation(), files.fingerprint(), false);
     traces::start(&config.trace, config.proxy.mark, &telemetry)
         .map_err(|error| cannot("export traces", &error))?;
@@ -120,7 +122,8 @@ async fn serve(start: Start) -> io::Result<ExitCode> {
     tokio::spawn(Reloader::new(files, handle.clone(), telemetry.clone(), log_level.clone())?.run());
     let admin = Admin { telemetry, proxy: handle.clone() };
     let giver = Arc::new(Giver::new(sockets.copies, handle.clone()));
-    let control = Control { admin: admin.clone(), log_level, giver, changes_on_tcp };
+    let followers = Arc::new(Semaphore::new(FOLLOWERS));
+    let control = Control { admin: admin.clone(), log_level, giver, changes_on_tcp, followers };
     let proxy = tokio::spawn(proxy.run());
     surface::serve(&admin, sockets.admin, None, &handle)?;
     surface::serve(&control, sockets.control, sockets.control_socket, &handle)?;
@@ -214,10 +217,14 @@ fn check_mark(mark: Option<u32>) -> Result<(), StartError> {
 }
 
 pub(crate) fn runtime(workers: usize) -> io::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(threads(workers)).enable_all().build()
+}
+
+/// How many threads `proxy.workers` means.
+pub(crate) fn threads(workers: usize) -> usize {
     let automatic =
         || std::thread::available_parallelism().map_or(1, usize::from).min(MOST_AUTOMATIC_WORKERS);
-    let workers = if workers == 0 { automatic() } else { workers };
-    tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()
+    if workers == 0 { automatic() } else { workers }
 }
 
 pub(crate) fn open_sink(log: &Log) -> Result<LogFile, StartError> {

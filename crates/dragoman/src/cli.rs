@@ -4,7 +4,7 @@
 //! the command line or the configuration is wrong.
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use clap::{Args, Parser, Subcommand};
 use dragoman_capture::private::Reach;
 use nix::unistd::{Gid, Uid};
 
+use crate::ask::At;
 use crate::privilege;
 
 /// A transparent outbound proxy beside one application: retries, timeouts, circuit breaking and observability
@@ -30,6 +31,10 @@ pub(crate) enum Command {
     Check(CheckArguments),
     Schema(SchemaArguments),
     Wait(WaitArguments),
+    Explain(ExplainArguments),
+    Flows(FlowsArguments),
+    Completions(CompletionsArguments),
+    Man(ManArguments),
     Keeper(KeeperArguments),
 }
 
@@ -191,6 +196,135 @@ Examples:
   dragoman wait
   dragoman wait -- ./app --port 8080
   dragoman wait --timeout 2m --admin 127.0.0.1:15020 -- ./app";
+
+/// Tell the story of a flow or exchange, or what would be done for one
+///
+/// For a flow or exchange that was: where it went, what was recognised by which bytes, why its destination and route
+/// matched, each attempt with its times, why it was repeated or not, and who ended it. Ids are in the access log and in
+/// `dragoman flows`; an `x-request-id` will do too. The proxy keeps what ended last (recorder.memory).
+///
+/// For a URL or HOST:PORT: which destination and route would match, why others would not, and what their policy does.
+/// Nothing is connected to; a name is looked up.
+///
+/// Exits with 0 where there is an answer, with 1 where there is none (it says why), with 2 for a wrong question.
+#[derive(Args, Debug)]
+#[command(after_help = EXPLAIN_EXAMPLES)]
+pub(crate) struct ExplainArguments {
+    /// An id, an `x-request-id`, a URL, or HOST:PORT; without one, what ended last
+    #[arg(value_name = "ID|URL|HOST:PORT")]
+    pub(crate) target: Option<String>,
+    /// The stories of the last N that ended
+    #[arg(long, value_name = "N", conflicts_with = "target")]
+    pub(crate) last: Option<usize>,
+    /// The method of the request [default: GET]
+    #[arg(long, value_name = "METHOD", requires = "target")]
+    pub(crate) method: Option<String>,
+    /// Its path, with or without a query
+    #[arg(long, value_name = "PATH", requires = "target")]
+    pub(crate) path: Option<String>,
+    /// A header of it; may be given many times
+    #[arg(long, value_name = "NAME:VALUE", requires = "target")]
+    pub(crate) header: Vec<String>,
+    /// The address that the program would dial, instead of looking the name up
+    #[arg(long, value_name = "IP", requires = "target")]
+    pub(crate) address: Option<IpAddr>,
+    /// Explain by these files, as for `dragoman proxy`, rather than by what the running proxy has
+    #[arg(long, short, value_name = "PATH", requires = "target")]
+    pub(crate) config: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) control: ControlArguments,
+    /// JSON, for programs
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+const EXPLAIN_EXAMPLES: &str = "\
+Examples:
+  dragoman explain                                    what ended last
+  dragoman explain --last 5
+  dragoman explain 7c1f0a9be2d45e10
+  dragoman explain http://pay.example.com/v1/charges --method POST
+  dragoman explain 10.0.0.7:5432 --config policy.toml";
+
+/// Where the running proxy is asked
+#[derive(Args, Debug)]
+pub(crate) struct ControlArguments {
+    /// The proxy's control.socket, or one of its control.listen [default: /run/dragoman/control.sock]
+    #[arg(long, value_name = "SOCKET|ADDRESS", env = "DRAGOMAN_CONTROL")]
+    control: Option<At>,
+}
+
+impl ControlArguments {
+    pub(crate) fn at(&self) -> At {
+        self.control.clone().unwrap_or_default()
+    }
+}
+
+/// List flows and exchanges, those that ended last or those to come
+///
+/// One line each. `dragoman explain ID` has the whole story. A flow is a connection, an exchange a request and its
+/// response. On a terminal the colour says how it went: green well, yellow after a retry, red badly; not where NO_COLOR is
+/// set.
+#[derive(Args, Debug)]
+#[command(after_help = FLOWS_EXAMPLES)]
+pub(crate) struct FlowsArguments {
+    /// Go on with what ends from now on, until interrupted
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+    /// The last N of those that fit
+    #[arg(long, value_name = "N", default_value = "20", conflicts_with = "follow")]
+    pub(crate) last: usize,
+    /// Only those of this destination
+    #[arg(long, value_name = "NAME")]
+    pub(crate) destination: Option<String>,
+    /// Only those that ended with this cause; `any` is any
+    #[arg(long, value_name = "CAUSE")]
+    pub(crate) cause: Option<String>,
+    /// Only those with this status, as 503 or 5xx
+    #[arg(long, value_name = "STATUS")]
+    pub(crate) status: Option<String>,
+    #[command(flatten)]
+    pub(crate) control: ControlArguments,
+    /// One JSON object a line, for programs
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+const FLOWS_EXAMPLES: &str = "\
+Examples:
+  dragoman flows
+  dragoman flows --follow --cause any                 failures, as they come
+  dragoman flows --destination payments --status 5xx
+  dragoman flows --follow --json | jq .duration_us";
+
+/// Print what a shell needs to complete the command line
+#[derive(Args, Debug)]
+#[command(after_help = COMPLETIONS_EXAMPLES)]
+pub(crate) struct CompletionsArguments {
+    /// The shell
+    #[arg(value_name = "SHELL")]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  dragoman completions bash > /etc/bash_completion.d/dragoman
+  dragoman completions zsh > \"${fpath[1]}/_dragoman\"
+  dragoman completions fish > ~/.config/fish/completions/dragoman.fish";
+
+/// Print the manual page, of a command or of all
+#[derive(Args, Debug)]
+#[command(hide = true, after_help = MAN_EXAMPLES)]
+pub(crate) struct ManArguments {
+    /// The command; without one, the page of all
+    #[arg(value_name = "COMMAND")]
+    pub(crate) command: Option<String>,
+}
+
+const MAN_EXAMPLES: &str = "\
+Examples:
+  dragoman man | man -l -
+  dragoman man explain > /usr/local/share/man/man1/dragoman-explain.1";
 
 fn duration(text: &str) -> Result<Duration, &'static str> {
     dragoman_config::duration(text).ok_or("write an integer and a unit: 500ms, 30s or 1m30s")

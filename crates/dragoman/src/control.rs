@@ -8,17 +8,21 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use dragoman_config::Secrets;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::header::{HOST, HeaderMap, ORIGIN};
 use hyper::{Method, Request, Response, StatusCode};
+use tokio::sync::Semaphore;
 
 use crate::admin::{self, Admin};
 use crate::destinations;
+use crate::explain::matching::Question;
+use crate::flows;
+use crate::flows::filter::Filter;
+use crate::flows::follow::Stream;
 use crate::logging::LogLevel;
-use crate::surface::{Asker, Surface, TEXT, page, response, wrong_method};
+use crate::surface::{Asker, Page, Surface, TEXT, page, response, wrong_method};
 use crate::takeover::Giver;
 
 /// The largest body that is read, in bytes; what is expected is one word.
@@ -32,18 +36,25 @@ pub(crate) struct Control {
     pub(crate) giver: Arc<Giver>,
     /// Whether things may be changed over TCP too.
     pub(crate) changes_on_tcp: bool,
+    /// Leave to follow the flows, for a few at a time.
+    pub(crate) followers: Arc<Semaphore>,
 }
+
+/// The most that follow the flows at a time.
+pub(crate) const FOLLOWERS: usize = 8;
 
 const PAGES: &str = "\
 /config         the effective configuration, each value with where it came from
 /destinations   what is known of each destination, in JSON; ?format=text for a table
+/flows          what became of the latest flows and exchanges, in JSON; ?follow for those to come
+/explain        what would be done for ?address=IP:PORT&method=GET&host=…&path=…, in JSON
 /log-level      how much is logged; POST a level to change it
 /drain          POST: serve until no connection is at work, then end
 /quitquitquit   POST: the application is gone; end as soon as no connection is at work
 ";
 
 impl Surface for Control {
-    async fn respond(&self, asker: Asker, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn respond(&self, asker: Asker, request: Request<Incoming>) -> Response<Page> {
         if let Err(refusal) = refuse_browsers(asker, request.headers()) {
             return response(StatusCode::FORBIDDEN, TEXT, refusal);
         }
@@ -63,7 +74,7 @@ impl Surface for Control {
 }
 
 impl Control {
-    async fn show(&self, path: &str, query: Option<&str>) -> Response<Full<Bytes>> {
+    async fn show(&self, path: &str, query: Option<&str>) -> Response<Page> {
         let proxy = self.admin.proxy.clone();
         match path {
             "/" => response(StatusCode::OK, TEXT, format!("dragoman\n{PAGES}{}", admin::PAGES)),
@@ -74,12 +85,45 @@ impl Control {
             "/destinations" => {
                 page(JSON, move || destinations::json(&proxy.policy(), &proxy.destinations())).await
             }
+            "/flows" => self.flows(query.unwrap_or_default()).await,
+            "/explain" => match Question::of_query(query.unwrap_or_default()) {
+                Ok(question) => match question.ask(&proxy.policy()) {
+                    Ok(matching) => response(
+                        StatusCode::OK,
+                        JSON,
+                        serde_json::to_string(&matching).unwrap_or_default() + "\n",
+                    ),
+                    Err(error) => response(StatusCode::BAD_REQUEST, TEXT, error + "\n"),
+                },
+                Err(error) => response(StatusCode::BAD_REQUEST, TEXT, error + "\n"),
+            },
             "/log-level" => response(StatusCode::OK, TEXT, format!("{}\n", self.log_level.get())),
             _ => self.admin.page(path).await.unwrap_or_else(not_found),
         }
     }
 
-    async fn change(&self, asker: Asker, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn flows(&self, query: &str) -> Response<Page> {
+        let telemetry = self.admin.telemetry.clone();
+        let filter = match Filter::parse(query) {
+            Ok(filter) => filter,
+            Err(error) => return response(StatusCode::BAD_REQUEST, TEXT, error + "\n"),
+        };
+        if !filter.follow {
+            let proxy = self.admin.proxy.clone();
+            return page(JSON, move || flows::page(&telemetry, &proxy.policy(), &filter)).await;
+        }
+        let Ok(permit) = Arc::clone(&self.followers).try_acquire_owned() else {
+            return response(StatusCode::SERVICE_UNAVAILABLE, TEXT, "as many follow already as may\n");
+        };
+        let Some(stream) = Stream::new(telemetry, filter, permit) else {
+            return response(StatusCode::CONFLICT, TEXT, "the recorder is off (recorder.memory = 0)\n");
+        };
+        let mut answer = response(StatusCode::OK, "application/x-ndjson", "");
+        *answer.body_mut() = Page::Stream(Box::new(stream));
+        answer
+    }
+
+    async fn change(&self, asker: Asker, request: Request<Incoming>) -> Response<Page> {
         let path = request.uri().path();
         tracing::info!(by = %asker, path, "asked to change something");
         match path {
@@ -96,7 +140,7 @@ impl Control {
         }
     }
 
-    async fn set_log_level(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn set_log_level(&self, request: Request<Incoming>) -> Response<Page> {
         let Ok(body) = Limited::new(request.into_body(), MAX_BODY).collect().await else {
             return response(StatusCode::PAYLOAD_TOO_LARGE, TEXT, "the body is one word\n");
         };
@@ -114,7 +158,9 @@ pub(crate) const TAKEOVER: &str = "/takeover";
 /// What may be asked of each page.
 fn methods(path: &str) -> Option<&'static str> {
     match path {
-        "/" | "/config" | "/destinations" | "/live" | "/ready" | "/metrics" => Some("GET, HEAD"),
+        "/" | "/config" | "/destinations" | "/flows" | "/explain" | "/live" | "/ready" | "/metrics" => {
+            Some("GET, HEAD")
+        }
         "/log-level" => Some("GET, HEAD, POST"),
         "/drain" | "/quitquitquit" | TAKEOVER => Some("POST"),
         _ => None,
@@ -128,7 +174,7 @@ nothing is changed over TCP: ask through control.socket (curl --unix-socket PATH
 control.changes_on_tcp
 ";
 
-fn not_found() -> Response<Full<Bytes>> {
+fn not_found() -> Response<Page> {
     response(StatusCode::NOT_FOUND, TEXT, "no such page; / lists them\n")
 }
 

@@ -2,12 +2,17 @@
 
 mod admin;
 mod app;
+mod ask;
 mod check;
 mod cli;
 mod control;
+mod describe;
 mod destinations;
+mod explain;
+mod flows;
 mod logging;
 mod notify;
+mod plain;
 mod privilege;
 mod reload;
 mod run;
@@ -31,6 +36,10 @@ fn main() -> ExitCode {
         Command::Keeper(arguments) => run::keeper::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Wait(arguments) => wait::run(&arguments),
+        Command::Explain(arguments) => explain::run(&arguments),
+        Command::Flows(arguments) => flows::command::run(&arguments),
+        Command::Completions(arguments) => describe::completions(&arguments),
+        Command::Man(arguments) => describe::man(&arguments),
         Command::Schema(SchemaArguments {}) => check::print(&dragoman_config::schema()),
     }
 }

@@ -17,7 +17,7 @@ use crate::app::StartError;
 use crate::takeover::Inherited;
 
 /// Where the control surface has its socket, unless the configuration says otherwise.
-const USUAL_SOCKET: &str = "/run/dragoman/control.sock";
+pub(crate) const USUAL_SOCKET: &str = "/run/dragoman/control.sock";
 
 /// Everything that the process listens on.
 #[derive(Debug, Default)]

@@ -9,13 +9,16 @@ use std::future::Future;
 use std::io;
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use dragoman_proxy::Handle;
 use http_body_util::Full;
-use hyper::body::Incoming;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -25,6 +28,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
+
+use crate::flows::follow::Stream;
 
 /// Connections that are served at a time on one surface; more wait in the kernel's backlog.
 const CONNECTIONS: usize = 64;
@@ -56,6 +61,43 @@ impl fmt::Display for Asker {
     }
 }
 
+/// The body of an answer.
+#[derive(Debug)]
+pub(crate) enum Page {
+    Whole(Full<Bytes>),
+    /// It has no end: the deadline of a connection is not for it.
+    Stream(Box<Stream>),
+}
+
+impl Body for Page {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match &mut *self {
+            Page::Whole(whole) => Pin::new(whole).poll_frame(context),
+            Page::Stream(stream) => Pin::new(&mut **stream).poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Page::Whole(whole) => whole.is_end_stream(),
+            Page::Stream(stream) => stream.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Page::Whole(whole) => whole.size_hint(),
+            Page::Stream(stream) => stream.size_hint(),
+        }
+    }
+}
+
 /// What answers requests.
 pub(crate) trait Surface: Clone + Send + Sync + 'static {
     /// Answers one.
@@ -63,7 +105,7 @@ pub(crate) trait Surface: Clone + Send + Sync + 'static {
         &self,
         asker: Asker,
         request: Request<Incoming>,
-    ) -> impl Future<Output = Response<Full<Bytes>>> + Send;
+    ) -> impl Future<Output = Response<Page>> + Send;
 }
 
 /// Serves these listeners, in tasks of the current runtime, until another process does.
@@ -89,12 +131,8 @@ pub(crate) fn serve(
 }
 
 /// An answer with a body of this kind.
-pub(crate) fn response(
-    status: StatusCode,
-    kind: &'static str,
-    body: impl Into<Bytes>,
-) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body.into()));
+pub(crate) fn response(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response<Page> {
+    let mut response = Response::new(Page::Whole(Full::new(body.into())));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     response
@@ -106,7 +144,7 @@ pub(crate) fn response(
 pub(crate) async fn page(
     kind: &'static str,
     make: impl FnOnce() -> String + Send + 'static,
-) -> Response<Full<Bytes>> {
+) -> Response<Page> {
     static TURN: Semaphore = Semaphore::const_new(1);
     let turn = TURN.acquire().await;
     // The turn ends with the work, also where the asker is gone before.
@@ -124,7 +162,7 @@ pub(crate) async fn page(
 }
 
 /// The answer to another method than `allowed`.
-pub(crate) fn wrong_method(allowed: &'static str) -> Response<Full<Bytes>> {
+pub(crate) fn wrong_method(allowed: &'static str) -> Response<Page> {
     let mut refusal = response(StatusCode::METHOD_NOT_ALLOWED, TEXT, format!("only {allowed}\n"));
     refusal.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
     refusal
@@ -180,8 +218,11 @@ async fn answer(
     surface: impl Surface,
     _permit: OwnedSemaphorePermit,
 ) {
+    let endless = AtomicBool::new(false);
     let service = service_fn(|request: Request<Incoming>| async {
-        Ok::<_, Infallible>(surface.respond(asker, request).await)
+        let answer = surface.respond(asker, request).await;
+        endless.store(matches!(answer.body(), Page::Stream(_)), Ordering::Relaxed);
+        Ok::<_, Infallible>(answer)
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -191,5 +232,8 @@ async fn answer(
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     // Whatever goes wrong here goes wrong at the asker's side, who sees it; it must not fill the log.
-    let _ = timeout(CONNECTION_TIMEOUT, connection).await;
+    let mut connection = pin!(connection);
+    if timeout(CONNECTION_TIMEOUT, &mut connection).await.is_err() && endless.load(Ordering::Relaxed) {
+        let _ = connection.await;
+    }
 }

@@ -14,10 +14,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use dragoman_net::{receive_descriptor, send_descriptor};
 use dragoman_proxy::{Handle, Phase};
-use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderValue, UPGRADE};
 use hyper::upgrade::Upgraded;
@@ -32,7 +30,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::time::timeout;
 
 use crate::control::TAKEOVER;
-use crate::surface::{Asker, TEXT, response};
+use crate::surface::{Asker, Page, TEXT, response};
 
 /// How long the taker has from its question until it is ready.
 const GIVER_PATIENCE: Duration = Duration::from_secs(60);
@@ -63,7 +61,7 @@ impl Giver {
     }
 
     /// Answers the question of a taker, and goes on with it in a task of its own.
-    pub(crate) fn answer(&self, asker: Asker, mut request: Request<Incoming>) -> Response<Full<Bytes>> {
+    pub(crate) fn answer(&self, asker: Asker, mut request: Request<Incoming>) -> Response<Page> {
         match asker {
             Asker::Unix(Some(user)) if user == 0 || user == Uid::effective().as_raw() => {}
             Asker::Unix(_) => {
@@ -96,7 +94,7 @@ impl Giver {
     }
 }
 
-fn refusal(status: StatusCode, why: &str) -> Response<Full<Bytes>> {
+fn refusal(status: StatusCode, why: &str) -> Response<Page> {
     response(status, TEXT, format!("{why}\n"))
 }
 

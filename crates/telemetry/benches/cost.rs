@@ -10,7 +10,9 @@ use std::net::SocketAddr;
 use std::num::NonZeroU128;
 use std::time::{Duration, Instant};
 
-use dragoman_telemetry::{AccessFormat, AccessLog, AccessMode, ExchangeRecord, Outcome, Protocol, Telemetry};
+use dragoman_telemetry::{
+    AccessFormat, AccessLog, AccessMode, ExchangeRecord, Outcome, Protocol, Telemetry, Way,
+};
 #[cfg(feature = "otlp")]
 use dragoman_telemetry::{Receiver, TraceParent, Tracer};
 
@@ -21,6 +23,11 @@ fn main() {
     report("exchange", 1, || exchanges(&quiet));
     report("exchange, 2 threads", 2, || exchanges(&quiet));
     report("flow", 1, || flows(&quiet));
+    let recorded = Telemetry::new(vec![], AccessLog::off());
+    recorded.record(1 << 20, 2);
+    report("exchange with its story", 1, || exchanges(&recorded));
+    report("exchange with its story, 2 threads", 2, || exchanges(&recorded));
+    report("flow with its story", 1, || flows(&recorded));
     let access = AccessLog::new(AccessMode::All(1.0), AccessFormat::Json, Box::new(std::io::sink()));
     let logged = Telemetry::new(vec![], access.expect("the writer starts"));
     report("exchange with its line", 1, || exchanges(&logged));
@@ -44,9 +51,12 @@ fn exchanges(telemetry: &Telemetry) {
     let flow = telemetry.flow(SocketAddr::from(([10, 0, 0, 7], 40_000)));
     let endpoint = SocketAddr::from(([10, 0, 0, 9], 80));
     let mut record = ExchangeRecord::new(telemetry);
+    let begun = Instant::now();
     for _ in 0..ROUNDS {
         record.begin(flow.facts(), "GET", black_box(b"/v1/things?id=7"), "things.example");
         record.attempt(endpoint);
+        record.attempt_connected(Way::Pool, begun);
+        record.attempt_answered(200);
         record.first_byte(black_box(Duration::from_micros(700)));
         record.attempt_ended(Outcome::Success);
         record.status = Some(200);

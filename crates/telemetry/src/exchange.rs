@@ -12,7 +12,8 @@ use crate::access::line::Line;
 use crate::access::{AccessLog, Field};
 use crate::cause::Cause;
 use crate::flow::FlowFacts;
-use crate::labels::Outcome;
+use crate::labels::{Outcome, Way};
+use crate::recorder::{Facts, Note, Steps};
 use crate::text;
 use crate::trace::TraceParent;
 use trace::Traced;
@@ -36,6 +37,10 @@ pub struct ExchangeRecord {
     first_byte: Option<NonZeroU32>,
     repeats: Option<Box<Repeats>>,
     traced: Option<Box<Traced>>,
+    /// Of use only where there is a recorder.
+    steps: Steps,
+    /// [`Story::generation`](crate::Story::generation), cut to 32 bits.
+    pub generation: u32,
     /// Index of the destination whose policy holds.
     pub destination: usize,
     /// The route's name, if a route matched.
@@ -86,6 +91,8 @@ impl ExchangeRecord {
             first_byte: None,
             repeats: None,
             traced: None,
+            steps: Steps::default(),
+            generation: 0,
             destination: 0,
             route: None,
             status: None,
@@ -140,6 +147,9 @@ impl ExchangeRecord {
     /// An attempt at this endpoint begins. One that is still open is ended as [`Outcome::Local`].
     pub fn attempt(&mut self, endpoint: SocketAddr) {
         self.attempt_ended(Outcome::Local);
+        if let (Some(_), Some(begun)) = (self.telemetry.recorder(), &self.begun) {
+            self.steps.begin(|| begun.start.elapsed(), self.endpoint);
+        }
         self.endpoint = Some(endpoint);
         self.first_byte = None;
         self.attempts += 1;
@@ -160,20 +170,45 @@ impl ExchangeRecord {
                 traced.attempt_ended(outcome);
             }
             self.telemetry.destination(self.destination).attempt(endpoint, outcome);
+            if let (Some(step), Some(begun)) = (self.steps.last(), &self.begun) {
+                step.outcome(outcome);
+                // What went well ends with the exchange; that saves a look at the clock.
+                if outcome != Outcome::Success {
+                    step.ended(begun.start.elapsed());
+                }
+            }
         }
     }
 
-    /// The attempt is on its connection; `reused`: one that carried something before.
-    pub fn attempt_connected(&mut self, reused: bool) {
+    /// The attempt is on its connection since then, and came by it so.
+    pub fn attempt_connected(&mut self, way: Way, since: Instant) {
         if let Some(traced) = &mut self.traced {
-            traced.reused(reused);
+            traced.reused(matches!(way, Way::Pool | Way::Flow));
         }
+        if let (Some(step), Some(begun)) = (self.steps.last(), &self.begun) {
+            step.connected(way, since.saturating_duration_since(begun.start));
+        }
+    }
+
+    /// Something more about the attempt that is under way, or was last.
+    pub fn note(&mut self, note: Note) {
+        if let Some(step) = self.steps.last() {
+            note.write(step);
+        }
+    }
+
+    /// Whether anybody is told what [`note`](Self::note) is told.
+    pub fn takes_notes(&self) -> bool {
+        self.telemetry.recorder().is_some()
     }
 
     /// The attempt was answered with this status.
     pub fn attempt_answered(&mut self, status: u16) {
         if let Some(traced) = &mut self.traced {
             traced.answered(status);
+        }
+        if let Some(step) = self.steps.last() {
+            step.answered(status);
         }
     }
 
@@ -182,6 +217,9 @@ impl ExchangeRecord {
         if let Some(traced) = &mut self.traced {
             traced.failed(cause);
         }
+        if let Some(step) = self.steps.last() {
+            step.failed(cause);
+        }
     }
 
     /// The final response head of the open attempt is here, so long after its request began to be sent.
@@ -189,6 +227,9 @@ impl ExchangeRecord {
         self.telemetry.destination(self.destination).first_byte(after);
         let micros = u32::try_from(after.as_micros()).unwrap_or(u32::MAX);
         self.first_byte = NonZeroU32::new(micros.max(1));
+        if let Some(step) = self.steps.last() {
+            step.first_byte(after);
+        }
     }
 
     /// Attempts begun in this exchange.
@@ -204,12 +245,16 @@ impl ExchangeRecord {
         if let Some(traced) = &mut self.traced {
             traced.retried(reason, proof);
         }
+        if let Some(step) = self.steps.last() {
+            step.retried(reason, proof);
+        }
     }
 
     /// The attempt that just failed is not repeated. `reason` says why not, a word of a closed set.
     pub fn refuse_retry(&mut self, reason: &'static str) {
         self.telemetry.destination(self.destination).retry_refused(reason);
         self.repeats.get_or_insert_default().refused = Some(reason);
+        self.note(Note::NotRetried(reason));
     }
 
     /// Counts and logs the exchange. Does nothing if none was begun.
@@ -224,6 +269,7 @@ impl ExchangeRecord {
             destination.grpc_response(status);
         }
         destination.bytes(self.bytes_from_app, self.bytes_to_app);
+        self.tell(&begun, took);
         let access = self.telemetry.access();
         if access.wants(begun.id, self.cause) {
             access.submit(self.line(access, &begun, took));
@@ -245,6 +291,8 @@ impl ExchangeRecord {
         self.first_byte = None;
         self.repeats = None;
         self.traced = None;
+        self.steps.clear();
+        self.generation = 0;
         self.destination = 0;
         self.route = None;
         self.status = None;
@@ -255,6 +303,35 @@ impl ExchangeRecord {
         self.endpoint = None;
         self.cause = None;
         self.detail = None;
+    }
+
+    fn tell(&self, begun: &Begun, took: Duration) {
+        let Some(recorder) = self.telemetry.recorder() else { return };
+        recorder.push(&Facts {
+            id: begun.id,
+            flow: Some(begun.flow.id),
+            ended: recorder.at(begun.start) + took,
+            took,
+            protocol: begun.flow.protocol,
+            first: begun.flow.first_bytes,
+            bytes_from_app: self.bytes_from_app,
+            bytes_to_app: self.bytes_to_app,
+            destination: self.destination,
+            generation: self.generation,
+            status: self.status,
+            cause: self.cause,
+            closed_by: None,
+            attempts: self.attempts,
+            peer: begun.flow.peer,
+            original_dst: begun.flow.original_dst,
+            endpoint: self.endpoint,
+            steps: &self.steps,
+            texts: [&self.method, &self.host, &self.path, self.route.as_deref().unwrap_or_default()],
+            request_id: &self.request_id,
+            sni: "",
+            grpc_status: self.grpc_status.unwrap_or_default(),
+            detail: self.detail.as_deref().unwrap_or_default(),
+        });
     }
 
     fn line(&self, access: &AccessLog, begun: &Begun, took: Duration) -> String {

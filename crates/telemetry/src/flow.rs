@@ -5,13 +5,14 @@ mod trace;
 use std::net::SocketAddr;
 use std::num::NonZeroU128;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::Telemetry;
 use crate::access::line::Line;
 use crate::access::{AccessLog, Field};
-use crate::cause::Cause;
-use crate::labels::Protocol;
+use crate::cause::{Cause, Who};
+use crate::labels::{Outcome, Protocol, Way};
+use crate::recorder::{Facts, FirstBytes, Note, Step, Steps};
 use crate::text;
 
 /// One captured connection, from accept to its end. Counted and logged once, when it is dropped.
@@ -44,6 +45,8 @@ pub struct FlowRecord {
     pub bytes_to_app: u64,
     /// Tries to connect, outside of exchanges.
     pub connect_attempts: u32,
+    /// The first bytes that were seen.
+    pub first_bytes: FirstBytes,
     /// Why the flow did not end well. Set it with [`FlowRecord::fail`].
     pub cause: Option<Cause>,
     /// Boxed, as most flows have none, and most wait most of the time.
@@ -55,6 +58,10 @@ struct Rare {
     trace_id: Option<NonZeroU128>,
     /// Free text about the cause, for the log alone.
     detail: Option<String>,
+    /// [`Story::generation`](crate::Story::generation), cut to 32 bits.
+    generation: u32,
+    closed_by: Option<Who>,
+    steps: Steps,
 }
 
 /// What an exchange says about the flow that carries it.
@@ -63,6 +70,8 @@ pub struct FlowFacts {
     pub(crate) id: u64,
     pub(crate) peer: SocketAddr,
     pub(crate) original_dst: Option<SocketAddr>,
+    pub(crate) protocol: Protocol,
+    pub(crate) first_bytes: FirstBytes,
 }
 
 impl FlowRecord {
@@ -82,6 +91,7 @@ impl FlowRecord {
             bytes_from_app: 0,
             bytes_to_app: 0,
             connect_attempts: 0,
+            first_bytes: FirstBytes::NONE,
             cause: None,
             rare: None,
         }
@@ -118,17 +128,114 @@ impl FlowRecord {
 
     /// What the exchanges of this flow need of it.
     pub fn facts(&self) -> FlowFacts {
-        FlowFacts { id: self.id, peer: self.peer, original_dst: self.original_dst }
+        FlowFacts {
+            id: self.id,
+            peer: self.peer,
+            original_dst: self.original_dst,
+            protocol: self.protocol,
+            first_bytes: self.first_bytes,
+        }
     }
 
-    /// Counts a retry of the connect. `reason` is why the one before failed, a word of a closed set.
-    pub fn retried(&self, reason: &'static str) {
+    /// The generation of the destination is known now; only the story tells it.
+    pub fn routed(&mut self, generation: u64) {
+        if self.telemetry.recorder().is_some() {
+            self.rare.get_or_insert_default().generation = generation as u32;
+        }
+    }
+
+    /// Who ended the connection, where nobody failed; only the story tells it.
+    pub fn closed_by(&mut self, who: Who) {
+        if self.telemetry.recorder().is_some() {
+            self.rare.get_or_insert_default().closed_by = Some(who);
+        }
+    }
+
+    /// A try to connect to this endpoint begins.
+    pub fn attempt(&mut self, endpoint: SocketAddr) {
+        self.connect_attempts += 1;
+        if self.telemetry.recorder().is_some() {
+            let (start, before) = (self.start, self.endpoint);
+            self.rare.get_or_insert_default().steps.begin(|| start.elapsed(), before);
+        }
+        self.endpoint = Some(endpoint);
+    }
+
+    /// The try to connect came to this; a cause is why it failed.
+    pub fn attempt_ended(&mut self, result: Result<Way, Cause>) {
+        let since_start = self.start.elapsed();
+        let Some(step) = self.step() else { return };
+        match result {
+            Ok(way) => {
+                step.connected(way, since_start);
+                step.outcome(Outcome::Success);
+            }
+            Err(cause) => {
+                step.ended(since_start);
+                step.failed(cause);
+                step.outcome(cause.outcome());
+            }
+        }
+    }
+
+    /// Something more about the try to connect that is under way, or was last.
+    pub fn note(&mut self, note: Note) {
+        if let Some(step) = self.step() {
+            note.write(step);
+        }
+    }
+
+    fn step(&mut self) -> Option<&mut Step> {
+        self.rare.as_mut()?.steps.last()
+    }
+
+    /// Counts a retry of the connect, after this wait. `reason` is why the one before failed, and `proof` why repeating it
+    /// is safe: words of closed sets.
+    pub fn retried(&mut self, reason: &'static str, proof: &'static str, wait: Duration) {
         self.telemetry.destination(self.destination).retried(reason);
+        if let Some(step) = self.step() {
+            step.retried(reason, proof);
+            step.waits(wait);
+        }
     }
 
     /// Counts that a failed connect was not tried again. `reason` is why not, a word of a closed set.
-    pub fn refuse_retry(&self, reason: &'static str) {
+    pub fn refuse_retry(&mut self, reason: &'static str) {
         self.telemetry.destination(self.destination).retry_refused(reason);
+        self.note(Note::NotRetried(reason));
+    }
+
+    fn tell(&self) {
+        let Some(recorder) = self.telemetry.recorder() else { return };
+        let none = Rare::default();
+        let rare = self.rare.as_deref().unwrap_or(&none);
+        let host = text::printable(self.host.as_deref().unwrap_or_default().as_bytes());
+        let took = self.start.elapsed();
+        recorder.push(&Facts {
+            id: self.id,
+            flow: None,
+            ended: recorder.at(self.start) + took,
+            took,
+            protocol: self.protocol,
+            first: self.first_bytes,
+            bytes_from_app: self.bytes_from_app,
+            bytes_to_app: self.bytes_to_app,
+            destination: self.destination,
+            generation: rare.generation,
+            status: None,
+            cause: self.cause,
+            closed_by: rare.closed_by,
+            attempts: self.connect_attempts,
+            peer: self.peer,
+            original_dst: self.original_dst,
+            endpoint: self.endpoint,
+            steps: &rare.steps,
+            texts: ["", &host, "", ""],
+            request_id: "",
+            sni: self.sni.as_deref().unwrap_or_default(),
+            grpc_status: "",
+            detail: self.detail().unwrap_or_default(),
+        });
     }
 
     fn trace_id(&self) -> Option<NonZeroU128> {
@@ -177,6 +284,7 @@ impl Drop for FlowRecord {
         if let (Some(tracer), Some(trace_id)) = (self.telemetry.tracer(), self.trace_id()) {
             tracer.submit(self.spans(trace_id));
         }
+        self.tell();
         let access = self.telemetry.access();
         if access.wants(self.id, self.cause) {
             access.submit(self.line(access));

@@ -69,6 +69,20 @@ labels! {
 }
 
 labels! {
+    /// How an attempt came by its connection.
+    Way {
+        /// It was made for it.
+        New = "new",
+        /// It was made while the app was still silent.
+        Early = "early",
+        /// It had carried something of another flow, or carries more than this.
+        Pool = "pool",
+        /// It was this flow's own already.
+        Flow = "flow",
+    }
+}
+
+labels! {
     /// What became of an upstream connection that was dialled before the protocol was known.
     EarlyDial {
         /// It carried the flow.

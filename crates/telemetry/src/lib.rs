@@ -17,6 +17,7 @@ mod growing;
 mod host;
 mod labels;
 mod metrics;
+mod recorder;
 mod text;
 #[cfg_attr(not(feature = "otlp"), allow(dead_code, reason = "without the exporter there is no tracer"))]
 mod trace;
@@ -27,11 +28,13 @@ pub use exchange::ExchangeRecord;
 pub use flow::{FlowFacts, FlowRecord};
 pub use labels::{
     AcceptError, BreakerState, DnsOutcome, DnsTransport, DropReason, EarlyDial, Outcome, Protocol, Reload,
+    Way,
 };
 pub use metrics::{
     BUCKETS, DestinationMetrics, DestinationState, DnsMetrics, ENDPOINTS, EndpointState, Held, Kind, Metric,
     ProcessMetrics, ReloadMetrics,
 };
+pub use recorder::{AttemptStory, FirstBytes, Follower, Note, Recorded, Sniffed, Speaker, Story};
 #[cfg(feature = "otlp")]
 pub use trace::Receiver;
 pub use trace::{TraceParent, Tracer};
@@ -45,6 +48,7 @@ use std::time::{Duration, Instant};
 use growing::GrowingList;
 use host::Host;
 use metrics::Page;
+use recorder::Recorder;
 
 /// The metrics and the access log of one process. A clone shares them and costs one reference count.
 #[derive(Clone, Debug)]
@@ -59,6 +63,7 @@ struct Shared {
     destinations: GrowingList<DestinationMetrics>,
     access: AccessLog,
     tracer: OnceLock<Tracer>,
+    recorder: OnceLock<Recorder>,
     ids: Ids,
     cutting: AtomicBool,
     watch: OnceLock<Watch>,
@@ -86,6 +91,7 @@ impl Telemetry {
             destinations: GrowingList::new(),
             access,
             tracer: OnceLock::new(),
+            recorder: OnceLock::new(),
             ids: Ids::new(),
             cutting: AtomicBool::new(false),
             watch: OnceLock::new(),

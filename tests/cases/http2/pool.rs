@@ -59,7 +59,7 @@ fn cause_pool_full_is_503_when_no_stream_becomes_free() {
     let net = Net::new();
     let go = Arc::new(AtomicBool::new(false));
     let origin = one_at_a_time(&net, &go);
-    let configuration = "[defaults]\nconnect_timeout = '300ms'\npool = { max_size = 1 }\nretry = {}\n\
+    let configuration = "[defaults]\nconnect_timeout = '1s'\npool = { max_size = 1 }\nretry = {}\n\
                          breaker = { failures = 1 }\n";
     let dragoman = Dragoman::start(&net, configuration);
     let mut slow = connect(&net);

@@ -116,7 +116,7 @@ fn broken_rules() -> Vec<(&'static str, Vec<Frame>, &'static [u32])> {
 /// it says none, be it that it ends the connection or that it goes on.
 fn verdict(net: &Net, frames: &[Frame]) -> Option<u32> {
     let mut client = connect(net);
-    client.peer().stream().set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+    client.peer().stream().set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     let bytes: Vec<u8> = frames.iter().flat_map(Frame::bytes).collect();
     client.raw(&bytes).unwrap();
     loop {

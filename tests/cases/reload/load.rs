@@ -29,7 +29,7 @@ fn policy(round: usize) -> String {
          [destination.own]\nhosts = ['own']\n{changes}\
          [destination.streams]\nports = [81]\npool = {{}}\n{changes}\
          [destination.raw]\nports = [9000]\nconnect_timeout = '{}s'\n",
-        round + 1
+        round + 5
     )
 }
 

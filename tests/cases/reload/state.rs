@@ -28,7 +28,7 @@ fn l4_an_open_breaker_stays_open_unless_its_destination_changes() {
     let net = Net::new();
     let origin = Origin::http(&net.servers, server(80), |_, _| Reply::status(500, "no"));
     let breaker = "breaker = { failures = 1, open = '1h' }";
-    let dragoman = Dragoman::start(&net, &two(breaker, "1s"));
+    let dragoman = Dragoman::start(&net, &two(breaker, "10s"));
     let refused = (503, Some("breaker_open".to_owned()));
     for host in ["changes", "stays"] {
         assert_eq!(get(&net, host), (500, None));
@@ -37,12 +37,12 @@ fn l4_an_open_breaker_stays_open_unless_its_destination_changes() {
     let open =
         |name| dragoman.metrics().sum("dragoman_breakers", &[("destination", name), ("state", "open")]);
     assert_eq!((open("changes"), open("stays")), (1, 1));
-    dragoman.reload(&two(breaker, "2s"));
+    dragoman.reload(&two(breaker, "20s"));
     assert_eq!((open("changes"), open("stays")), (0, 1));
     assert_eq!(get(&net, "stays"), refused, "nobody touched it");
     assert_eq!(get(&net, "changes"), (500, None), "it is a new one");
     assert_eq!(origin.requests().len(), 3);
-    dragoman.reload(&two(breaker, "2s").replace("[destination.stays]\nhosts = ['stays']\n", ""));
+    dragoman.reload(&two(breaker, "20s").replace("[destination.stays]\nhosts = ['stays']\n", ""));
     assert_eq!((open("changes"), open("stays")), (1, 0), "what is gone is not open");
 }
 
@@ -58,7 +58,7 @@ fn l4_a_pooled_connection_is_closed_when_its_destination_changes_and_else_kept()
         count.fetch_add(1, Ordering::SeqCst);
         Ok(())
     });
-    let dragoman = Dragoman::start(&net, &two("pool = {}", "1s"));
+    let dragoman = Dragoman::start(&net, &two("pool = {}", "10s"));
     let both = || {
         for host in ["changes", "stays"] {
             assert_eq!(get(&net, host), (200, None));
@@ -68,7 +68,7 @@ fn l4_a_pooled_connection_is_closed_when_its_destination_changes_and_else_kept()
     both();
     both();
     assert_eq!((origin.seen().len(), ended.load(Ordering::SeqCst)), (2, 0), "one for each");
-    dragoman.reload(&two("pool = {}", "2s"));
+    dragoman.reload(&two("pool = {}", "20s"));
     wait::until("the idle one is closed", wait::SOON, || ended.load(Ordering::SeqCst) == 1);
     both();
     assert_eq!((origin.seen().len(), ended.load(Ordering::SeqCst)), (3, 1));
@@ -148,13 +148,13 @@ fn l4_an_idle_http2_connection_is_closed_when_its_destination_changes() {
         wire.respond(request.stream, "200", b"ok")
     });
     let policy = |timeout: &str| format!("[defaults]\npool = {{}}\ntimeout = '{timeout}'\n");
-    let dragoman = Dragoman::start(&net, &policy("1s"));
+    let dragoman = Dragoman::start(&net, &policy("10s"));
     let mut client = Wire::client(net.app.connect(server(80)), &[]).unwrap();
     client.fields(1, &request("GET", "/"), true).unwrap();
     assert_eq!(client.response(1).unwrap().status(), 200);
     let open = || net.servers.succeed("ss -Htn state established sport = :80").lines().count();
     assert_eq!((origin.connections(), open()), (1, 1));
-    dragoman.reload(&policy("2s"));
+    dragoman.reload(&policy("20s"));
     wait::until("it is closed while its flow waits", wait::SOON, || open() == 0);
     client.fields(3, &request("GET", "/"), true).unwrap();
     assert_eq!(client.response(3).unwrap().status(), 200);
@@ -174,7 +174,7 @@ fn memory_does_not_grow_with_the_number_of_reloads() {
     let net = Net::new();
     let _origin = Origin::http(&net.servers, server(80), |_, _| Reply::status(200, "ok"));
     let many: String = (0..40).map(|n| format!("[destination.d{n}]\nhosts = ['d{n}.test']\n")).collect();
-    let policy = |round: usize| format!("[defaults]\npool = {{}}\ntimeout = '{}s'\n{many}", 1 + round % 7);
+    let policy = |round: usize| format!("[defaults]\npool = {{}}\ntimeout = '{}s'\n{many}", 20 + round % 7);
     let dragoman = Dragoman::start(&net, &policy(0));
     let mut waiting: Vec<_> = (0..50).map(|_| net.app.connect(server(80))).collect();
     let mut figures = Vec::new();

@@ -115,7 +115,7 @@ fn psql_redis_cli_and_python_are_interactive() {
 #[test]
 fn the_keyboard_interrupts_the_command_and_the_end_is_its_own() {
     let (net, user) = (Net::new(), User::new());
-    let script = "sh -c \"trap 'echo got; exit 3' INT; echo rea''dy; while :; do sleep 600; done\"";
+    let script = "sh -c \"trap 'echo got; exit 3' INT; echo rea''dy; while :; do sleep 0.05; done\"";
     let mut terminal = Terminal::start(&net, &user, &run(&user, script));
     terminal.shows("ready");
     terminal.types("\x03");

@@ -66,16 +66,13 @@ fn a_receiver_that_is_silent_or_gone_costs_no_time() {
     let net = Net::new();
     let receiver = Receiver::start(&net);
     let _origin = origin(&net);
-    let without = {
-        let _dragoman = Dragoman::start(&net, "");
-        send(&net, REQUESTS)
-    };
     receiver.answer("stall\n");
     let stalled = Dragoman::start(&net, &exporting("1", ""));
-    let with = send(&net, REQUESTS);
-    // To wait for the receiver once would take the ten seconds that it has to answer.
-    assert!(with < without * 3 + Duration::from_secs(5), "{with:?}, without {without:?}");
+    let took = send(&net, REQUESTS);
+    println!("{REQUESTS} exchanges in {took:?}");
     let metrics = stalled.settle();
+    // To wait for the receiver once would take the ten seconds that it has to answer.
+    assert_eq!(metrics.sum("dragoman_exchange_seconds_bucket", &[("le", "5")]), REQUESTS);
     // 4096 wait, and 512 are on their way.
     let lost = dropped(&metrics, "queue_full");
     assert!((REQUESTS * SPANS - 4096 - 512..REQUESTS * SPANS).contains(&lost), "{lost}");
@@ -87,9 +84,11 @@ fn a_receiver_that_is_silent_or_gone_costs_no_time() {
 
     drop(receiver);
     let mut gone = Dragoman::start(&net, &exporting("1", ""));
-    assert!(send(&net, 100) < Duration::from_secs(10));
+    send(&net, 100);
+    let metrics = gone.settle();
+    assert_eq!(metrics.sum("dragoman_exchange_seconds_bucket", &[("le", "5")]), 100);
     gone.signal(nix::sys::signal::Signal::SIGTERM);
-    assert!(gone.wait(Duration::from_secs(20)).success(), "{}", gone.log());
+    assert!(gone.wait(Duration::from_secs(60)).success(), "{}", gone.log());
     assert!(gone.log().contains("cannot export spans"), "{}", gone.log());
 }
 

@@ -105,10 +105,10 @@ fn what_fails_says_why_by_the_word_of_the_log() {
     let _origin = Origin::http(&net.servers, server(80), |request, _| match request.word(1) {
         "/missing" => Reply::status(404, ""),
         "/broken" => Reply::status(500, ""),
-        _ => Reply::Stall(Duration::from_secs(2)),
+        _ => Reply::Stall(Duration::from_secs(30)),
     });
     let _dragoman =
-        Dragoman::start(&net, &exporting("1", "[defaults]\ntimeout = '300ms'\nconnect_timeout = '1s'\n"));
+        Dragoman::start(&net, &exporting("1", "[defaults]\ntimeout = '2s'\nconnect_timeout = '1s'\n"));
     for path in ["/missing", "/broken", "/slow"] {
         net.app.connect(server(80)).exchange(get(path, "")).unwrap();
     }

@@ -54,8 +54,7 @@ fn a_stream_that_waits_for_a_place_keeps_no_other_waiting() {
         }
         Ok(())
     });
-    let policy =
-        "[defaults]\nupstream_protocol = 'http1'\nconnect_timeout = '300ms'\npool = { max_size = 1 }\n";
+    let policy = "[defaults]\nupstream_protocol = 'http1'\nconnect_timeout = '1s'\npool = { max_size = 1 }\n";
     let dragoman = Dragoman::start(&net, policy);
     let mut client = client(&net);
     client.fields(1, &request("POST", "/held"), false).unwrap();
@@ -182,9 +181,9 @@ fn a_server_that_goes_at_any_byte_is_never_a_whole_answer() {
             let answer = client.response(stream).unwrap();
             let whole = cut == ANSWER.len() && how == "close";
             let (status, is_whole) = (answer.status(), answer.end == End::Whole);
-            // A reset may overtake what came before it: that of the server its last bytes, ours the head.
+            // A reset may overtake what came before it.
             assert!(whole == (status == 200 && is_whole) || cut == ANSWER.len(), "{cut} {how}: {answer:?}");
-            assert!(matches!(status, 200 | 502) || status == 0 && !is_whole, "{cut} {how}: {answer:?}");
+            assert!(status == 200 || status == 502, "{cut} {how}: {answer:?}");
             stream += 2;
         }
     }
@@ -230,7 +229,7 @@ fn h11_an_app_that_reads_slowly_is_no_failure_of_the_server() {
         "/large" => Reply::status(200, &"x".repeat(1 << 20)),
         _ => Reply::Send(b"HTTP/1.1 200 X\r\nContent-Length: 9\r\n\r\nhalf".to_vec()),
     });
-    let policy = "[defaults]\nupstream_protocol = 'http1'\ntimeout = '300ms'\n\
+    let policy = "[defaults]\nupstream_protocol = 'http1'\ntimeout = '2s'\n\
                   breaker = { failures = 1, failure_percent = 1 }\n";
     let dragoman = Dragoman::start(&net, policy);
     let mut stalled = client(&net);

@@ -237,7 +237,7 @@ fn an_app_that_reads_nothing_is_given_up_in_time() {
         head.extend(fields.iter().map(|name| (name.as_str(), large.as_str())));
         wire.fields(request.stream, &head, true)
     });
-    let policy = "[defaults]\nupstream_protocol = 'http2'\ntimeout = '1s'\npool = {}\n";
+    let policy = "[defaults]\nupstream_protocol = 'http2'\ntimeout = '3s'\npool = {}\n";
     let dragoman = Dragoman::start(&net, policy);
     let mut client = net.app.connect(server(80));
     socket2::SockRef::from(client.stream()).set_recv_buffer_size(2048).unwrap();

@@ -31,6 +31,19 @@ pub(super) fn traces(root: &Root, problems: &mut Vec<Problem>) {
     }
 }
 
+/// A few stories that push each other out would explain nothing.
+pub(super) fn recorder(root: &Root, problems: &mut Vec<Problem>) {
+    const LEAST: usize = 64 * 1024;
+    let memory = root.recorder.as_ref().and_then(|recorder| recorder.value.memory.as_ref());
+    if let Some(memory) = memory.filter(|memory| (1..LEAST).contains(&memory.value.0)) {
+        problems.push(
+            Problem::new(memory.place, "too little memory for the recorder")
+                .label("room for hardly any story")
+                .help("give it \"64KiB\" or more, or turn it off with 0"),
+        );
+    }
+}
+
 /// What `[defaults]` says about itself.
 pub(super) fn defaults(root: &Root, problems: &mut Vec<Problem>) {
     let defaults = root.defaults();

@@ -86,6 +86,11 @@ impl RouteIndex {
         Self { matchers, rules, groups }
     }
 
+    /// What each route looks for, in the order in which they were given.
+    pub(crate) fn matchers(&self) -> &[RouteMatcher] {
+        &self.matchers
+    }
+
     /// The route that `request` falls under, as its place in what the index was made of.
     pub(crate) fn find(&self, request: &Request<'_>) -> Option<usize> {
         if self.groups.is_empty() {

@@ -24,6 +24,11 @@ pub(crate) const MAX_SEGMENTS: usize = 32;
 pub(crate) type PathRank = (u8, usize, usize);
 
 impl PathPattern {
+    /// As it was written.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
     /// `path` is without its query.
     pub(crate) fn matches(&self, path: &str) -> bool {
         let Some(path) = path.strip_prefix('/') else { return false };

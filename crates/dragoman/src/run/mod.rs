@@ -31,6 +31,7 @@ use tokio::time::timeout;
 use crate::app::{self, StartError, cannot};
 use crate::check;
 use crate::cli::RunArguments;
+use crate::flows;
 use crate::logging;
 use crate::privilege;
 use crate::reload::Files;
@@ -94,6 +95,7 @@ fn start(arguments: &RunArguments, mut config: Config) -> Result<ExitCode, Start
     };
     privilege::drop_root(None, None).map_err(|error| StartError(error.to_string()))?;
     let telemetry = Telemetry::new(config.names().to_vec(), access);
+    telemetry.record(config.recorder.memory, app::threads(config.proxy.workers));
     traces::start(&config.trace, None, &telemetry).map_err(|error| cannot("export traces", &error))?;
     let runtime = app::runtime(config.proxy.workers).map_err(|error| cannot("start the runtime", &error))?;
     let own = reaches.iter().map(|reach| reach.source).collect();
@@ -102,6 +104,9 @@ fn start(arguments: &RunArguments, mut config: Config) -> Result<ExitCode, Start
     telemetry.cut();
     // What is still open is reset here, and its record finished by that.
     runtime.shutdown_timeout(FLUSH);
+    if arguments.explain {
+        eprint!("{}", flows::table(&telemetry, logging::color(&io::stderr())));
+    }
     if !telemetry.flush(FLUSH) {
         tracing::warn!("the access log could not be written, or traces not exported, to their end");
     }

@@ -10,3 +10,4 @@ mod rights;
 mod running;
 mod systemd;
 mod wait;
+mod words;

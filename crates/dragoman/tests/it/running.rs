@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
@@ -16,12 +16,13 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// The program under test.
 pub(crate) const DRAGOMAN: &str = env!("CARGO_BIN_EXE_dragoman");
 
-static COUNT: AtomicU8 = AtomicU8::new(1);
+static COUNT: AtomicU32 = AtomicU32::new(1);
 
 /// A loopback address that no other test has: tests run side by side with the ports that users see.
 pub(crate) fn own_address() -> Ipv4Addr {
+    static ADDRESSES: AtomicU8 = AtomicU8::new(1);
     let [.., high, low] = std::process::id().to_be_bytes();
-    Ipv4Addr::new(127, 100 + COUNT.fetch_add(1, Ordering::Relaxed), high, low.clamp(1, 254))
+    Ipv4Addr::new(127, ADDRESSES.fetch_add(1, Ordering::Relaxed), high, low.clamp(1, 254))
 }
 
 /// A file of a test, removed at its end.

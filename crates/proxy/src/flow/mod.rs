@@ -17,7 +17,7 @@ use std::sync::Arc;
 use dragoman_capture::probe;
 use dragoman_config::{ByAddress, Config, Destination, Name};
 use dragoman_net::{NoOriginalDst, OrigDst, original_dst};
-use dragoman_telemetry::{Cause, FlowRecord, Protocol};
+use dragoman_telemetry::{Cause, FirstBytes, FlowRecord, Protocol, Speaker};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
@@ -100,7 +100,9 @@ async fn find_relay(shared: &Arc<Shared>, stream: TcpStream, record: &mut FlowRe
     let redirected = Redirected { original, by_address };
     record.destination = redirected.by_address.destination.index;
     let mut early = Early::new(shared, &redirected.by_address, original);
-    let sniffed = match sniff(shared, &mut app, &mut early, &redirected).await {
+    let sniffed = sniff(shared, &mut app, &mut early, &redirected).await;
+    record.first_bytes = first_bytes(&app, &early, sniffed.as_ref().ok());
+    let sniffed = match sniffed {
         Ok(sniffed) => sniffed,
         Err(unsniffed) => {
             record.fail(unsniffed.cause, unsniffed.detail);
@@ -110,6 +112,21 @@ async fn find_relay(shared: &Arc<Shared>, stream: TcpStream, record: &mut FlowRe
     record.sniffed(sniffed.protocol);
     let relay = route(&shared.config.now(), original, &sniffed, record)?;
     Some(Routed { app, early, original, began: sniffed.began, relay })
+}
+
+/// What was seen of the flow until its protocol was known, or could not be.
+fn first_bytes(app: &Leg, early: &Early, sniffed: Option<&Sniffed>) -> FirstBytes {
+    let protocol = sniffed.map(|sniffed| sniffed.protocol);
+    let (app, server) = (app.buf.bytes(), early.held());
+    let by_server =
+        matches!(protocol, Some(Protocol::Mysql | Protocol::Smtp | Protocol::Ftp | Protocol::Ssh));
+    match () {
+        () if by_server || app.is_empty() && !server.is_empty() => {
+            FirstBytes::new(Speaker::Upstream, server, true)
+        }
+        () if app.is_empty() => FirstBytes::NONE,
+        () => FirstBytes::new(Speaker::App, app, protocol == Some(Protocol::Http2)),
+    }
 }
 
 /// Where the flow was going: to a plain port, which the record then names already, or where the kernel says. A
@@ -156,6 +173,7 @@ fn route(config: &Config, original: OrigDst, sniffed: &Sniffed, record: &mut Flo
         None => &by_address.destination,
     };
     record.destination = destination.index;
+    record.routed(destination.generation);
     record.sni = sniffed.sni.as_deref().map(Into::into);
     if destination.deny {
         record.fail(Cause::Denied, None);
@@ -211,7 +229,7 @@ mod tests {
         for (stage, size, most) in [
             ("silent", silent, 960),
             ("http1", http1, 480),
-            ("http2", http2, 960),
+            ("http2", http2, 1056),
             ("opaque, asleep", asleep, 80),
             ("opaque, awake", awake, 800),
         ] {

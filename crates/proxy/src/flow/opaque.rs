@@ -8,7 +8,7 @@ use std::time::Instant;
 use dragoman_config::Destination;
 use dragoman_net::OrigDst;
 use dragoman_policy::{Attempt, Decision, Failure, RetryParams, Verdict};
-use dragoman_telemetry::{Cause, FlowRecord};
+use dragoman_telemetry::{Cause, FlowRecord, Note, Way};
 use tokio::time::sleep;
 
 use super::early::{Early, Taken};
@@ -104,14 +104,16 @@ async fn connect(
             cause: Cause::BreakerOpen,
             detail: format!("{address}: next probe in {retry_in:.1?}"),
         })?;
-        record.connect_attempts += 1;
+        record.attempt(endpoint.address);
+        record.note(Note::Admitted(pass.breaker()));
         if let (1, Some(params)) = (record.connect_attempts, retry) {
             endpoint.deposit(params, Instant::now());
         }
-        record.endpoint = Some(endpoint.address);
+        let mut way = Way::Early;
         let taken = match early.take(endpoint.address).await {
             Some(taken) => taken,
             None => {
+                way = Way::New;
                 match dial(shared, destination.index, endpoint.address, destination.connect_timeout).await {
                     Ok(leg) => Taken::Open(leg),
                     Err(failed) => Taken::Failed(failed),
@@ -122,24 +124,32 @@ async fn connect(
             Taken::Failed(failed) => failed,
             // A probe of an opaque endpoint ends here: what the bytes mean is not ours to judge.
             Taken::Open(leg) | Taken::Ended(leg, None) => {
+                record.attempt_ended(Ok(way));
                 pass.report(Verdict::Success);
                 return Ok(Upstream::Open(leg));
             }
             Taken::Ended(leg, Some(error)) => {
+                record.attempt_ended(Ok(way));
                 pass.report(Verdict::Success);
                 return Ok(Upstream::Reset(leg, error));
             }
         };
+        record.attempt_ended(Err(failed.cause));
         pass.report(verdict(failed.cause.outcome()));
-        let Some(params) = retry else { return Err(failed) };
+        let Some(params) = retry else {
+            record.note(Note::NotRetried("no_retry"));
+            return Err(failed);
+        };
         failed_on = Some(endpoint.address);
+        let state = endpoint.observe(Instant::now());
+        record.note(Note::Found(state.breaker, state.retries));
         if !shared.would_admit(target, Instant::now()) {
             record.refuse_retry("breaker_open");
             return Err(failed);
         }
         match again(&endpoint, params, record.connect_attempts) {
-            Decision::Retry { wait, .. } => {
-                record.retried(failed.cause.as_str());
+            Decision::Retry { wait, proof } => {
+                record.retried(failed.cause.as_str(), proof.as_str(), wait);
                 sleep(wait).await;
             }
             Decision::Stop(refusal) => {

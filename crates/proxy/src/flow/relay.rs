@@ -16,7 +16,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use dragoman_net::{Asleep, Sleepers};
-use dragoman_telemetry::{Cause, FlowRecord};
+use dragoman_telemetry::{Cause, FlowRecord, Who};
 use tokio::net::TcpStream;
 use tokio::net::tcp::ReadHalf;
 use tokio::time::timeout;
@@ -215,7 +215,13 @@ async fn exchange_bytes(
     record: &mut FlowRecord,
     listeners: &[Listener; 2],
 ) -> Result<(), Torn> {
-    let Err(torn) = pump_both(app, upstream, record, listeners).await else { return Ok(()) };
+    let torn = match pump_both(app, upstream, record, listeners).await {
+        Ok(first) => {
+            record.closed_by(first);
+            return Ok(());
+        }
+        Err(torn) => torn,
+    };
     // A write found the leg broken: what it said before that may still wait to be read. No end is passed on after it, since
     // the kernel tells of a reset once, and what reads like an orderly end now is none.
     if torn.writing {
@@ -228,13 +234,13 @@ async fn exchange_bytes(
     Err(torn)
 }
 
-/// Both directions until both senders have ended, or a leg broke.
+/// Both directions until both senders have ended, or a leg broke. Returns who ended first.
 async fn pump_both(
     app: &mut Leg,
     upstream: &mut Leg,
     record: &mut FlowRecord,
     listeners: &[Listener; 2],
-) -> Result<(), Torn> {
+) -> Result<Who, Torn> {
     let (app_stream, app_buf) = app.parts();
     let (upstream_stream, upstream_buf) = upstream.parts();
     let (app_read, app_write) = app_stream.split();
@@ -246,11 +252,11 @@ async fn pump_both(
     tokio::select! {
         ended = &mut up => {
             let half = ended.map_err(|stopped| stopped.of(Side::App))?;
-            Box::pin(pump_last(down, Side::Upstream, half)).await
+            Box::pin(pump_last(down, Side::Upstream, half)).await.map(|()| Who::App)
         }
         ended = &mut down => {
             let half = ended.map_err(|stopped| stopped.of(Side::Upstream))?;
-            Box::pin(pump_last(up, Side::App, half)).await
+            Box::pin(pump_last(up, Side::App, half)).await.map(|()| Who::Upstream)
         }
     }
 }

@@ -93,7 +93,7 @@ impl Endpoint {
     }
 
     /// How it is, for whoever looks.
-    fn observe(&self, now: Instant) -> EndpointState {
+    pub(crate) fn observe(&self, now: Instant) -> EndpointState {
         let breaker = self.breaker.as_ref().map(|breaker| match lock(breaker).state(now) {
             State::Closed => BreakerState::Closed,
             State::Open => BreakerState::Open,
@@ -118,6 +118,13 @@ impl Endpoint {
 }
 
 impl Pass {
+    /// What the breaker was when it gave its leave; `None` where there is none.
+    pub(crate) fn breaker(&self) -> Option<BreakerState> {
+        let state =
+            |ticket: Ticket| if ticket.is_probe() { BreakerState::HalfOpen } else { BreakerState::Closed };
+        self.ticket.map(state)
+    }
+
     /// A good response head is all that a probe is to find out: a stream may go on for hours. What follows is an ordinary
     /// try, with a pass of its own.
     pub(crate) fn after_good_head(self) -> Option<Self> {

@@ -5,5 +5,6 @@ mod common;
 mod fields;
 mod hostile;
 mod metrics;
+mod recorder;
 mod records;
 mod writer;

@@ -40,6 +40,7 @@ impl Plan {
     ) -> Self {
         let route = destination.route(request);
         record.destination = destination.index;
+        record.generation = destination.generation as u32;
         record.route = route.map(|route| Arc::clone(&route.name));
         let policy = Arc::clone(route.map_or(&destination.policy, |route| &route.policy));
         let retry = policy.retry.as_ref();

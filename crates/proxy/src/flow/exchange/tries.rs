@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use dragoman_config::PoolParams;
 use dragoman_policy::{Attempt, Decision, Failure, Proof, Pushback, Verdict, parse_retry_after};
-use dragoman_telemetry::{Cause, ExchangeRecord, Outcome};
+use dragoman_telemetry::{Cause, ExchangeRecord, Note, Outcome};
 use tokio::time::sleep_until;
 
 use super::plan::{Limit, Plan};
@@ -114,6 +114,7 @@ pub(crate) fn admit(
         ..Failed::here(Cause::BreakerOpen, &*address.to_string())
     })?;
     record.attempt(endpoint.address);
+    record.note(Note::Admitted(pass.breaker()));
     if let (1, Some(retry)) = (record.attempts(), &plan.policy.retry) {
         endpoint.deposit(retry, Instant::now());
     }
@@ -162,6 +163,9 @@ pub(crate) fn conclude(pass: Option<Pass>, failed: Option<&Failed>, record: &mut
     let outcome = failed.map_or(Outcome::Success, Failed::outcome);
     if let Some(failed) = failed {
         record.attempt_failed(failed.cause);
+        if record.status.is_some() {
+            record.note(Note::NotRetried("head_forwarded"));
+        }
     }
     record.attempt_ended(outcome);
     if let Some(pass) = pass {
@@ -183,7 +187,10 @@ pub(crate) fn decide(
         record.retried("stale_connection", proof.as_str());
         return Some(Duration::ZERO);
     }
-    let retry = plan.policy.retry.as_ref()?;
+    let Some(retry) = plan.policy.retry.as_ref() else {
+        note_unlisted(tried, "no_retry", record);
+        return None;
+    };
     let is_listed = match tried.failure {
         Failure::Status(status) => {
             retry.statuses.contains(status) || retry.unprocessed_statuses.contains(status)
@@ -192,9 +199,14 @@ pub(crate) fn decide(
         _ => true,
     };
     if !is_listed {
+        note_unlisted(tried, "not_listed", record);
         return None;
     }
     let now = Instant::now();
+    if record.takes_notes() {
+        let state = endpoint.observe(now);
+        record.note(Note::Found(state.breaker, state.retries));
+    }
     if !shared.would_admit(plan.target(), now) {
         record.refuse_retry("breaker_open");
         return None;
@@ -213,12 +225,20 @@ pub(crate) fn decide(
     match with_random(|random| endpoint.decide(retry, &attempt, now, random)) {
         Decision::Retry { wait, proof } => {
             record.retried(tried.word, proof.as_str());
+            record.note(Note::Waits(wait));
             Some(wait)
         }
         Decision::Stop(refusal) => {
             record.refuse_retry(refusal.as_str());
             None
         }
+    }
+}
+
+/// Notes why policy has nothing to say about a failure; most answers are none.
+fn note_unlisted(tried: &Try<'_>, why: &'static str, record: &mut ExchangeRecord) {
+    if !matches!(tried.failure, Failure::Status(..400)) {
+        record.note(Note::NotRetried(why));
     }
 }
 

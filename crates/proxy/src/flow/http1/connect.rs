@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use dragoman_config::PoolParams;
 use dragoman_net::{DialError, is_still_open};
-use dragoman_telemetry::Cause;
+use dragoman_telemetry::{Cause, Way};
 use dragoman_wire::http1::BodyReader;
 use tokio::time::timeout;
 
@@ -34,6 +34,8 @@ pub(in crate::flow) struct Upstream {
     pub(super) endpoint: SocketAddr,
     /// It came out of the pool.
     pub(in crate::flow) reused: bool,
+    /// It was made before the app had said anything.
+    early: bool,
     /// It has a response that was not understood, and is passed on as it came.
     pub(super) unread: bool,
     /// Since when this attempt has it.
@@ -47,7 +49,7 @@ pub(in crate::flow) struct Upstream {
 impl Upstream {
     fn new(leg: Leg, endpoint: SocketAddr, place: Option<Place>) -> Self {
         let now = Instant::now();
-        Self { leg, endpoint, reused: false, unread: false, since: now, made: now, place }
+        Self { leg, endpoint, reused: false, early: false, unread: false, since: now, made: now, place }
     }
 
     /// Gives the connection, which is quiet, to the pool.
@@ -64,9 +66,19 @@ impl Upstream {
         (self.leg, self.place)
     }
 
-    /// Whether it stood before this attempt: one of the pool, or the flow's own.
-    pub(crate) fn carried_before(&self) -> bool {
-        self.since > self.made
+    /// How this attempt came by it.
+    pub(crate) fn way(&self) -> Way {
+        match () {
+            () if self.reused => Way::Pool,
+            () if self.since > self.made => Way::Flow,
+            () if self.early => Way::Early,
+            () => Way::New,
+        }
+    }
+
+    /// Since when this attempt has it.
+    pub(crate) fn since(&self) -> Instant {
+        self.since
     }
 
     /// How long this attempt has had it.
@@ -218,7 +230,7 @@ async fn reach(
     let (limit, whole) = dial_limit(plan);
     match timeout(limit, early.take(address)).await {
         Ok(Some(Taken::Open(leg))) if leg.buf.is_empty() && is_still_open(leg.stream()) => {
-            return Ok(Upstream::new(leg, address, place));
+            return Ok(Upstream { early: true, ..Upstream::new(leg, address, place) });
         }
         // What a server says unasked (an idle 408) is not the answer to this request.
         Ok(Some(Taken::Open(leg) | Taken::Ended(leg, _))) => leg.close(),

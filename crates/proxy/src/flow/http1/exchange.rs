@@ -226,7 +226,7 @@ impl Connection<'_> {
             return Err(Failed::late(limit));
         }
         let Storage { response, record, .. } = &mut *self.scratch;
-        record.attempt_connected(upstream.carried_before());
+        record.attempt_connected(upstream.way(), upstream.since());
         let mut sending = Sending { plan, response, limits: &self.limits, record, heard: false };
         match sending.send(&mut self.app, &mut upstream.leg, upload).await {
             Ok(length) => {

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use dragoman_config::Version;
 use dragoman_net::OrigDst;
-use dragoman_telemetry::FlowRecord;
+use dragoman_telemetry::{FlowRecord, Who};
 use dragoman_wire::http1::Limits;
 use tokio::time::Instant;
 
@@ -121,7 +121,10 @@ impl Connection<'_> {
             biased;
             read = self.app.fill() => match read {
                 Ok(1..) => Ok(()),
-                Ok(0) => Err(End::Close),
+                Ok(0) => {
+                    self.flow.closed_by(Who::App);
+                    Err(End::Close)
+                }
                 // Between two exchanges nothing is lost; the upstream learns of it as it is dropped.
                 Err(_) => Err(End::Reset),
             },
@@ -134,6 +137,7 @@ impl Connection<'_> {
     /// app gets what it said, and then the end.
     async fn pass_on(&mut self, read: std::io::Result<usize>) -> End {
         let Some(kept) = &mut self.kept else { return End::Close };
+        self.flow.closed_by(Who::Upstream);
         match read {
             Ok(_) => {
                 let _ = self.app.write_all(kept.upstream.leg.buf.bytes()).await;

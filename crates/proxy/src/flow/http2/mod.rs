@@ -18,7 +18,7 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{self, Poll};
 
 use bytes::Bytes;
@@ -28,7 +28,7 @@ use dragoman_telemetry::{Cause, FlowFacts, FlowRecord};
 use h2::RecvStream;
 use h2::server::{Builder, SendResponse};
 use http::Request;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -64,6 +64,9 @@ pub(super) struct Context {
     early: Mutex<Option<Early>>,
     /// A server of this flow takes extended CONNECT: it may be offered to the app (RFC 8441).
     extended_connect: Notify,
+    /// Who waits until what it has queued for the app is written, and the call for that.
+    unwritten: Mutex<Vec<oneshot::Sender<()>>>,
+    write: Notify,
     /// What the first server of this flow says of it is noted for other flows. Once is enough: it takes a lock that all share.
     noted: AtomicBool,
 }
@@ -78,6 +81,8 @@ impl Context {
             own: Multiplexers::new(shared.telemetry.clone(), shared.config.clone()),
             early: Mutex::new(Some(early)),
             extended_connect: Notify::new(),
+            unwritten: Mutex::default(),
+            write: Notify::new(),
             noted: AtomicBool::new(false),
         }
     }
@@ -90,6 +95,16 @@ impl Context {
         if !self.noted.swap(true, Ordering::Relaxed) {
             self.shared.learnt.note_extended_connect(address, takes);
         }
+    }
+
+    /// Returns when everything that was queued for an HTTP/2 app is written, as far as the app takes it. h2 throws away what
+    /// it has not written of a stream that is reset, and does not tell when it has.
+    async fn written(&self) {
+        let (told, written) = oneshot::channel();
+        lock(&self.unwritten).push(told);
+        self.write.notify_one();
+        // It is told by letting go of.
+        let _ = written.await;
     }
 }
 
@@ -116,7 +131,7 @@ pub(super) async fn serve(
             open.store(exchanges.len(), Ordering::Relaxed);
             let is_idle = exchanges.is_empty();
             tokio::select! {
-                accepted = poll_fn(|cx| poll_accept(&mut connection, &mut offer, cx)) => match accepted {
+                accepted = poll_fn(|cx| poll_accept(&mut connection, &context, &mut offer, cx)) => match accepted {
                     Some(Ok((request, respond))) => {
                         let (head, body) = split(request);
                         let (body, respond) = (Incoming::Http2(body), Responder::Http2(respond));
@@ -129,6 +144,8 @@ pub(super) async fn serve(
                     Some(Err(error)) => return fail(flow, &error),
                     None => return,
                 },
+                // What is to be done is done in `poll_accept`.
+                () = context.write.notified() => {}
                 () = context.extended_connect.notified(), if offer == Offer::Unwanted => offer = Offer::Wanted,
                 Some(ended) = exchanges.join_next(), if !is_idle => report_panic(ended),
                 () = ends(shared, is_idle), if !ending => {
@@ -149,14 +166,17 @@ enum Offer {
     Made,
 }
 
-/// The next request of the app. Makes the offer that is wanted as soon as it can be made: h2 takes no further settings until the
-/// app has acknowledged those before, which it sees in here.
+/// The next request of the app. Writes what is queued for it. Makes the offer that is wanted as soon as it can be made: h2 takes
+/// no further settings until the app has acknowledged those before, which it sees in here.
 fn poll_accept(
     connection: &mut AppConnection,
+    context: &Context,
     offer: &mut Offer,
     cx: &mut task::Context<'_>,
 ) -> Poll<Option<Accepted>> {
+    let waiting = std::mem::take(&mut *lock(&context.unwritten));
     let accepted = connection.poll_accept(cx);
+    drop(waiting);
     if accepted.is_ready() || *offer != Offer::Wanted || connection.enable_connect_protocol().is_err() {
         return accepted;
     }
@@ -194,6 +214,10 @@ async fn handshake(
         Err(_) => flow.fail(Cause::RequestTimeout, None),
     }
     None
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn split(request: Request<RecvStream>) -> (Request<()>, RecvStream) {

@@ -3,14 +3,12 @@
 use std::pin::pin;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
 
 use bytes::Bytes;
 use dragoman_policy::{GrpcStatus, Verdict};
 use dragoman_telemetry::{Cause, Effect, Outcome};
 use h2::Reason;
 use http::Response;
-use tokio::time::sleep;
 
 use super::answer;
 use super::exchange::{Answered, Exchange, app_broke, app_silent, grpc_status};
@@ -21,9 +19,6 @@ use crate::flow::exchange::response::{Changes, Spent};
 use crate::flow::exchange::tries::{Failed, conclude, passed};
 use crate::flow::message::{Incoming, Outgoing, Responder};
 use crate::upstream::state::Pass;
-
-/// How long the bytes before a reset are given to be written.
-const WRITTEN: Duration = Duration::from_millis(10);
 
 impl Exchange {
     /// Passes the response on. The rest of the request goes on meanwhile.
@@ -117,10 +112,9 @@ impl Exchange {
         };
         if let Err(failed) = &result {
             upstream.reset(code.unwrap_or(Reason::CANCEL));
-            if failed.cause.outcome() == Outcome::Failure {
-                // The bytes before it come first. h2 throws away what it has not written when a stream is reset, and does
-                // not tell when it has.
-                sleep(WRITTEN).await;
+            if let (Outcome::Failure, Outgoing::Http2(_)) = (failed.cause.outcome(), &*app) {
+                // The bytes before it come first.
+                self.context.written().await;
             }
             app.reset(code.unwrap_or(Reason::INTERNAL_ERROR));
         }

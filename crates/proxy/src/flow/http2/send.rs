@@ -2,11 +2,11 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dragoman_config::{PoolParams, UpstreamProtocol};
 use dragoman_policy::Failure;
-use dragoman_telemetry::Cause;
+use dragoman_telemetry::{Cause, Way};
 use dragoman_wire::http1::Limits;
 use h2::ext::Protocol;
 use http::Method;
@@ -57,7 +57,7 @@ impl Exchange {
             obtained = obtain(&context.shared, early, plan, endpoint, wanted) => obtained?,
             broke = respond.gone() => return Err(app_broke(&broke)),
         };
-        self.record.attempt_connected(upstream.carried_before());
+        self.record.attempt_connected(upstream.way(), upstream.since());
         let config = self.context.shared.config.now();
         let limits = Limits { head_bytes: config.proxy.max_head_bytes, headers: config.proxy.max_headers };
         self.wrote = true;
@@ -71,7 +71,13 @@ impl Exchange {
         fresh: bool,
     ) -> Result<Sent, Failed> {
         let mut lease = self.lease(endpoint, fresh).await?;
-        self.record.attempt_connected(lease.reused);
+        let own = self.plan.destination.pool.is_none();
+        let way = match lease.reused {
+            true if own => Way::Flow,
+            true => Way::Pool,
+            false => Way::New,
+        };
+        self.record.attempt_connected(way, Instant::now());
         let stale = |failed: Failed| Failed { stale: lease.reused, ..failed };
         if let Err(error) = poll_fn(|cx| lease.send.poll_ready(cx)).await {
             lease.retire();
