@@ -8,10 +8,12 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::runtime::Handle;
 
+use super::late::Late;
 use super::wire::Wire;
 use crate::buffer::Buffer;
 use crate::leg::Leg;
@@ -29,6 +31,8 @@ pub(crate) struct Io {
     shut_down: bool,
     /// The other side has.
     ended: bool,
+    /// Watches field sections; of an app alone.
+    late: Option<Late>,
 }
 
 impl Io {
@@ -37,7 +41,27 @@ impl Io {
     pub(crate) fn new(leg: Leg) -> Option<(Self, Wire)> {
         let (stream, held) = leg.into_parts()?;
         let wire = Wire::new(stream);
-        Some((Self { wire: wire.clone(), held, shut_down: false, ended: false }, wire))
+        Some((Self { wire: wire.clone(), held, shut_down: false, ended: false, late: None }, wire))
+    }
+
+    /// The same of an app, which may take so long for a field section.
+    pub(super) fn of_app(leg: Leg, limit: Duration) -> Option<(Self, Wire)> {
+        let (mut io, wire) = Self::new(leg)?;
+        io.late = Some(Late::new(limit));
+        Some((io, wire))
+    }
+
+    fn read(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = out.filled().len();
+        let read = self.wire.poll(|stream| stream.poll_read(cx, out));
+        let ended = matches!(read, Poll::Ready(Ok(()))) && out.filled().len() == before;
+        self.ended |= ended;
+        if (ended || matches!(read, Poll::Ready(Err(_))))
+            && let Some(refused) = self.wire.read_to_the_end()
+        {
+            return Poll::Ready(Err(refused));
+        }
+        read
     }
 }
 
@@ -48,23 +72,19 @@ impl AsyncRead for Io {
         out: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if !this.held.is_empty() {
+        let before = out.filled().len();
+        let read = if this.held.is_empty() {
+            this.read(cx, out)
+        } else {
             let count = this.held.len().min(out.remaining());
             out.put_slice(&this.held.bytes()[..count]);
             this.held.consume(count);
             this.held.release();
-            return Poll::Ready(Ok(()));
-        }
-        let before = out.filled().len();
-        let read = this.wire.poll(|stream| stream.poll_read(cx, out));
-        let ended = matches!(read, Poll::Ready(Ok(()))) && out.filled().len() == before;
-        this.ended |= ended;
-        if (ended || matches!(read, Poll::Ready(Err(_))))
-            && let Some(refused) = this.wire.read_to_the_end()
-        {
-            return Poll::Ready(Err(refused));
-        }
-        read
+            Poll::Ready(Ok(()))
+        };
+        let Some(late) = &mut this.late else { return read };
+        late.take(&out.filled()[before..]);
+        if read.is_pending() { late.poll(cx).map(Err) } else { read }
     }
 }
 

@@ -8,6 +8,7 @@ pub(crate) mod connect;
 pub(super) mod exchange;
 mod head;
 pub(crate) mod io;
+pub(in crate::flow) mod late;
 mod pipe;
 mod respond;
 mod send;
@@ -16,10 +17,11 @@ pub(crate) mod wire;
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{self, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use dragoman_config::Proxy;
@@ -42,10 +44,14 @@ use crate::shared::Shared;
 use crate::upstream::multiplex::Multiplexers;
 use crate::upstream::multiplex::connection::{CONNECTION_WINDOW, STREAM_WINDOW, head_limit};
 use io::Io;
+use late::is_late;
 use wire::{Wire, drive};
 
 /// Bytes of a stream that wait in memory for the app's window, at most.
 const SEND_BUFFER: usize = 16 * 1024;
+
+/// How long exchanges whose app is gone may take to notice.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// The connection to the app, in the words of h2.
 pub(super) type AppConnection = h2::server::Connection<Io, Bytes>;
@@ -141,8 +147,8 @@ pub(super) async fn serve(
                             exchanges.spawn(exchange);
                         }
                     }
-                    Some(Err(error)) => return fail(flow, &error),
-                    None => return,
+                    Some(Err(error)) => break Some(broke(flow, error, exchanges)),
+                    None => break None,
                 },
                 // What is to be done is done in `poll_accept`.
                 () = context.write.notified() => {}
@@ -155,7 +161,33 @@ pub(super) async fn serve(
             }
         }
     });
-    drive(&wire, is_busy, streams).await;
+    // Boxed: it is of no concern to what waits.
+    if let Some(farewell) = drive(&wire, is_busy, streams).await {
+        farewell.await;
+    }
+}
+
+/// The app's connection broke. Where it did so under exchanges, each of them tells why, and the flow need not.
+fn broke(
+    flow: &mut FlowRecord,
+    error: h2::Error,
+    mut exchanges: JoinSet<()>,
+) -> Pin<Box<impl Future<Output = ()>>> {
+    Box::pin(async move {
+        while let Some(ended) = exchanges.try_join_next() {
+            report_panic(ended);
+        }
+        if exchanges.is_empty() || !error.is_io() {
+            return fail(flow, &error);
+        }
+        let all = async {
+            while let Some(ended) = exchanges.join_next().await {
+                report_panic(ended);
+            }
+        };
+        // Their streams have the error already. What does not look at its stream now is dropped.
+        let _ = timeout(FAREWELL, all).await;
+    })
 }
 
 /// What the app has been told of extended CONNECT.
@@ -200,11 +232,11 @@ async fn handshake(
     offers: bool,
     flow: &mut FlowRecord,
 ) -> Option<(Box<AppConnection>, Wire)> {
-    let (io, wire) = Io::new(app)?;
     let (mut builder, limit) = {
         let config = shared.config.now();
         (server(&config.proxy), config.proxy.request_head_timeout)
     };
+    let (io, wire) = Io::of_app(app, limit)?;
     if offers {
         builder.enable_connect_protocol();
     }
@@ -242,6 +274,7 @@ fn fail(flow: &mut FlowRecord, error: &h2::Error) {
     let cause = match error.get_io() {
         // A client that just closes, as many do, has ended all the same.
         Some(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return,
+        Some(error) if is_late(error) => Cause::RequestTimeout,
         Some(error) => app_cause(error),
         None if error.is_go_away() && error.is_remote() => Cause::AppClosed,
         None => Cause::BadRequest,
