@@ -21,7 +21,7 @@ MINUTES ?= 10
 EXCHANGES ?= 0
 FLOWS ?= 0
 
-.PHONY: help build demo network test check fuzz bench soak instructions static
+.PHONY: help build demo network test faults check fuzz bench soak instructions static
 
 help: ## list these commands
 	@sed -n 's/^\([a-z]*\):[a-z ]* ## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -43,6 +43,11 @@ test: ## run all tests, those in network namespaces too (root)
 	@scripts/setup-tests
 	$(CARGO) build $(binaries)
 	$(CARGO) test --workspace --no-fail-fast
+
+faults: ## bring about each fault of docs/faults.md, and print when the application knew (root)
+	@scripts/setup
+	$(CARGO) build $(binaries)
+	$(CARGO) test -p dragoman-harness --test faults -- --show-output
 
 check: ## format, lints, dependencies, docs, that each cause has a test, and counts of instructions
 	$(CARGO) fmt --all --check

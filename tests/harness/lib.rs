@@ -8,7 +8,9 @@
 
 pub mod binaries;
 pub mod dragoman;
+pub mod faulty;
 pub mod http2;
+pub mod link;
 pub mod metrics;
 pub mod net;
 pub mod origin;
@@ -20,6 +22,7 @@ pub mod servers;
 pub mod wait;
 
 pub use dragoman::Dragoman;
+pub use link::{Link, Weather};
 pub use net::{Namespace, Net};
 pub use origin::Origin;
 pub use peer::{Message, Peer};

@@ -16,6 +16,7 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
 
+use crate::link::Link;
 use crate::peer::Peer;
 use crate::process;
 
@@ -46,20 +47,27 @@ impl Net {
     /// Makes the pair, with IPv4 and IPv6 and a default route from A to S.
     #[expect(clippy::new_without_default, reason = "making namespaces is no default")]
     pub fn new() -> Net {
+        Net::joined(|app, servers| {
+            // Two different indexes: where an end's own equals its peer's, the kernel takes the link for one
+            // that is no pair and reports its carrier, without which IPv6 is silent, up to two seconds late.
+            add_veth((app, "eth0", 10), (servers, "eth0", 20));
+        })
+        .0
+    }
+
+    /// Makes the pair with a bad link between the two.
+    pub fn with_link() -> (Net, Link) {
+        Net::joined(|app, servers| Link::between(Namespace::add(next_name("l")), app, servers))
+    }
+
+    /// Makes the pair; `join` has to give each a device `eth0`.
+    fn joined<T>(join: impl FnOnce(&Namespace, &Namespace) -> T) -> (Net, T) {
         static SWEEP: Once = Once::new();
-        static COUNT: AtomicU32 = AtomicU32::new(0);
         assert!(nix::unistd::geteuid().is_root(), "this test makes network namespaces: run it as root");
         SWEEP.call_once(sweep);
-        let id = format!("{PREFIX}{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let app = Namespace::add(format!("{id}-a"));
-        let servers = Namespace::add(format!("{id}-s"));
-        // Two different indexes: where an end's own equals its peer's, the kernel takes the link for one
-        // that is no pair and reports its carrier, without which IPv6 is silent, up to two seconds late.
-        let link = format!(
-            "link add eth0 index 10 netns {} type veth peer name eth0 index 20 netns {}",
-            app.name, servers.name
-        );
-        process::succeed(Command::new("ip").args(link.split(' ')));
+        let app = Namespace::add(next_name("a"));
+        let servers = Namespace::add(next_name("s"));
+        let joined = join(&app, &servers);
         app.ip_batch(&format!(
             "link set lo up\naddr add {APP_V4}/24 dev eth0\naddr add {APP_V6}/64 dev eth0 nodad\n\
              link set eth0 up\n"
@@ -71,8 +79,23 @@ impl Net {
         }
         servers.ip_batch(&(batch + "link set eth0 up\n"));
         app.ip_batch(&format!("route add default via {SERVER_V4}\nroute add ::/0 via {SERVER_V6}\n"));
-        Net { app, servers }
+        (Net { app, servers }, joined)
     }
+}
+
+/// A name that no other namespace has, and that tells whose it is.
+fn next_name(role: &str) -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    format!("{PREFIX}{}-{}-{role}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Joins two namespaces by a pair of devices, each with its name and index.
+pub(crate) fn add_veth(one: (&Namespace, &str, u32), other: (&Namespace, &str, u32)) {
+    let link = format!(
+        "link add {} index {} netns {} type veth peer name {} index {} netns {}",
+        one.1, one.2, one.0.name, other.1, other.2, other.0.name
+    );
+    process::succeed(Command::new("ip").args(link.split(' ')));
 }
 
 /// S's IPv4 address number `n`, from 0 to 6.

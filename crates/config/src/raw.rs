@@ -86,7 +86,7 @@ table! {
         drain: Time<0, HOUR> = Time::of(25 * SECOND);
         /// A drain ends early when no flow was at work for so long; idle HTTP connections are none.
         drain_quiet: Time<0, HOUR> = Time::of(SECOND);
-        /// From the first byte of a request head to its end.
+        /// From the first byte of a request head to its end. In HTTP/2, where heads share a connection, it ends that.
         request_head_timeout: Time<1, { 10 * MINUTE }> = Time::of(30 * SECOND);
         /// The longest silence of the app inside a request body, a stream of gRPC messages included.
         request_body_timeout: Deadline;

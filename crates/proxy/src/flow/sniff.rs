@@ -169,8 +169,9 @@ fn server_spoke(bytes: &[u8]) -> Option<Protocol> {
 fn gave_up(app: &Leg, began: Option<Instant>, cause: Cause) -> Result<(Sniffed, Option<First>), Unsniffed> {
     let bytes = app.buf.bytes();
     match client(bytes) {
-        // The request that it must have been is answered, or ended, as any that is not completed.
-        Client::Incomplete(Likely::Known) if bytes[0].is_ascii_graphic() => {
+        // The request that it must have been is answered, or ended, as any that is not completed. A client of HTTP/2 (`PRI`)
+        // could not read that answer.
+        Client::Incomplete(Likely::Known) if bytes[0].is_ascii_graphic() && !bytes.starts_with(b"PRI ") => {
             Ok((Sniffed { protocol: Protocol::Http1, sni: None, began }, Some(First::App)))
         }
         Client::Tls | Client::Incomplete(Likely::Known) => {

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use super::io::Io;
 use crate::flow::early::{Early, Taken};
 use crate::flow::exchange::tries::Failed;
+use crate::flow::message::connection_cause;
 use crate::leg::Leg;
 use crate::shared::Shared;
 use crate::upstream::dial::{DialFailed, dial};
@@ -32,7 +33,7 @@ pub(crate) async fn connect(
     let head_bytes = shared.config.now().proxy.max_head_bytes;
     handshake(io, head_bytes)
         .await
-        .map_err(|error| Failed::there(Cause::UpstreamClosed, Some(error.to_string()), Failure::Connect))
+        .map_err(|error| Failed::there(connection_cause(&error), Some(error.to_string()), Failure::Connect))
 }
 
 async fn reach(shared: &Shared, key: &PoolKey, limit: Duration, early: Option<Early>) -> Result<Leg, Failed> {

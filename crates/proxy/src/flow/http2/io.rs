@@ -7,11 +7,13 @@
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 
+use super::late::Late;
 use crate::buffer::Buffer;
 use crate::leg::Leg;
 
@@ -29,6 +31,8 @@ pub(crate) struct Io {
     shut_down: bool,
     /// The other side has.
     ended: bool,
+    /// Watches field sections; of an app alone.
+    late: Option<Late>,
     /// A write found that the other side takes nothing any more. What is written later goes nowhere.
     refused: Option<io::Error>,
 }
@@ -37,11 +41,31 @@ impl Io {
     /// `None` for a leg that has been closed.
     pub(crate) fn new(leg: Leg) -> Option<Self> {
         let (stream, held) = leg.into_parts()?;
-        Some(Self { stream: Some(stream), held, shut_down: false, ended: false, refused: None })
+        Some(Self { stream: Some(stream), held, shut_down: false, ended: false, refused: None, late: None })
+    }
+
+    /// The same of an app, which may take so long for a field section.
+    pub(super) fn of_app(leg: Leg, limit: Duration) -> Option<Self> {
+        let mut io = Self::new(leg)?;
+        io.late = Some(Late::new(limit));
+        Some(io)
     }
 }
 
 impl Io {
+    fn read(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = out.filled().len();
+        let read = self.stream().poll_read(cx, out);
+        let ended = matches!(read, Poll::Ready(Ok(()))) && out.filled().len() == before;
+        self.ended |= ended;
+        if (ended || matches!(read, Poll::Ready(Err(_))))
+            && let Some(refused) = self.refused.take()
+        {
+            return Poll::Ready(Err(refused));
+        }
+        read
+    }
+
     fn stream(&mut self) -> Pin<&mut TcpStream> {
         Pin::new(self.stream.as_mut().expect("only the drop takes it"))
     }
@@ -77,23 +101,19 @@ impl AsyncRead for Io {
         out: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if !this.held.is_empty() {
+        let before = out.filled().len();
+        let read = if this.held.is_empty() {
+            this.read(cx, out)
+        } else {
             let count = this.held.len().min(out.remaining());
             out.put_slice(&this.held.bytes()[..count]);
             this.held.consume(count);
             this.held.release();
-            return Poll::Ready(Ok(()));
-        }
-        let before = out.filled().len();
-        let read = this.stream().poll_read(cx, out);
-        let ended = matches!(read, Poll::Ready(Ok(()))) && out.filled().len() == before;
-        this.ended |= ended;
-        if (ended || matches!(read, Poll::Ready(Err(_))))
-            && let Some(refused) = this.refused.take()
-        {
-            return Poll::Ready(Err(refused));
-        }
-        read
+            Poll::Ready(Ok(()))
+        };
+        let Some(late) = &mut this.late else { return read };
+        late.take(&out.filled()[before..]);
+        if read.is_pending() { late.poll(cx).map(Err) } else { read }
     }
 }
 

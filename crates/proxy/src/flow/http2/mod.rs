@@ -8,6 +8,7 @@ pub(crate) mod connect;
 pub(super) mod exchange;
 mod head;
 pub(crate) mod io;
+pub(in crate::flow) mod late;
 mod pipe;
 mod respond;
 mod send;
@@ -15,9 +16,11 @@ mod upload;
 
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{self, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use dragoman_config::Proxy;
@@ -40,9 +43,13 @@ use crate::shared::Shared;
 use crate::upstream::multiplex::Multiplexers;
 use crate::upstream::multiplex::connection::{CONNECTION_WINDOW, STREAM_WINDOW, head_limit};
 use io::Io;
+use late::is_late;
 
 /// Bytes of a stream that wait in memory for the app's window, at most.
 const SEND_BUFFER: usize = 16 * 1024;
+
+/// How long exchanges whose app is gone may take to notice.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// The connection to the app, in the words of h2.
 pub(super) type AppConnection = h2::server::Connection<Io, Bytes>;
@@ -120,7 +127,7 @@ pub(super) async fn serve(
     let context = Arc::new(Context::new(shared, flow.facts(), original, early));
     let mut exchanges = JoinSet::new();
     let mut ending = false;
-    loop {
+    let farewell = loop {
         let is_idle = exchanges.is_empty();
         tokio::select! {
             accepted = poll_fn(|cx| poll_accept(&mut connection, &context, &mut offer, cx)) => match accepted {
@@ -134,7 +141,7 @@ pub(super) async fn serve(
                         exchanges.spawn(exchange);
                     }
                 }
-                Some(Err(error)) => return fail(flow, &error),
+                Some(Err(error)) => break broke(flow, error, exchanges),
                 None => return,
             },
             // What is to be done is done in `poll_accept`.
@@ -146,7 +153,31 @@ pub(super) async fn serve(
                 connection.graceful_shutdown();
             }
         }
-    }
+    };
+    farewell.await;
+}
+
+/// The app's connection broke. Where it did so under exchanges, each of them tells why, and the flow need not.
+fn broke(
+    flow: &mut FlowRecord,
+    error: h2::Error,
+    mut exchanges: JoinSet<()>,
+) -> Pin<Box<impl Future<Output = ()>>> {
+    Box::pin(async move {
+        while let Some(ended) = exchanges.try_join_next() {
+            report_panic(ended);
+        }
+        if exchanges.is_empty() || !error.is_io() {
+            return fail(flow, &error);
+        }
+        let all = async {
+            while let Some(ended) = exchanges.join_next().await {
+                report_panic(ended);
+            }
+        };
+        // Their streams have the error already. What does not look at its stream now is dropped.
+        let _ = timeout(FAREWELL, all).await;
+    })
 }
 
 /// What the app has been told of extended CONNECT.
@@ -191,11 +222,11 @@ async fn handshake(
     offers: bool,
     flow: &mut FlowRecord,
 ) -> Option<Box<AppConnection>> {
-    let io = Io::new(app)?;
     let (mut builder, limit) = {
         let config = shared.config.now();
         (server(&config.proxy), config.proxy.request_head_timeout)
     };
+    let io = Io::of_app(app, limit)?;
     if offers {
         builder.enable_connect_protocol();
     }
@@ -233,6 +264,7 @@ fn fail(flow: &mut FlowRecord, error: &h2::Error) {
     let cause = match error.get_io() {
         // A client that just closes, as many do, has ended all the same.
         Some(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return,
+        Some(error) if is_late(error) => Cause::RequestTimeout,
         Some(error) => app_cause(error),
         None if error.is_go_away() && error.is_remote() => Cause::AppClosed,
         None => Cause::BadRequest,

@@ -15,7 +15,7 @@ use super::connect::connect;
 use super::exchange::{Exchange, app_broke};
 use crate::flow::exchange::tries::{Failed, passed};
 use crate::flow::http1::connect::obtain;
-use crate::flow::message::{Awaited, Held, NO_CONNECT, Outgoing, Sent, send_http1};
+use crate::flow::message::{Awaited, Held, NO_CONNECT, Outgoing, Sent, connection_cause, send_http1};
 use crate::upstream::multiplex::connection::Lease;
 use crate::upstream::multiplex::warm::keep_warm;
 use crate::upstream::pool::PoolKey;
@@ -132,12 +132,15 @@ impl Exchange {
 /// What a failure of a request that was sent on `held` means for the connection, and the connection for the failure.
 pub(super) fn after_failure(held: &Held, failed: Failed) -> Failed {
     let Held::Http2(lease) = held else { return failed };
-    let closed = failed.cause == Cause::UpstreamClosed;
-    if closed || failed.failure == Some(Failure::Refused) {
+    // Not a stream that was reset, nor what is no HTTP.
+    let gone = failed.failure == Some(Failure::Reset)
+        && failed.reset.is_none()
+        && failed.cause != Cause::BadResponse;
+    if gone || failed.failure == Some(Failure::Refused) {
         // A connection that is going away, or is gone; one that refused a single stream is no great loss.
         lease.retire();
     }
-    Failed { stale: closed && lease.reused, ..failed }
+    Failed { stale: gone && lease.reused, ..failed }
 }
 
 /// Whether the server, which has answered, takes extended CONNECT (RFC 8441). `None` where it speaks HTTP/1.
@@ -150,5 +153,5 @@ pub(super) fn takes_extended_connect(held: &Held) -> Option<bool> {
 
 /// A connection that ended before the request was on it.
 fn lost(error: &h2::Error, failure: Failure) -> Failed {
-    Failed::there(Cause::UpstreamClosed, Some(error.to_string()), failure)
+    Failed::there(connection_cause(error), Some(error.to_string()), failure)
 }

@@ -20,6 +20,7 @@ use dragoman_telemetry::Cause;
 use h2::{Reason, RecvStream, SendStream};
 use http::HeaderMap;
 
+use crate::flow::http2::late::is_late;
 pub(crate) use head::{NO_CONNECT, request_from_http1};
 pub(crate) use http1_read::Http1Read;
 use http1_write::Http1Write;
@@ -158,6 +159,8 @@ enum How {
     /// The kernel has given the connection up.
     Lost,
     Closed,
+    /// An app took too long for a field section.
+    Late,
     /// What came is not HTTP.
     Malformed,
 }
@@ -185,19 +188,42 @@ impl Broke {
             How::Reset => Cause::AppReset,
             How::Lost => Cause::AppLost,
             How::Closed => Cause::AppClosed,
+            How::Late => Cause::RequestTimeout,
             How::Malformed => Cause::BadRequest,
         }
     }
 
     /// The same of the server.
     pub(crate) fn upstream_cause(&self) -> Cause {
-        match self.how {
-            How::Reset => Cause::UpstreamReset,
-            How::Lost => Cause::UpstreamLost,
-            How::Closed => Cause::UpstreamClosed,
-            How::Malformed => Cause::BadResponse,
+        self.how.upstream_cause()
+    }
+}
+
+impl How {
+    /// How an HTTP/2 connection ended. The library tells an orderly end, too, as an error.
+    fn of_connection(error: &h2::Error) -> Self {
+        match error.get_io() {
+            Some(error) if dragoman_net::is_timeout(error) => Self::Lost,
+            Some(error) if error.kind() == std::io::ErrorKind::ConnectionReset => Self::Reset,
+            Some(error) if is_late(error) => Self::Late,
+            _ => Self::Closed,
         }
     }
+
+    fn upstream_cause(self) -> Cause {
+        match self {
+            Self::Reset => Cause::UpstreamReset,
+            Self::Lost => Cause::UpstreamLost,
+            // No server is timed so.
+            Self::Closed | Self::Late => Cause::UpstreamClosed,
+            Self::Malformed => Cause::BadResponse,
+        }
+    }
+}
+
+/// What the end of an HTTP/2 connection to a server means.
+pub(crate) fn connection_cause(error: &h2::Error) -> Cause {
+    How::of_connection(error).upstream_cause()
 }
 
 impl fmt::Display for Broke {
@@ -210,7 +236,7 @@ impl From<h2::Error> for Broke {
     fn from(error: h2::Error) -> Self {
         let is_reset = error.is_reset();
         Self {
-            how: if is_reset { How::Reset } else { How::Closed },
+            how: if is_reset { How::Reset } else { How::of_connection(&error) },
             detail: error.to_string(),
             code: error.reason().filter(|_| is_reset),
         }

@@ -16,7 +16,7 @@ use http::{Method, Request, Response, StatusCode};
 use super::head::{request_to_http1, response_from_http1};
 use super::http1_read::Http1Read;
 use super::http1_write::Http1Write;
-use super::{Incoming, Outgoing};
+use super::{Incoming, Outgoing, connection_cause};
 use crate::buffer::Buffer;
 use crate::flow::exchange::plan::Plan;
 use crate::flow::exchange::tries::Failed;
@@ -228,7 +228,7 @@ fn stream_failed(error: &h2::Error) -> Failed {
         return Failed { reset, ..Failed::there(Cause::UpstreamReset, detail, Failure::Refused) };
     }
     match error.get_io() {
-        Some(_) => Failed::there(Cause::UpstreamClosed, detail, Failure::Reset),
+        Some(_) => Failed::there(connection_cause(error), detail, Failure::Reset),
         None if error.is_remote() => {
             Failed { reset, ..Failed::there(Cause::UpstreamReset, detail, Failure::Reset) }
         }
