@@ -5,7 +5,7 @@
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Once;
@@ -15,6 +15,7 @@ use std::thread;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
+use socket2::{Domain, Socket, Type};
 
 use crate::link::Link;
 use crate::peer::Peer;
@@ -199,7 +200,11 @@ impl Namespace {
     /// # Errors
     /// Those of `connect(2)`.
     pub fn try_connect(&self, address: SocketAddr) -> std::io::Result<Peer> {
-        self.enter(|| TcpStream::connect_timeout(&address, crate::wait::SOON)).map(Peer::new)
+        // Connected by the caller's own thread: where another one did it, the switch between the two would stand between the
+        // connection and its first byte, and a silence there means something to the proxy.
+        let socket = self.enter(|| Socket::new(Domain::for_address(address), Type::STREAM, None))?;
+        socket.connect_timeout(&address.into(), crate::wait::SOON)?;
+        Ok(Peer::new(socket.into()))
     }
 
     /// Connects, says `first` and returns all that comes back, and whether a reset ended it. One that comes

@@ -76,7 +76,14 @@ struct Opener<'a> {
 impl Opener<'_> {
     fn tcp(&mut self, address: SocketAddr) -> io::Result<TcpListener> {
         let taken = self.inherited.as_mut().and_then(|inherited| inherited.tcp(address));
-        let listener = taken.map_or_else(|| dragoman_net::listen(address), Ok)?;
+        let listener = match taken {
+            Some(listener) => {
+                // Another version may have made it.
+                dragoman_net::prepare_accepted(&listener)?;
+                listener
+            }
+            None => dragoman_net::listen(address)?,
+        };
         self.copies.push(listener.try_clone()?.into());
         Ok(listener)
     }

@@ -116,7 +116,7 @@ fn timed_out(error: io::Error, limit: Duration) -> DialError {
 ///
 /// # Errors
 /// What `setsockopt` says.
-pub fn keep_alive(socket: &impl AsFd) -> io::Result<()> {
+pub(crate) fn keep_alive(socket: &impl AsFd) -> io::Result<()> {
     let socket = SockRef::from(socket);
     socket.set_tcp_keepalive(
         &TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL),

@@ -4,6 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use socket2::SockRef;
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -61,6 +62,18 @@ pub fn is_still_open(stream: &TcpStream) -> bool {
     matches!(SockRef::from(stream).peek(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
 }
 
+/// Whether an idle connection is still usable, as far as the runtime has heard: the kernel is asked only where something
+/// has come on it since it was last read. An end in the last moments goes unnoticed, until the runtime next looks for
+/// events; it costs no system call, so it is for requests that may be sent again if the connection turns out to be closed.
+pub fn seems_open(stream: &TcpStream) -> bool {
+    let asked = stream.try_io(Interest::READABLE, || match is_still_open(stream) {
+        // It was a false alarm, and is forgotten.
+        true => Err(io::ErrorKind::WouldBlock.into()),
+        false => Ok(()),
+    });
+    asked.is_err()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,5 +126,37 @@ mod tests {
         drop(server);
         client.readable().await.unwrap();
         assert!(!is_still_open(&client), "closed");
+    }
+
+    #[tokio::test]
+    async fn what_seems_open_is_open_once_the_runtime_has_heard() {
+        let (mut client, mut server) = pair().await;
+        assert!(seems_open(&client), "quiet");
+        server.write_all(b"x").await.unwrap();
+        client.readable().await.unwrap();
+        assert!(!seems_open(&client), "unread bytes");
+        // A read that leaves room in its buffer has taken all there was.
+        assert_eq!(client.read(&mut [0; 16]).await.unwrap(), 1);
+        assert!(seems_open(&client) && is_still_open(&client), "read to the end");
+        drop(server);
+        client.readable().await.unwrap();
+        assert!(!seems_open(&client), "closed");
+        let (client, server) = pair().await;
+        reset_on_close(&server);
+        drop(server);
+        client.ready(Interest::ERROR).await.unwrap();
+        assert!(!seems_open(&client), "reset");
+    }
+
+    #[tokio::test]
+    async fn a_false_alarm_is_forgotten() {
+        let (client, mut server) = pair().await;
+        server.write_all(b"x").await.unwrap();
+        client.readable().await.unwrap();
+        // As somebody else would, whom the runtime knows nothing of.
+        assert_eq!(SockRef::from(&client).recv(&mut [std::mem::MaybeUninit::uninit()]).unwrap(), 1);
+        assert!(seems_open(&client));
+        let heard = client.try_io(Interest::READABLE, || Ok(()));
+        assert!(heard.is_err(), "it is asked of the kernel again");
     }
 }

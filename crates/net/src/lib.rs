@@ -5,6 +5,7 @@
 
 mod addr;
 mod child;
+mod data;
 mod dial;
 mod end;
 mod inside;
@@ -21,10 +22,13 @@ mod unix;
 
 pub use addr::{OrigDst, Peer};
 pub use child::for_child;
-pub use dial::{DialError, dial, keep_alive, try_mark};
-pub use end::{is_reset, is_still_open, is_timeout, reset_after_delivery, reset_on_close, undelivered_bytes};
+pub use data::{receive, send_last};
+pub use dial::{DialError, dial, try_mark};
+pub use end::{
+    is_reset, is_still_open, is_timeout, reset_after_delivery, reset_on_close, seems_open, undelivered_bytes,
+};
 pub use inside::{Inside, Keeper};
-pub use listen::listen;
+pub use listen::{listen, prepare_accepted};
 pub use original_dst::{NoOriginalDst, is_local, original_dst};
 pub use pipe::Pipe;
 pub use reserve::Reserve;

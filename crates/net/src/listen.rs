@@ -2,8 +2,11 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsFd;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
+use crate::dial::keep_alive;
 
 /// Connections that the kernel completes on our behalf while the accept loop is busy. The kernel cuts this to
 /// `net.core.somaxconn`.
@@ -22,14 +25,50 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
         socket.set_only_v6(true)?;
     }
     socket.set_nonblocking(true)?;
+    prepare_accepted(&socket)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
 
+/// Sets what each connection that `listener` accepts is to have: Nagle off, and keep-alive on. They get it from their
+/// listener, which saves five system calls for each.
+///
+/// # Errors
+/// What `setsockopt` says.
+pub fn prepare_accepted(listener: &impl AsFd) -> io::Result<()> {
+    SockRef::from(listener).set_tcp_nodelay(true)?;
+    keep_alive(listener)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_accepted_has_the_options_of_a_leg() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let listener = listen(address.parse().unwrap()).unwrap();
+            let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            // A dial sets them itself.
+            let dialled = Socket::from(client);
+            dialled.set_tcp_nodelay(true).unwrap();
+            keep_alive(&dialled).unwrap();
+            let accepted = loop {
+                match listener.accept() {
+                    Ok((accepted, _)) => break Socket::from(accepted),
+                    Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+                }
+            };
+            for socket in [&accepted, &dialled] {
+                assert!(socket.keepalive().unwrap() && socket.tcp_nodelay().unwrap());
+            }
+            assert_eq!(accepted.tcp_keepalive_time().unwrap(), dialled.tcp_keepalive_time().unwrap());
+            assert_eq!(accepted.tcp_keepalive_interval().unwrap(), dialled.tcp_keepalive_interval().unwrap());
+            assert_eq!(accepted.tcp_user_timeout().unwrap(), dialled.tcp_user_timeout().unwrap());
+            assert!(accepted.tcp_user_timeout().unwrap().is_some());
+        }
+    }
 
     #[test]
     fn a_taken_port_is_addr_in_use() {

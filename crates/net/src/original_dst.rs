@@ -31,15 +31,18 @@ impl fmt::Display for NoOriginalDst {
     }
 }
 
-/// The original destination of a captured connection. `own_ports` are the ports that this proxy listens on: any
-/// local address with one of them is the proxy itself.
+/// The original destination of a captured connection that `peer` opened. `own_ports` are the ports that this proxy
+/// listens on, that of the connection among them: any local address with one of them is the proxy itself.
 ///
 /// # Errors
 /// [`NoOriginalDst`]: the connection must be reset, never dialled on.
-pub fn original_dst(stream: &TcpStream, own_ports: &[u16]) -> Result<OrigDst, NoOriginalDst> {
+pub fn original_dst(
+    stream: &TcpStream,
+    peer: SocketAddr,
+    own_ports: &[u16],
+) -> Result<OrigDst, NoOriginalDst> {
     let socket = SockRef::from(stream);
-    let local = stream.local_addr().map_err(NoOriginalDst::Unknown)?;
-    let address = match local.ip().to_canonical() {
+    let address = match peer.ip().to_canonical() {
         IpAddr::V4(_) => socket.original_dst_v4(),
         IpAddr::V6(_) => socket.original_dst_v6(),
     };
@@ -47,7 +50,9 @@ pub fn original_dst(stream: &TcpStream, own_ports: &[u16]) -> Result<OrigDst, No
         .map_err(NoOriginalDst::Unknown)?
         .as_socket()
         .ok_or_else(|| NoOriginalDst::Unknown(io::ErrorKind::AddrNotAvailable.into()))?;
-    if address == local || own_ports.contains(&address.port()) && is_local(address.ip()) {
+    // Where it arrived is asked only where it may matter.
+    let arrived_there = || stream.local_addr().is_ok_and(|local| local == address);
+    if own_ports.contains(&address.port()) && (arrived_there() || is_local(address.ip())) {
         return Err(NoOriginalDst::OwnListener(address));
     }
     Ok(OrigDst(address))
@@ -69,7 +74,8 @@ mod tests {
             let listener = tokio::net::TcpListener::bind(address).await.unwrap();
             let local = listener.local_addr().unwrap();
             let (_client, accepted) = tokio::join!(TcpStream::connect(local), listener.accept());
-            let result = original_dst(&accepted.unwrap().0, &[local.port()]);
+            let (accepted, peer) = accepted.unwrap();
+            let result = original_dst(&accepted, peer, &[local.port()]);
             assert!(result.is_err(), "{address}: {result:?}");
         }
     }

@@ -2,12 +2,13 @@
 #![allow(unsafe_code)]
 
 use std::io::{self, IoSliceMut};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use nix::sys::signal::SigSet;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -36,6 +37,18 @@ pub(crate) fn unacknowledged_bytes(socket: &impl AsRawFd) -> io::Result<usize> {
     // SAFETY: the descriptor is borrowed for the call, and the kernel writes one c_int to a valid pointer.
     unsafe { raw::outq(socket.as_raw_fd(), &mut bytes) }?;
     Ok(usize::try_from(bytes).unwrap_or(0))
+}
+
+/// Reads what has come on `socket` into the room that `out` has left, without waiting where the socket does not; 0 means
+/// that the other side has ended, or that there is no room.
+///
+/// # Errors
+/// What `recv` says: `WouldBlock` when nothing has come.
+pub(crate) fn receive(socket: &impl AsFd, out: &mut Vec<u8>) -> io::Result<usize> {
+    let count = SockRef::from(socket).recv(out.spare_capacity_mut())?;
+    // SAFETY: the kernel has filled so many bytes of the spare room, which begins where the vector ends.
+    unsafe { out.set_len(out.len() + count) };
+    Ok(count)
 }
 
 /// Receives one byte and the descriptors that came with it, each closed on exec. No byte is the end.

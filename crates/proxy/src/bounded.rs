@@ -7,17 +7,19 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 
+use foldhash::fast::RandomState;
+
 #[derive(Debug)]
 pub(crate) struct Bounded<K, V> {
     half: usize,
-    young: HashMap<K, V>,
-    old: HashMap<K, V>,
+    young: HashMap<K, V, RandomState>,
+    old: HashMap<K, V, RandomState>,
 }
 
 impl<K: Eq + Hash + Clone, V: Clone> Bounded<K, V> {
     /// A map that never holds more than `capacity` entries.
     pub(crate) fn new(capacity: usize) -> Self {
-        Self { half: (capacity / 2).max(1), young: HashMap::new(), old: HashMap::new() }
+        Self { half: (capacity / 2).max(1), young: HashMap::default(), old: HashMap::default() }
     }
 
     pub(crate) fn get(&mut self, key: &K) -> Option<V> {

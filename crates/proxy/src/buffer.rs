@@ -4,13 +4,13 @@
 //! holds nearly every head and small answer, and grows to 64 KiB while a sender fills it at every read.
 
 use std::future::{Future, poll_fn};
-use std::io;
-use std::pin::pin;
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::net::tcp::ReadHalf;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 const SMALL: usize = 16 * 1024;
 const LARGE: usize = 64 * 1024;
@@ -22,9 +22,17 @@ pub(crate) struct Buffer {
     start: usize,
     /// The last read filled all the room there was: the sender has more.
     full: bool,
+    /// Nothing was read yet, and what there is has likely come by now: the first read asks the kernel rather than the
+    /// runtime, which has to be told by the kernel first.
+    eager: bool,
 }
 
 impl Buffer {
+    /// For a connection that was just accepted: most apps speak at once.
+    pub(crate) fn eager() -> Self {
+        Self { eager: true, ..Self::default() }
+    }
+
     /// The bytes that wait.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.data[self.start..]
@@ -72,6 +80,16 @@ impl Buffer {
         source: &mut ReadHalf<'_>,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
+        if std::mem::take(&mut self.eager) {
+            self.make_room();
+            match dragoman_net::receive(source.as_ref(), &mut self.data) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                read => {
+                    self.full = self.data.len() == self.data.capacity();
+                    return Poll::Ready(read);
+                }
+            }
+        }
         loop {
             let ready = source.as_ref().poll_read_ready(context);
             if ready.is_pending() {
@@ -134,6 +152,37 @@ impl Buffer {
     }
 }
 
+/// Writes once of the parts, in their order; some may be empty. A single one goes by the call that does not have to gather:
+/// it is what nearly every message is, and cheaper.
+pub(crate) fn write_parts<const N: usize>(
+    to: &mut WriteHalf<'_>,
+    parts: [&[u8]; N],
+) -> impl Future<Output = io::Result<usize>> {
+    poll_fn(move |context| {
+        let mut filled = parts.iter().filter(|part| !part.is_empty());
+        match (filled.next(), filled.next()) {
+            (Some(only), None) => Pin::new(&mut *to).poll_write(context, only),
+            _ => Pin::new(&mut *to).poll_write_vectored(context, &parts.map(IoSlice::new)),
+        }
+    })
+}
+
+/// The same of what the connection ends with. Its end must follow at once.
+pub(crate) fn write_last_parts<const N: usize>(
+    to: &WriteHalf<'_>,
+    parts: [&[u8]; N],
+) -> impl Future<Output = io::Result<usize>> {
+    poll_fn(move |context| {
+        loop {
+            ready!(to.as_ref().poll_write_ready(context))?;
+            match dragoman_net::send_last(to.as_ref(), &parts.map(IoSlice::new)) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                written => return Poll::Ready(written),
+            }
+        }
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -175,5 +224,58 @@ mod tests {
         buffer.consume(1);
         buffer.release();
         assert_eq!(buffer.data.capacity(), 0);
+    }
+
+    #[tokio::test]
+    async fn parts_go_out_in_order_whichever_are_empty() {
+        let (mut reader, mut writer) = pair().await;
+        for parts in
+            [["a", "", ""], ["", "b", ""], ["", "", "c"], ["a", "", "c"], ["", "b", "c"], ["a", "b", "c"]]
+        {
+            let whole = parts.concat();
+            let parts = parts.map(str::as_bytes);
+            assert_eq!(write_parts(&mut writer.split().1, parts).await.unwrap(), whole.len());
+            let mut got = vec![0; whole.len()];
+            reader.read_exact(&mut got).await.unwrap();
+            assert_eq!(got, whole.as_bytes());
+        }
+    }
+
+    #[tokio::test]
+    async fn what_came_before_the_accept_is_there_without_a_wait() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        std::io::Write::write_all(&mut client, b"first").unwrap();
+        let accepted = listener.accept().unwrap().0;
+        accepted.set_nonblocking(true).unwrap();
+        let mut stream = TcpStream::from_std(accepted).unwrap();
+        let mut buffer = Buffer::eager();
+        let read = {
+            let mut half = stream.split().0;
+            let mut context = Context::from_waker(std::task::Waker::noop());
+            pin!(buffer.fill(&mut half)).poll(&mut context)
+        };
+        assert!(matches!(read, Poll::Ready(Ok(5))), "{read:?}");
+        assert_eq!(buffer.bytes(), b"first");
+
+        let mut half = stream.split().0;
+        std::io::Write::write_all(&mut client, b", second").unwrap();
+        assert_eq!(buffer.fill(&mut half).await.unwrap(), 8);
+        assert_eq!(buffer.bytes(), b"first, second");
+        drop(client);
+        assert_eq!(buffer.fill(&mut half).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn an_eager_read_of_nothing_waits_without_memory() {
+        let (mut reader, mut writer) = pair().await;
+        let mut buffer = Buffer::eager();
+        let mut half = reader.split().0;
+        let waits = pin!(buffer.fill(&mut half))
+            .poll(&mut Context::from_waker(std::task::Waker::noop()))
+            .is_pending();
+        assert!(waits && buffer.data.capacity() == 0);
+        writer.write_all(b"x").await.unwrap();
+        assert_eq!(buffer.fill(&mut half).await.unwrap(), 1);
     }
 }

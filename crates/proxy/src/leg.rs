@@ -36,6 +36,11 @@ impl Leg {
         Self { stream: Some(stream), buf: Buffer::default() }
     }
 
+    /// The leg of an app, which was just accepted.
+    pub(crate) fn accepted(stream: TcpStream) -> Self {
+        Self { stream: Some(stream), buf: Buffer::eager() }
+    }
+
     pub(crate) fn stream(&self) -> &TcpStream {
         self.stream.as_ref().expect("only the consuming methods take the stream")
     }

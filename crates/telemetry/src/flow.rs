@@ -97,6 +97,11 @@ impl FlowRecord {
         }
     }
 
+    /// Who opened the connection.
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
     /// States why the flow ends, with free text for the log (an error of the system). The first cause wins:
     /// what comes after it is its consequence.
     pub fn fail(&mut self, cause: Cause, detail: impl Into<Option<String>>) {

@@ -1,5 +1,6 @@
 //! What is learnt and connected belongs to a destination as it was: it outlives a reload that leaves that alone.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -126,18 +127,20 @@ fn l4_a_shared_http2_connection_ends_with_its_last_stream_when_its_destination_c
         wire.fields(stream, &request("GET", "/"), true).unwrap();
         assert_eq!(wire.response(stream).unwrap().status(), 200);
     };
+    // One that was dialled early for a flow that then shares another need not carry anything.
+    let used = || origin.requests().iter().map(|request| request.peer).collect::<BTreeSet<_>>().len();
     let (mut slow, mut other) = (client(), client());
     quick(&mut other, 1);
     slow.fields(1, &request("GET", "/slow"), true).unwrap();
     wait::until("it is at the server", wait::SOON, || origin.requests().len() == 2);
-    assert_eq!(origin.connections(), 1);
+    assert_eq!(used(), 1);
     dragoman.reload(&policy("31s"));
     quick(&mut other, 3);
-    assert_eq!(origin.connections(), 2, "the next stream is on a new one");
+    assert_eq!(used(), 2, "the next stream is on a new one");
     go.store(true, Ordering::SeqCst);
     assert_eq!(slow.response(1).unwrap().status(), 200, "and the one under way was not cut");
     quick(&mut slow, 3);
-    assert_eq!(origin.connections(), 2);
+    assert_eq!(used(), 2);
     assert_eq!(dragoman.metrics().sum("dragoman_exchanges_total", &[("code", "200")]), 4);
 }
 

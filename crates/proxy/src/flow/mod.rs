@@ -89,7 +89,7 @@ fn relay_to_the_end<'a>(
 
 /// The stages up to the relay. `None` where the flow has ended before one is known.
 async fn find_relay(shared: &Arc<Shared>, stream: TcpStream, record: &mut FlowRecord) -> Option<Routed> {
-    let mut app = Leg::new(stream);
+    let mut app = Leg::accepted(stream);
     let original = find_original_dst(shared, &app, record)?;
     if probe::is_probe(original.0) {
         record.trace(None);
@@ -135,7 +135,7 @@ fn find_original_dst(shared: &Shared, app: &Leg, record: &mut FlowRecord) -> Opt
     let found = match record.original_dst {
         Some(port) if shared.config.now().at_listener(port).is_some() => Ok(OrigDst(port)),
         Some(port) => Err(NoOriginalDst::OwnListener(port)),
-        None => original_dst(app.stream(), shared.own_ports()),
+        None => original_dst(app.stream(), record.peer(), shared.own_ports()),
     };
     match found {
         Ok(original) => {
@@ -143,11 +143,6 @@ fn find_original_dst(shared: &Shared, app: &Leg, record: &mut FlowRecord) -> Opt
                 record.host = shared.names.get(original.0.ip(), std::time::Instant::now());
             }
             record.original_dst = Some(original.0);
-            // Without the options the flow still works; it may then be forgotten by conntrack while it is idle.
-            if let Err(error) = dragoman_net::keep_alive(app.stream()) {
-                tracing::debug!(%error, "keep-alive on the app's connection");
-            }
-            let _ = app.stream().set_nodelay(true);
             Some(original)
         }
         Err(error) => {
@@ -234,7 +229,7 @@ mod tests {
         for (stage, size, most) in [
             ("silent", silent, 960),
             ("http1", http1, 480),
-            ("http2", http2, 784),
+            ("http2", http2, 1056),
             ("opaque, asleep", asleep, 80),
             ("opaque, awake", awake, 800),
         ] {

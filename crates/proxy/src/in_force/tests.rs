@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use crate::flow::exchange::plan::Lookup;
 use crate::shared::Shared;
-use crate::upstream::pool::{PoolKey, Pooled};
+use crate::upstream::pool::{PoolKey, Pooled, Wanted};
 use crate::upstream::state::Endpoint;
 
 /// Two destinations, of which a reload changes one.
@@ -99,16 +99,16 @@ async fn idle_connections_of_a_destination_that_changed_are_closed_and_no_more_a
         shared.pool.put(&key(destination), connection, &destination.pool.unwrap(), Instant::now());
         servers.push(server);
     }
-    let in_use = shared.pool.take(&key(&changes), true, Instant::now()).expect("one of two");
+    let in_use = shared.pool.take(&key(&changes), Wanted::Open, Instant::now()).expect("one of two");
     shared.apply(policy("2s"));
-    assert!(shared.pool.take(&key(&stays), true, Instant::now()).is_some());
-    assert!(shared.pool.take(&key(&changes), true, Instant::now()).is_none());
+    assert!(shared.pool.take(&key(&stays), Wanted::Open, Instant::now()).is_some());
+    assert!(shared.pool.take(&key(&changes), Wanted::Open, Instant::now()).is_none());
     assert!(is_closed_in_order(&servers[1]).await);
     assert!(servers[2].try_read(&mut [0]).is_err(), "the one in use is still open");
 
     shared.pool.put(&key(&changes), in_use, &changes.pool.unwrap(), Instant::now());
     assert!(is_closed_in_order(&servers[2]).await, "it ends with its exchange");
-    assert!(shared.pool.take(&key(&changes), true, Instant::now()).is_none());
+    assert!(shared.pool.take(&key(&changes), Wanted::Open, Instant::now()).is_none());
 }
 
 #[test]
@@ -153,7 +153,7 @@ async fn no_connection_slips_past_a_reload() {
             while shared.config.now().generation() < RELOADS {
                 let destination = named(&shared, "changes");
                 let key = PoolKey { endpoint: address(), destination: destination.version() };
-                let connection = match shared.pool.take(&key, true, Instant::now()) {
+                let connection = match shared.pool.take(&key, Wanted::Open, Instant::now()) {
                     Some(connection) => {
                         reused += 1;
                         connection
@@ -178,7 +178,7 @@ async fn no_connection_slips_past_a_reload() {
     let reused: u64 = exchanges.join_all().await.iter().sum();
     let destination = named(&shared, "changes");
     let key = PoolKey { endpoint: address(), destination: destination.version() };
-    while shared.pool.take(&key, true, Instant::now()).is_some() {}
+    while shared.pool.take(&key, Wanted::Open, Instant::now()).is_some() {}
     let idle = shared.observe().iter().map(|(_, state)| state.http1_idle).sum::<usize>();
     assert_eq!(idle, 0, "{reused} reused");
 }

@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use dragoman_config::PoolParams;
 use dragoman_policy::Failure;
 use dragoman_telemetry::{Cause, DestinationState, Telemetry};
+use foldhash::fast::RandomState;
 use tokio::sync::{Notify, OwnedMutexGuard};
 use tokio::time::timeout;
 
@@ -35,7 +36,7 @@ use connection::{Connected, Lease, Member};
 pub(crate) struct Multiplexers {
     telemetry: Telemetry,
     policy: InForce,
-    shelves: Mutex<HashMap<PoolKey, Arc<Shelf>>>,
+    shelves: Mutex<HashMap<PoolKey, Arc<Shelf>, RandomState>>,
 }
 
 /// The connections to one endpoint.

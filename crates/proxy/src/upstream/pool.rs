@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use dragoman_config::{PoolParams, Version};
 use dragoman_telemetry::{DestinationState, Held, Telemetry};
+use foldhash::fast::RandomState;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -43,6 +44,21 @@ pub(crate) struct PoolKey {
 pub(crate) struct Pooled {
     pub(crate) stream: TcpStream,
     pub(crate) made: Instant,
+}
+
+/// Which connection a request may go out on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// A new one.
+    New,
+    /// One that is open, and was used so lately that its server has hardly begun to close it: the request must not be sent
+    /// twice.
+    Fresh,
+    /// One that is open: the request may be sent twice, but its body may not be at hand any more by then.
+    Open,
+    /// One that seems to be open: all of the request is at hand, and is sent again if it was not. To ask the kernel each time
+    /// would cost more than that.
+    Likely,
 }
 
 /// Leave to have one connection to an endpoint in use, given back by its drop.
@@ -74,7 +90,7 @@ struct Shelf {
 
 #[derive(Debug, Default)]
 struct Shelves {
-    by_key: HashMap<PoolKey, Shelf>,
+    by_key: HashMap<PoolKey, Shelf, RandomState>,
     /// Idle connections in all.
     count: usize,
 }
@@ -122,22 +138,26 @@ impl Pool {
         Place { _permit: permit, _in_use: self.telemetry.destination(key.destination.index).pool_in_use() }
     }
 
-    /// An idle connection that is open and quiet. `repeatable`: the request may be sent again if the connection
-    /// turns out to be closing.
-    pub(crate) fn take(&self, key: &PoolKey, repeatable: bool, now: Instant) -> Option<Pooled> {
+    /// An idle connection that is open and quiet, and as it is wanted; never one where that is a new one.
+    pub(crate) fn take(&self, key: &PoolKey, wanted: Wanted, now: Instant) -> Option<Pooled> {
+        let is_open = match wanted {
+            Wanted::New => return None,
+            Wanted::Fresh | Wanted::Open => dragoman_net::is_still_open,
+            Wanted::Likely => dragoman_net::seems_open,
+        };
         loop {
             let idle = {
                 let mut shelves = self.lock();
                 let shelf = shelves.by_key.get_mut(key)?;
                 let newest = shelf.idle.last()?;
-                if !repeatable && now.saturating_duration_since(newest.since) > FRESH {
+                if wanted == Wanted::Fresh && now.saturating_duration_since(newest.since) > FRESH {
                     return None;
                 }
                 let idle = shelf.idle.pop()?;
                 shelves.count -= 1;
                 idle
             };
-            if now < idle.until && dragoman_net::is_still_open(&idle.connection.stream) {
+            if now < idle.until && is_open(&idle.connection.stream) {
                 return Some(idle.connection);
             }
             self.closed(key, 1);
@@ -250,11 +270,8 @@ impl Pool {
 impl Shelves {
     /// The shelf of `key`, made if there is none.
     fn shelf(&mut self, key: &PoolKey, params: &PoolParams, now: Instant) -> &mut Shelf {
-        // Looked up twice, so that no key is copied on the way that is taken nearly always.
-        if !self.by_key.contains_key(key) {
-            self.by_key.insert(key.clone(), Shelf::new(*params, now));
-        }
-        self.by_key.get_mut(key).expect("it was just made")
+        // A copy of the key costs less than a second look-up.
+        self.by_key.entry(key.clone()).or_insert_with(|| Shelf::new(*params, now))
     }
 }
 

@@ -13,6 +13,8 @@ use std::net::SocketAddr;
 use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use foldhash::fast::RandomState;
+
 use super::catalogue::Metric;
 use super::cells::Counter;
 use super::page::Page;
@@ -50,7 +52,7 @@ pub(crate) struct EndpointTable(RwLock<Table>);
 
 #[derive(Debug, Default)]
 struct Table {
-    own: HashMap<SocketAddr, Own>,
+    own: HashMap<SocketAddr, Own, RandomState>,
     other: Attempts,
 }
 

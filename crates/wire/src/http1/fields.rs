@@ -129,8 +129,11 @@ impl Known {
             19 => &[("proxy-authorization", Known::ProxyAuthorization)],
             _ => &[],
         };
+        let Some(last) = name.last().map(u8::to_ascii_lowercase) else { return Known::Other };
         candidates
             .iter()
+            // The last letter tells nearly all of one length apart.
+            .filter(|(candidate, _)| candidate.as_bytes().last() == Some(&last))
             .find(|(candidate, _)| candidate.as_bytes().eq_ignore_ascii_case(name))
             .map_or(Known::Other, |&(_, known)| known)
     }

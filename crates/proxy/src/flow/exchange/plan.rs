@@ -8,6 +8,7 @@ use dragoman_net::OrigDst;
 use dragoman_telemetry::{Cause, ExchangeRecord};
 
 use crate::shared::Target;
+use crate::upstream::pool::Wanted;
 
 /// The policy of one exchange.
 #[derive(Debug)]
@@ -77,9 +78,15 @@ impl Plan {
         self.policy.timeout.map(|timeout| self.started + timeout)
     }
 
-    /// Whether the request may be sent twice, however far the first one came.
-    pub(crate) fn is_repeatable(&self) -> bool {
-        self.is_idempotent || self.has_idempotency_key
+    /// Which connection the request may go out on. `fresh`: it has met one of the pool that was closed. `has_come`: all of
+    /// it is at hand, or it has no body.
+    pub(crate) fn wanted(&self, fresh: bool, has_come: bool) -> Wanted {
+        match self.is_idempotent || self.has_idempotency_key {
+            _ if fresh => Wanted::New,
+            true if has_come => Wanted::Likely,
+            true => Wanted::Open,
+            false => Wanted::Fresh,
+        }
     }
 
     /// When the whole exchange must be over.

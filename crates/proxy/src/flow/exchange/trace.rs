@@ -243,11 +243,14 @@ pub(crate) fn request_id() -> [u8; 36] {
     let (high, low) = with_random(|random| (random.next_u64(), random.next_u64()));
     let high = high & !0xf000 | 0x4000;
     let low = low & !(0b11 << 62) | 0b10 << 62;
-    let mut nibbles = (0..16).map(|n| high >> (60 - 4 * n)).chain((0..16).map(|n| low >> (60 - 4 * n)));
-    std::array::from_fn(|index| match index {
-        8 | 13 | 18 | 23 => b'-',
-        _ => b"0123456789abcdef"[(nibbles.next().unwrap_or_default() & 0xf) as usize],
-    })
+    let (high, low) = (span_digits(high), span_digits(low));
+    let mut text = [b'-'; 36];
+    text[..8].copy_from_slice(&high[..8]);
+    text[9..13].copy_from_slice(&high[8..12]);
+    text[14..18].copy_from_slice(&high[12..]);
+    text[19..23].copy_from_slice(&low[..4]);
+    text[24..].copy_from_slice(&low[4..]);
+    text
 }
 
 #[cfg(test)]

@@ -81,6 +81,9 @@ impl Sending<'_> {
     ) -> Result<Option<usize>, Failed> {
         loop {
             let bytes = upstream.buf.bytes();
+            if bytes.is_empty() {
+                return Ok(None);
+            }
             let Some(length) = self.response.parse(bytes, self.limits).map_err(|bad| bad_response(&bad))?
             else {
                 // The end of a head that is none need not be waited for: HTTP/0.9 has no end but the connection's.

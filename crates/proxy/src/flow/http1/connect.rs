@@ -24,7 +24,7 @@ use crate::leg::Leg;
 use crate::shared::Shared;
 use crate::upstream::dial::{DialFailed, dial};
 use crate::upstream::pool::warm::keep_warm;
-use crate::upstream::pool::{Place, PoolKey, Pooled};
+use crate::upstream::pool::{Place, PoolKey, Pooled, Wanted};
 use crate::upstream::state::Endpoint;
 
 /// A connection that an attempt goes out on.
@@ -94,18 +94,19 @@ impl Upstream {
 }
 
 impl Connection<'_> {
-    /// A connection to the endpoint. `fresh`: not one of the pool.
+    /// A connection to the endpoint, of the pool if there is one as it is wanted.
     pub(super) async fn connect(
         &mut self,
         plan: &Plan,
         endpoint: &Arc<Endpoint>,
-        fresh: bool,
+        wanted: Wanted,
     ) -> Result<Upstream, Failed> {
         if let Some(kept) = self.take_kept(plan, endpoint.address) {
             return Ok(kept);
         }
         tokio::select! {
-            obtained = obtain(self.shared, &mut self.early, plan, endpoint, fresh) => obtained,
+            biased;
+            obtained = obtain(self.shared, &mut self.early, plan, endpoint, wanted) => obtained,
             // Nobody waits for an answer any more.
             error = self.app.broken() => Err(app_failed(&error)),
         }
@@ -168,20 +169,19 @@ impl Connection<'_> {
     }
 }
 
-/// A connection of the pool, where there is one; else a new one.
+/// A connection of the pool, where there is one as it is wanted; else a new one.
 pub(in crate::flow) async fn obtain(
     shared: &Arc<Shared>,
     early: &mut Early,
     plan: &Plan,
     endpoint: &Arc<Endpoint>,
-    fresh: bool,
+    wanted: Wanted,
 ) -> Result<Upstream, Failed> {
     let address = endpoint.address;
     let Some(params) = &plan.destination.pool else { return reach(shared, early, plan, address, None).await };
     let key = key(plan, address);
     let place = wait_for_place(shared, early, plan, &key, params).await?;
-    let pooled = if fresh { None } else { shared.pool.take(&key, plan.is_repeatable(), Instant::now()) };
-    let upstream = match pooled {
+    let upstream = match shared.pool.take(&key, wanted, Instant::now()) {
         Some(Pooled { stream, made }) => {
             early.discard();
             shared.telemetry.destination(key.destination.index).connection_reused();

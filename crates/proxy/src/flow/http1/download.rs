@@ -1,15 +1,14 @@
 //! The response on its way to the app, while the rest of the request may still go the other way.
 
-use std::io::{self, IoSlice};
+use std::io;
 
 use dragoman_telemetry::{Cause, ExchangeRecord};
 use dragoman_wire::http1::{BadBody, Body, BodyReader};
-use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use super::attempt::{app_failed, app_silent, shut_down, upstream_failed};
 use super::upload::{Step, Upload};
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, write_last_parts, write_parts};
 use crate::flow::exchange::plan::Limit;
 use crate::flow::exchange::tries::{Failed, passed};
 use crate::leg::Leg;
@@ -23,6 +22,8 @@ pub(super) struct Download<'a> {
     ready: usize,
     /// The upstream has ended: what is ready is the last.
     ended: bool,
+    /// The app's connection ends as soon as all is written.
+    closes: bool,
 }
 
 enum Progress {
@@ -56,7 +57,12 @@ impl<'a> Download<'a> {
             }
             None => (&[][..], length + rest),
         };
-        Ok(Self { head, reader, ready, ended: false })
+        Ok(Self { head, reader, ready, ended: false, closes: false })
+    }
+
+    /// The app's connection is to end as soon as all is written.
+    pub(super) fn close_after(&mut self) {
+        self.closes = true;
     }
 
     /// Whether everything was written to the app.
@@ -76,8 +82,12 @@ impl<'a> Download<'a> {
 
     async fn step(&mut self, from: &mut ReadHalf<'_>, buf: &mut Buffer, to: &mut WriteHalf<'_>) -> Progress {
         if !self.head.is_empty() || self.ready > 0 {
-            let parts = [IoSlice::new(self.head), IoSlice::new(&buf.bytes()[..self.ready])];
-            return match to.write_vectored(&parts).await {
+            let parts = [self.head, &buf.bytes()[..self.ready]];
+            let written = match self.closes && self.reader.is_done() {
+                true => write_last_parts(to, parts).await,
+                false => write_parts(to, parts).await,
+            };
+            return match written {
                 Ok(count) => {
                     self.book(count, buf);
                     Progress::Wrote(count)

@@ -134,7 +134,11 @@ impl Connection<'_> {
         let trace = Trace::join(self.shared, rules, value, record);
         let written = write_head(outgoing, head, bytes, rules, hop, trace.as_ref());
         if let Some(id) = written.request_id {
-            record.request_id.push_str(&String::from_utf8_lossy(&outgoing[id]));
+            // Nearly always it is, and then nothing is copied twice.
+            match std::str::from_utf8(&outgoing[id.clone()]) {
+                Ok(text) => record.request_id.push_str(text),
+                Err(_) => record.request_id.push_str(&String::from_utf8_lossy(&outgoing[id])),
+            }
         }
         let shape = Shape {
             body: head.body(),
@@ -216,7 +220,8 @@ impl Connection<'_> {
         upload: &mut Upload<'_>,
         fresh: bool,
     ) -> Result<(Upstream, usize), Failed> {
-        let mut upstream = self.connect(plan, endpoint, fresh).await?;
+        let wanted = plan.wanted(fresh, upload.is_done_reading());
+        let mut upstream = self.connect(plan, endpoint, wanted).await?;
         if let Some(limit) = plan.whole_limit().filter(|limit| limit.at <= tokio::time::Instant::now()) {
             return Err(Failed::late(limit));
         }

@@ -65,6 +65,9 @@ impl Connection<'_> {
                 return self.give_up(plan, shape, Some(upload), failed).await;
             }
         };
+        if !shape.app_keeps_alive && upload.is_done() && !tunnel {
+            download.close_after();
+        }
         let record = &mut self.scratch.record;
         record.status = Some(status);
         if status >= 500 {

@@ -3,13 +3,12 @@
 //! Everything that was sent is kept while there is room ([`Replay`]), so that the same bytes can be sent again. Without
 //! room the body streams and the exchange can no longer be repeated.
 
-use std::io::{self, IoSlice};
+use std::io;
 
 use dragoman_wire::http1::{BadBody, Body, BodyReader};
-use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, write_parts};
 use crate::flow::exchange::replay::Replay;
 use crate::flow::exchange::silence::Silence;
 use crate::leg::broken;
@@ -212,11 +211,11 @@ impl<'a> Upload<'a> {
     async fn write(&mut self, buf: &mut Buffer, to: &mut WriteHalf<'_>) -> Step {
         let replay_from = self.sent.saturating_sub(self.head.len());
         let parts = [
-            IoSlice::new(self.head.get(self.sent..).unwrap_or_default()),
-            IoSlice::new(&self.replay[replay_from..]),
-            IoSlice::new(&buf.bytes()[..self.ready]),
+            self.head.get(self.sent..).unwrap_or_default(),
+            &self.replay[replay_from..],
+            &buf.bytes()[..self.ready],
         ];
-        match to.write_vectored(&parts).await {
+        match write_parts(to, parts).await {
             Ok(count) => Step::Wrote(self.wrote_count(count, buf)),
             Err(error) => {
                 self.broken = true;

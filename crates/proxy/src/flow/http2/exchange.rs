@@ -1,5 +1,6 @@
 //! One exchange on a stream: plan, try, perhaps try again, and answer.
 
+use std::pin::Pin;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -54,6 +55,17 @@ pub(super) struct Answered {
     pub(super) held: Held,
     /// When the attempt was on its connection.
     pub(super) since: Instant,
+}
+
+/// Serves one exchange of an HTTP/2 app, as a future for a task of its own. It is put together where it stays: it is of
+/// several KiB, and each move would copy them.
+pub(super) fn serve_stream(
+    context: Arc<Context>,
+    head: Request<()>,
+    body: Incoming,
+    respond: Responder,
+) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    Box::pin(async move { drop(serve(context, head, body, respond).await) })
 }
 
 /// Serves one exchange. Returns what is left of the request, and the way back to the app.

@@ -2,18 +2,19 @@
 //!
 //! h2 gives a connection up at the first write that fails. But a side that closes while we still send resets the connection
 //! behind its last words (GOAWAY and the last stream that it looked at, or an early response), and the write may well find
-//! the reset before anybody has read them. So the error of such a write is kept until all that came was read.
+//! the reset before anybody has read them. So the error of such a write is kept until all that came was read
+//! ([`Wire::read_to_the_end`]).
 
-use std::io::{self, ErrorKind, IoSlice};
+use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 
 use super::late::Late;
+use super::wire::Wire;
 use crate::buffer::Buffer;
 use crate::leg::Leg;
 
@@ -24,8 +25,7 @@ const LINGER: usize = 64 * 1024;
 /// either side has ended it.
 #[derive(Debug)]
 pub(crate) struct Io {
-    /// `None` once it is dropped.
-    stream: Option<TcpStream>,
+    wire: Wire,
     held: Buffer,
     /// We have said that we end.
     shut_down: bool,
@@ -33,64 +33,35 @@ pub(crate) struct Io {
     ended: bool,
     /// Watches field sections; of an app alone.
     late: Option<Late>,
-    /// A write found that the other side takes nothing any more. What is written later goes nowhere.
-    refused: Option<io::Error>,
 }
 
 impl Io {
-    /// `None` for a leg that has been closed.
-    pub(crate) fn new(leg: Leg) -> Option<Self> {
+    /// With it comes the way to what is written on it, which is for whoever drives the connection. `None` for a leg that has
+    /// been closed.
+    pub(crate) fn new(leg: Leg) -> Option<(Self, Wire)> {
         let (stream, held) = leg.into_parts()?;
-        Some(Self { stream: Some(stream), held, shut_down: false, ended: false, refused: None, late: None })
+        let wire = Wire::new(stream);
+        Some((Self { wire: wire.clone(), held, shut_down: false, ended: false, late: None }, wire))
     }
 
     /// The same of an app, which may take so long for a field section.
-    pub(super) fn of_app(leg: Leg, limit: Duration) -> Option<Self> {
-        let mut io = Self::new(leg)?;
+    pub(super) fn of_app(leg: Leg, limit: Duration) -> Option<(Self, Wire)> {
+        let (mut io, wire) = Self::new(leg)?;
         io.late = Some(Late::new(limit));
-        Some(io)
+        Some((io, wire))
     }
-}
 
-impl Io {
     fn read(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = out.filled().len();
-        let read = self.stream().poll_read(cx, out);
+        let read = self.wire.poll(|stream| stream.poll_read(cx, out));
         let ended = matches!(read, Poll::Ready(Ok(()))) && out.filled().len() == before;
         self.ended |= ended;
         if (ended || matches!(read, Poll::Ready(Err(_))))
-            && let Some(refused) = self.refused.take()
+            && let Some(refused) = self.wire.read_to_the_end()
         {
             return Poll::Ready(Err(refused));
         }
         read
-    }
-
-    fn stream(&mut self) -> Pin<&mut TcpStream> {
-        Pin::new(self.stream.as_mut().expect("only the drop takes it"))
-    }
-
-    /// Sends `length` bytes by `write`, or none of them once the other side has reset the connection.
-    fn send(
-        &mut self,
-        length: usize,
-        write: impl FnOnce(Pin<&mut TcpStream>) -> Poll<io::Result<usize>>,
-    ) -> Poll<io::Result<usize>> {
-        if self.refused.is_some() {
-            return Poll::Ready(Ok(length));
-        }
-        match write(self.stream()) {
-            // Both are said of a connection that was reset, of which the end can be read behind what came before: nobody
-            // waits for ever.
-            Poll::Ready(Err(error))
-                if !self.ended
-                    && matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) =>
-            {
-                self.refused = Some(error);
-                Poll::Ready(Ok(length))
-            }
-            written => written,
-        }
     }
 }
 
@@ -118,36 +89,37 @@ impl AsyncRead for Io {
 }
 
 impl AsyncWrite for Io {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.send(bytes.len(), |stream| stream.poll_write(cx, bytes))
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.wire.poll_write(cx, &[IoSlice::new(bytes)])
     }
 
     fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let length = parts.iter().map(|part| part.len()).sum();
-        self.send(length, |stream| stream.poll_write_vectored(cx, parts))
+        self.wire.poll_write(cx, parts)
     }
 
     fn is_write_vectored(&self) -> bool {
         true
     }
 
+    /// What was written goes out when the connection waits: see [`super::wire::drive`].
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+        Poll::Ready(self.wire.failure().map_or(Ok(()), Err))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.wire.poll_write_out(cx))?;
         self.shut_down = true;
-        self.stream().poll_shutdown(cx)
+        self.wire.poll(|stream| stream.poll_shutdown(cx))
     }
 }
 
 impl Drop for Io {
     fn drop(&mut self) {
-        let Some(stream) = self.stream.take() else { return };
+        let Some(stream) = self.wire.take() else { return };
         let leg = Leg::new(stream);
         match (self.shut_down, self.ended) {
             (_, true) => leg.close(),
@@ -163,9 +135,10 @@ impl Drop for Io {
 #[cfg(test)]
 mod tests {
     use std::future::{Future, poll_fn};
-    use std::io::Write;
+    use std::io::{ErrorKind, Write};
     use std::net::{self, Shutdown};
     use std::os::fd::AsFd;
+    use std::pin::pin;
     use std::time::{Duration, Instant};
 
     use bytes::Bytes;
@@ -174,6 +147,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
+    use crate::flow::http2::wire::drive;
     use crate::testing::pair;
 
     const SETTINGS: &[u8] = b"\0\0\0\x04\0\0\0\0\0";
@@ -181,6 +155,7 @@ mod tests {
     /// A connection that was not reset yet, as both ends have it, and ours once more to look at.
     struct Ends {
         io: Io,
+        wire: Wire,
         theirs: net::TcpStream,
         ours: net::TcpStream,
     }
@@ -189,11 +164,16 @@ mod tests {
         async fn new() -> Self {
             let (ours, theirs) = pair().await;
             let looked_at = ours.as_fd().try_clone_to_owned().unwrap().into();
-            let io = Io::new(Leg::new(ours)).unwrap();
+            let (io, wire) = Io::new(Leg::new(ours)).unwrap();
             let theirs = theirs.into_std().unwrap();
             theirs.set_nonblocking(false).unwrap();
-            Self { io, theirs, ours: looked_at }
+            Self { io, wire, theirs, ours: looked_at }
         }
+    }
+
+    /// As whoever drives the connection.
+    async fn write_out(wire: &Wire) {
+        poll_fn(|cx| wire.poll_write_out(cx)).await.unwrap();
     }
 
     /// The other side says its last words and closes with bytes of ours unread. Returns when the reset has come, of which
@@ -213,8 +193,9 @@ mod tests {
     async fn a_write_that_finds_a_reset_leaves_what_came_before_it_to_be_read() {
         for (half_closed, kind) in [(false, ErrorKind::ConnectionReset), (true, ErrorKind::BrokenPipe)] {
             for vectored in [false, true] {
-                let Ends { mut io, theirs, ours } = Ends::new().await;
+                let Ends { mut io, wire, theirs, ours } = Ends::new().await;
                 io.write_all(b"unread").await.unwrap();
+                write_out(&wire).await;
                 (&theirs).write_all(b"last ").unwrap();
                 if half_closed {
                     theirs.shutdown(Shutdown::Write).unwrap();
@@ -227,6 +208,7 @@ mod tests {
                         false => poll_fn(|cx| Pin::new(&mut io).poll_write(cx, b"for nobody")).await,
                     };
                     assert_eq!(written.unwrap(), 10);
+                    write_out(&wire).await;
                 }
                 let mut read = Vec::new();
                 let error = io.read_to_end(&mut read).await.unwrap_err();
@@ -236,24 +218,25 @@ mod tests {
         }
     }
 
-    type Client = (SendRequest<Bytes>, Connection<Io, Bytes>);
+    type Client = (SendRequest<Bytes>, Connection<Io, Bytes>, Wire);
 
     /// A client whose next write meets the reset behind `words`, which it has not read.
     async fn met_by_a_reset(words: &[u8]) -> Client {
-        let Ends { io, theirs, ours } = Ends::new().await;
+        let Ends { io, wire, theirs, ours } = Ends::new().await;
         let (send, mut connection) = h2::client::handshake(io).await.unwrap();
         let waits = poll_fn(|cx| Poll::Ready(Pin::new(&mut connection).poll(cx).is_pending())).await;
         assert!(waits, "the server has said nothing");
+        write_out(&wire).await;
         reset_after(theirs, &[SETTINGS, words].concat(), &ours);
-        (send, connection)
+        (send, connection, wire)
     }
 
     #[tokio::test]
     async fn a_goaway_before_a_reset_still_proves_that_a_stream_was_not_looked_at() {
         let go_away = b"\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\0";
-        let (mut send, connection) = met_by_a_reset(go_away).await;
+        let (mut send, connection, wire) = met_by_a_reset(go_away).await;
         let (response, _) = send.send_request(Request::new(()), true).unwrap();
-        let ended = connection.await.unwrap_err();
+        let ended = drive(&wire, || false, pin!(connection)).await.unwrap_err();
         assert_eq!(ended.get_io().map(io::Error::kind), Some(ErrorKind::ConnectionReset));
         let error = response.await.unwrap_err();
         assert!(error.is_go_away() && error.is_remote(), "{error:?}");
@@ -263,14 +246,15 @@ mod tests {
     async fn a_response_before_a_reset_is_whole() {
         let head = b"\0\0\x01\x01\x04\0\0\0\x01\x88";
         let body = b"\0\0\x03\0\x01\0\0\0\x01all";
-        let Ends { io, theirs, ours } = Ends::new().await;
+        let Ends { io, wire, theirs, ours } = Ends::new().await;
         let (mut send, mut connection) = h2::client::handshake(io).await.unwrap();
         let (response, mut upload) = send.send_request(Request::new(()), false).unwrap();
         let waits = poll_fn(|cx| Poll::Ready(Pin::new(&mut connection).poll(cx).is_pending())).await;
         assert!(waits, "the server has said nothing");
+        write_out(&wire).await;
         reset_after(theirs, &[SETTINGS, head, body].concat(), &ours);
         upload.send_data(Bytes::from_static(b"nobody wants this"), true).unwrap();
-        connection.await.unwrap_err();
+        drive(&wire, || false, pin!(connection)).await.unwrap_err();
         let response = response.await.unwrap();
         assert_eq!(response.status(), 200);
         let mut body = response.into_body();

@@ -13,11 +13,12 @@ mod pipe;
 mod respond;
 mod send;
 mod upload;
+pub(crate) mod wire;
 
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{self, Poll};
 use std::time::Duration;
@@ -44,6 +45,7 @@ use crate::upstream::multiplex::Multiplexers;
 use crate::upstream::multiplex::connection::{CONNECTION_WINDOW, STREAM_WINDOW, head_limit};
 use io::Io;
 use late::is_late;
+use wire::{Wire, drive};
 
 /// Bytes of a stream that wait in memory for the app's window, at most.
 const SEND_BUFFER: usize = 16 * 1024;
@@ -122,39 +124,47 @@ pub(super) async fn serve(
 ) {
     // Boxed, and given back in a box: what waits for requests holds no room for the handshake that went before.
     let is_known = early.endpoint().is_some_and(|endpoint| shared.learnt.takes_extended_connect(endpoint));
-    let Some(mut connection) = Box::pin(handshake(shared, app, is_known, flow)).await else { return };
+    let Some((mut connection, wire)) = Box::pin(handshake(shared, app, is_known, flow)).await else { return };
     let mut offer = if is_known { Offer::Made } else { Offer::Unwanted };
     let context = Arc::new(Context::new(shared, flow.facts(), original, early));
     let mut exchanges = JoinSet::new();
     let mut ending = false;
-    let farewell = loop {
-        let is_idle = exchanges.is_empty();
-        tokio::select! {
-            accepted = poll_fn(|cx| poll_accept(&mut connection, &context, &mut offer, cx)) => match accepted {
-                Some(Ok((request, respond))) => {
-                    let (head, body) = split(request);
-                    let (body, respond) = (Incoming::Http2(body), Responder::Http2(respond));
-                    let exchange = exchange::serve(Arc::clone(&context), head, body, respond);
-                    let mut exchange = Box::pin(async { drop(exchange.await) });
-                    // Its first steps are taken here: requests go upstream in the order in which they came.
-                    if poll_fn(|cx| Poll::Ready(exchange.as_mut().poll(cx).is_pending())).await {
-                        exchanges.spawn(exchange);
+    // Shared by futures of one task: it orders nothing.
+    let open = AtomicUsize::new(0);
+    let is_busy = || open.load(Ordering::Relaxed) > 1;
+    let streams = pin!(async {
+        loop {
+            open.store(exchanges.len(), Ordering::Relaxed);
+            let is_idle = exchanges.is_empty();
+            tokio::select! {
+                accepted = poll_fn(|cx| poll_accept(&mut connection, &context, &mut offer, cx)) => match accepted {
+                    Some(Ok((request, respond))) => {
+                        let (head, body) = split(request);
+                        let (body, respond) = (Incoming::Http2(body), Responder::Http2(respond));
+                        let mut exchange = exchange::serve_stream(Arc::clone(&context), head, body, respond);
+                        // Its first steps are taken here: requests go upstream in the order in which they came.
+                        if poll_fn(|cx| Poll::Ready(exchange.as_mut().poll(cx).is_pending())).await {
+                            exchanges.spawn(exchange);
+                        }
                     }
+                    Some(Err(error)) => break Some(broke(flow, error, exchanges)),
+                    None => break None,
+                },
+                // What is to be done is done in `poll_accept`.
+                () = context.write.notified() => {}
+                () = context.extended_connect.notified(), if offer == Offer::Unwanted => offer = Offer::Wanted,
+                Some(ended) = exchanges.join_next(), if !is_idle => report_panic(ended),
+                () = ends(shared, is_idle), if !ending => {
+                    ending = true;
+                    connection.graceful_shutdown();
                 }
-                Some(Err(error)) => break broke(flow, error, exchanges),
-                None => return,
-            },
-            // What is to be done is done in `poll_accept`.
-            () = context.write.notified() => {}
-            () = context.extended_connect.notified(), if offer == Offer::Unwanted => offer = Offer::Wanted,
-            Some(ended) = exchanges.join_next(), if !is_idle => report_panic(ended),
-            () = ends(shared, is_idle), if !ending => {
-                ending = true;
-                connection.graceful_shutdown();
             }
         }
-    };
-    farewell.await;
+    });
+    // Boxed: it is of no concern to what waits.
+    if let Some(farewell) = drive(&wire, is_busy, streams).await {
+        farewell.await;
+    }
 }
 
 /// The app's connection broke. Where it did so under exchanges, each of them tells why, and the flow need not.
@@ -221,17 +231,17 @@ async fn handshake(
     app: Leg,
     offers: bool,
     flow: &mut FlowRecord,
-) -> Option<Box<AppConnection>> {
+) -> Option<(Box<AppConnection>, Wire)> {
     let (mut builder, limit) = {
         let config = shared.config.now();
         (server(&config.proxy), config.proxy.request_head_timeout)
     };
-    let io = Io::of_app(app, limit)?;
+    let (io, wire) = Io::of_app(app, limit)?;
     if offers {
         builder.enable_connect_protocol();
     }
-    match timeout(limit, builder.handshake(io)).await {
-        Ok(Ok(connection)) => return Some(Box::new(connection)),
+    match timeout(limit, drive(&wire, || false, pin!(builder.handshake(io)))).await {
+        Ok(Ok(connection)) => return Some((Box::new(connection), wire)),
         Ok(Err(error)) => fail(flow, &error),
         Err(_) => flow.fail(Cause::RequestTimeout, None),
     }

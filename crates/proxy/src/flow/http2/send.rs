@@ -52,8 +52,9 @@ impl Exchange {
             return Err(Failed::here(Cause::NotTranslated, NO_CONNECT.0));
         }
         let Self { context, plan, early, respond, .. } = self;
+        let wanted = plan.wanted(fresh, !has_content);
         let upstream = tokio::select! {
-            obtained = obtain(&context.shared, early, plan, endpoint, fresh) => obtained?,
+            obtained = obtain(&context.shared, early, plan, endpoint, wanted) => obtained?,
             broke = respond.gone() => return Err(app_broke(&broke)),
         };
         self.record.attempt_connected(upstream.way(), upstream.since());

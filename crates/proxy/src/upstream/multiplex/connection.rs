@@ -1,7 +1,7 @@
 //! One upstream HTTP/2 connection, and the room on it.
 
 use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, Waker};
@@ -16,6 +16,7 @@ use tokio::time::timeout;
 
 use super::lock;
 use crate::flow::http2::io::Io;
+use crate::flow::http2::wire::{Wire, drive};
 
 /// Streams on one connection at most, whatever the server allows.
 const STREAMS: usize = 1000;
@@ -34,6 +35,7 @@ pub(crate) const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 pub(crate) struct Connected {
     send: SendRequest<Bytes>,
     connection: Connection<Io, Bytes>,
+    wire: Wire,
     settled: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
@@ -41,7 +43,8 @@ pub(crate) struct Connected {
 ///
 /// # Errors
 /// What the handshake says: only our half of it is waited for.
-pub(crate) async fn handshake(io: Io, max_head_bytes: usize) -> Result<Connected, h2::Error> {
+pub(crate) async fn handshake((io, wire): (Io, Wire), max_head_bytes: usize) -> Result<Connected, h2::Error> {
+    // What it says goes out with what the connection says first.
     let (send, mut connection) = Builder::new()
         .enable_push(false)
         .initial_window_size(STREAM_WINDOW)
@@ -56,7 +59,7 @@ pub(crate) async fn handshake(io: Io, max_head_bytes: usize) -> Result<Connected
             let _ = ping.ping(Ping::opaque()).await;
         }
     });
-    Ok(Connected { send, connection, settled })
+    Ok(Connected { send, connection, wire, settled })
 }
 
 /// What h2 itself refuses: wider than the limit of policy, which then answers with its cause.
@@ -118,7 +121,7 @@ impl Drop for Lease {
 impl Member {
     /// Runs the connection.
     pub(super) fn start(connected: Connected, params: &PoolParams, changed: &Arc<Notify>) -> Arc<Self> {
-        let Connected { send, connection, settled } = connected;
+        let Connected { send, connection, wire, settled } = connected;
         let now = Instant::now();
         let member = Arc::new(Self {
             send,
@@ -132,7 +135,7 @@ impl Member {
             idle_since: Mutex::new(now),
             changed: Arc::clone(changed),
         });
-        tokio::spawn(run(connection, Arc::downgrade(&member)));
+        tokio::spawn(run(connection, wire, Arc::downgrade(&member)));
         tokio::spawn({
             let member = Arc::downgrade(&member);
             async move {
@@ -201,8 +204,9 @@ impl Member {
 
 /// Its end shows on each stream, and to whoever would open one. That it goes away has to show to those too that wait until
 /// one of its streams ends, which may take hours.
-async fn run(mut connection: Connection<Io, Bytes>, member: Weak<Member>) {
-    let ended = poll_fn(|cx| {
+async fn run(mut connection: Connection<Io, Bytes>, wire: Wire, member: Weak<Member>) {
+    let is_busy = || member.upgrade().is_some_and(|member| member.streams() > 1);
+    let ended = pin!(poll_fn(|cx| {
         let ended = Pin::new(&mut connection).poll(cx);
         if ended.is_pending()
             && let Some(member) = member.upgrade()
@@ -210,8 +214,8 @@ async fn run(mut connection: Connection<Io, Bytes>, member: Weak<Member>) {
             member.heed_goaway();
         }
         ended
-    });
-    if let Err(error) = ended.await {
+    }));
+    if let Err(error) = drive(&wire, is_busy, ended).await {
         tracing::debug!(%error, "an upstream HTTP/2 connection ended");
     }
     if let Some(member) = member.upgrade() {

@@ -63,25 +63,27 @@ async fn last_in_first_out_per_key_and_bounded() {
         servers.push(server);
         pool.put(&key(0), client, &PARAMS, now);
     }
-    assert!(pool.take(&key(1), true, now).is_none(), "another key");
+    assert!(pool.take(&key(1), Wanted::Open, now).is_none(), "another key");
     let taken: Vec<_> =
-        std::iter::from_fn(|| pool.take(&key(0), true, now)).map(|pooled| port(&pooled)).collect();
+        std::iter::from_fn(|| pool.take(&key(0), Wanted::Open, now)).map(|pooled| port(&pooled)).collect();
     assert_eq!(taken, [ports[1], ports[0]], "the third found no room");
 }
 
 #[tokio::test]
 async fn a_closed_or_speaking_connection_is_not_reused() {
-    let (pool, now) = (pool(), Instant::now());
-    let (client, server) = pair(now).await;
-    drop(server);
-    client.stream.readable().await.unwrap();
-    pool.put(&key(0), client, &PARAMS, now);
-    let (client, mut server) = pair(now).await;
-    server.write_all(b"HTTP/1.1 408 Request Timeout\r\n\r\n").await.unwrap();
-    client.stream.readable().await.unwrap();
-    pool.put(&key(0), client, &PARAMS, now);
-    assert!(pool.take(&key(0), true, now).is_none());
-    assert_eq!(idle_closed(&pool), 2);
+    for wanted in [Wanted::Fresh, Wanted::Open, Wanted::Likely] {
+        let (pool, now) = (pool(), Instant::now());
+        let (client, server) = pair(now).await;
+        drop(server);
+        client.stream.readable().await.unwrap();
+        pool.put(&key(0), client, &PARAMS, now);
+        let (client, mut server) = pair(now).await;
+        server.write_all(b"HTTP/1.1 408 Request Timeout\r\n\r\n").await.unwrap();
+        client.stream.readable().await.unwrap();
+        pool.put(&key(0), client, &PARAMS, now);
+        assert!(pool.take(&key(0), wanted, now).is_none());
+        assert_eq!(idle_closed(&pool), 2);
+    }
 }
 
 #[tokio::test]
@@ -90,8 +92,8 @@ async fn h7_a_request_that_cannot_be_repeated_takes_only_a_fresh_connection() {
     let (client, _server) = pair(now).await;
     pool.put(&key(0), client, &PARAMS, now);
     let later = now + FRESH + Duration::from_millis(1);
-    assert!(pool.take(&key(0), false, later).is_none());
-    assert!(pool.take(&key(0), true, later).is_some());
+    assert!(pool.take(&key(0), Wanted::Fresh, later).is_none());
+    assert!(pool.take(&key(0), Wanted::Open, later).is_some());
 }
 
 #[tokio::test]
@@ -111,9 +113,9 @@ async fn a_connection_takes_no_new_exchange_after_its_age() {
     let (pool, now) = (pool(), Instant::now());
     let (client, server) = pair(now).await;
     pool.put(&key(0), client, &params, now + 9 * SECOND);
-    let taken = pool.take(&key(0), true, now + 9 * SECOND).expect("it is not old yet");
+    let taken = pool.take(&key(0), Wanted::Open, now + 9 * SECOND).expect("it is not old yet");
     pool.put(&key(0), taken, &params, now + 9 * SECOND);
-    assert!(pool.take(&key(0), true, now + 10 * SECOND).is_none(), "idle for a second, and too old");
+    assert!(pool.take(&key(0), Wanted::Open, now + 10 * SECOND).is_none(), "idle for a second, and too old");
     assert!(is_closed(server).await);
     let (client, server) = pair(now).await;
     pool.put(&key(0), client, &params, now + 11 * SECOND);
@@ -134,7 +136,7 @@ async fn places_bound_what_is_in_use_and_go_round_in_order() {
     drop(first);
     assert!(at_once(third.as_mut()).is_none(), "the second was first");
     let second = at_once(second).expect("a place is free");
-    let taken = pool.take(&key, true, now).expect("whoever has a place finds the connection");
+    let taken = pool.take(&key, Wanted::Open, now).expect("whoever has a place finds the connection");
     assert_eq!(port(&taken), expected);
     drop((taken, second));
     assert!(at_once(third).is_some());
@@ -153,7 +155,7 @@ async fn an_idle_connection_that_is_of_no_use_makes_way() {
     let _place = pool.place(&key, &params, now).await;
     pool.make_room(&key);
     assert!(is_closed(server).await);
-    assert_eq!(pool.take(&key, true, now).map(|pooled| port(&pooled)), Some(kept));
+    assert_eq!(pool.take(&key, Wanted::Open, now).map(|pooled| port(&pooled)), Some(kept));
     assert_eq!(idle_closed(&pool), 1);
     pool.make_room(&key);
     assert_eq!(idle_closed(&pool), 1, "there is room");

@@ -68,6 +68,7 @@ impl Drop for Filling {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::upstream::pool::Wanted;
     use dragoman_config::Config;
     use dragoman_policy::Verdict;
     use dragoman_telemetry::{AccessLog, Telemetry};
@@ -121,7 +122,7 @@ mod tests {
         keep_warm(&shared, &destination, &endpoint);
         let servers = [accept(&server).await, accept(&server).await];
         filled(&shared, &key).await;
-        let taken = shared.pool.take(&key, true, Instant::now()).expect("one of two");
+        let taken = shared.pool.take(&key, Wanted::Open, Instant::now()).expect("one of two");
         keep_warm(&shared, &destination, &endpoint);
         let third = accept(&server).await;
         filled(&shared, &key).await;
@@ -145,7 +146,7 @@ mod tests {
         endpoint.admit(Instant::now()).unwrap().report(Verdict::Failure);
         keep_warm(&shared, &shared.config.now().destinations()[0], &endpoint);
         filled(&shared, &key).await;
-        assert!(shared.pool.take(&key, true, Instant::now()).is_none(), "it was dialled");
+        assert!(shared.pool.take(&key, Wanted::Open, Instant::now()).is_none(), "it was dialled");
     }
 
     #[tokio::test]
