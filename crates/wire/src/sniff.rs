@@ -34,10 +34,10 @@ pub enum Client {
 /// How much an incomplete first flight gives away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Likely {
-    /// The beginning of a registered HTTP method, of the HTTP/2 preface, of a TLS record or of a
-    /// PostgreSQL start-up: however long the client is silent now, that decides nothing.
+    /// The beginning of a registered HTTP method, of the HTTP/2 preface, of a TLS record or of a PostgreSQL
+    /// start-up (more than its length): however long the client is silent now, that decides nothing.
     Known,
-    /// It could still become HTTP with a method of its own, or RESP; no more than that.
+    /// It could still become HTTP with a method of its own, RESP, or what begins with a length; no more than that.
     Unknown,
 }
 
@@ -160,14 +160,19 @@ fn postgres(bytes: &[u8]) -> Guess {
     }
     // Minor versions of protocol 3 differ in the last two bytes; the request codes only in the last.
     let third = bytes.get(4) == Some(&0);
-    by_position(bytes, 8, |i, byte| match i {
+    let guess = by_position(bytes, 8, |i, byte| match i {
         0 | 1 => byte == 0,
         4 => byte == 0 || byte == 0x04,
         5 => byte == if third { 0x03 } else { 0xd2 },
         6 => third || byte == 0x16,
         7 => third || (0x2e..=0x30).contains(&byte),
         _ => true,
-    })
+    });
+    match guess {
+        // Many a protocol begins with a length, and some with a lone zero byte that wants an answer.
+        Guess::Prefix(_) if bytes.len() <= 4 => Guess::Prefix(Likely::Unknown),
+        guess => guess,
+    }
 }
 
 /// `*N CR LF $`: a command is an array of bulk strings.
