@@ -8,6 +8,7 @@ mod forbidden;
 mod loopback;
 mod names;
 mod programs;
+mod table;
 mod terminal;
 
 use std::fs;

@@ -1,13 +1,20 @@
 //! A proxy to which everything has happened that there is to count.
 
+use std::net::UdpSocket;
+use std::time::Duration;
+
 use dragoman_harness::http2::{Http2Origin, Wire, request};
 use dragoman_harness::net::server;
 use dragoman_harness::origin::Reply;
+use dragoman_harness::servers::{Server, dnsmasq};
 use dragoman_harness::{Dragoman, Net, Origin, Peer};
 
 const POLICY: &str = "\
 [trace]
 endpoint = 'http://198.18.0.2:4318'
+
+[dns]
+listen = ['127.0.0.1:15053']
 
 [destination.web]
 ports = [80]
@@ -26,7 +33,7 @@ pool = {}
 /// A proxy, the servers that it talks to, and flows that are still open.
 pub(crate) struct Busy<'n> {
     pub(crate) dragoman: Dragoman<'n>,
-    _servers: (Origin, Http2Origin, Origin),
+    _servers: (Origin, Http2Origin, Origin, Server),
     open: Vec<Peer>,
 }
 
@@ -46,8 +53,10 @@ impl<'n> Busy<'n> {
             peer.send("SSH-2.0-test\r\n")?;
             peer.more()
         });
+        let names = dnsmasq(&net.servers, "host-record=a.test,198.18.0.2\n");
+        net.app.set_resolv_conf("nameserver 198.18.0.2\n");
         let dragoman = Dragoman::start(net, POLICY);
-        let mut busy = Busy { dragoman, _servers: (web, calls, banner), open: Vec::new() };
+        let mut busy = Busy { dragoman, _servers: (web, calls, banner, names), open: Vec::new() };
         busy.again(net);
         busy
     }
@@ -70,5 +79,17 @@ impl<'n> Busy<'n> {
         assert_eq!(ssh.read_until(b"\n").unwrap(), b"SSH-2.0-test\r\n");
         // Nothing listens there, and no answer could say so to what is no HTTP.
         net.app.knock(server(84), b"\0\x01\x02\xff no HTTP \r\n\r\n");
+        net.app.enter(resolve);
     }
+}
+
+/// Asks for the address of a.test.
+fn resolve() {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    socket.connect("127.0.0.1:15053").unwrap();
+    socket.send(b"\0\x07\x01\0\0\x01\0\0\0\0\0\0\x01a\x04test\0\0\x01\0\x01").unwrap();
+    let mut answer = [0; 512];
+    let length = socket.recv(&mut answer).unwrap();
+    assert_eq!(answer[length - 4..length], [198, 18, 0, 2]);
 }
