@@ -67,16 +67,19 @@ Examples:
   dragoman run --config policy.toml -- ./app --port 8080
   dragoman run --config policy.toml -- bash           a shell, and all that is started in it
 
-Exit code: that of the command, or 128 + n where signal n ended it; 127 where there is no such command, 126 where it
-cannot be run, 125 where dragoman itself failed, 2 where its command line or configuration is wrong.
+Exit code: that of the command, or 128 + n where signal n ended it; 127 where there is no such
+command, 126 where it cannot be run, 125 where dragoman itself failed, 2 where its command line or
+configuration is wrong.
 
 Limits:
-  127.0.0.1       first what the command itself listens on, then this machine (see --isolate-loopback)
+  127.0.0.1       first what the command itself listens on, then this machine
+                  (see --isolate-loopback)
   from outside    nothing can connect to what the command listens on
   UDP             refused, but for DNS: HTTP/3 falls back to TCP. There is no ping
   connect         always succeeds: a server that refuses shows as a reset, as behind any such proxy
-  one user        where not started by root, only your own user and group exist inside: no sudo, other owners show
-                  as nobody, and no process can be left out of capture by its group
+  one user        where not started by root, only your own user and group exist inside:
+                  no sudo, other owners show as nobody, and no process can be left out of
+                  capture by its group
   the end         what the command leaves running loses its connections when the command ends";
 
 /// The process inside of `dragoman run`: makes its namespaces, runs the command there and waits for it.

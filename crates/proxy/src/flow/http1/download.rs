@@ -11,7 +11,7 @@ use super::upload::{Step, Upload};
 use crate::buffer::{Buffer, write_last_parts, write_parts};
 use crate::flow::exchange::plan::Limit;
 use crate::flow::exchange::tries::{Failed, passed};
-use crate::leg::Leg;
+use crate::leg::{Leg, acknowledge};
 
 /// A response on its way. Its head stands rewritten in `head`, or as it came at the front of the upstream's
 /// buffer, where `ready` counts it in.
@@ -24,6 +24,8 @@ pub(super) struct Download<'a> {
     ended: bool,
     /// The app's connection ends as soon as all is written.
     closes: bool,
+    /// The server knows that its first part was read.
+    acknowledged: bool,
 }
 
 enum Progress {
@@ -57,7 +59,7 @@ impl<'a> Download<'a> {
             }
             None => (&[][..], length + rest),
         };
-        Ok(Self { head, reader, ready, ended: false, closes: false })
+        Ok(Self { head, reader, ready, ended: false, closes: false, acknowledged: false })
     }
 
     /// The app's connection is to end as soon as all is written.
@@ -94,6 +96,10 @@ impl<'a> Download<'a> {
                 }
                 Err(error) => Progress::AppBroke(error),
             };
+        }
+        if !self.acknowledged {
+            self.acknowledged = true;
+            acknowledge(from.as_ref());
         }
         match buf.fill(from).await {
             Ok(0) if self.reader.may_end_at_close() => Progress::Ended,
@@ -191,6 +197,37 @@ pub(super) async fn finish_upload(
             // The server has nothing more to say: bytes or an end mean that it wants no more either.
             _ = upstream_buf.fill(&mut upstream_read), if upstream_buf.is_empty() => return,
             _ = passed(until) => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+    use crate::testing::pair;
+
+    #[tokio::test]
+    async fn a_server_that_writes_in_parts_is_not_kept_waiting_for_an_acknowledgement() {
+        for (part, rest) in [("HTTP/1.1 200 OK\r\n\r\nbo", "dy"), ("HTTP/1.1 200 OK\r\n\r\n", "body")] {
+            let ((mut upstream, mut server), (mut app, _client)) = (pair().await, pair().await);
+            // As the kernel does by itself after some exchanges.
+            upstream.set_quickack(false).unwrap();
+            let (mut read, mut write) = (upstream.split().0, app.split().1);
+            let mut buf = Buffer::default();
+            server.write_all(part.as_bytes()).await.unwrap();
+            while buf.len() < part.len() {
+                buf.fill(&mut read).await.unwrap();
+            }
+            let mut download = Download::new(&mut buf, 19, None, Body::Length(4)).unwrap();
+            assert!(matches!(download.step(&mut read, &mut buf, &mut write).await, Progress::Wrote(_)));
+            assert!(!read.as_ref().quickack().unwrap(), "nothing was waited for");
+            let (step, ()) = tokio::join!(download.step(&mut read, &mut buf, &mut write), async {
+                server.write_all(rest.as_bytes()).await.unwrap();
+            });
+            assert!(matches!(step, Progress::Read));
+            assert!(read.as_ref().quickack().unwrap());
         }
     }
 }
