@@ -71,7 +71,16 @@ impl Sleepers {
         self.len() == 0
     }
 
-    /// Made, and watched by the runtime, when the first pair is laid down.
+    /// Opens what pairs are watched by, so that it is there when descriptors are short, and they are as many before the
+    /// first pair sleeps as afterwards. Where it cannot be opened, the first pair tries again.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn prepare(&self) {
+        let _ = self.watch();
+    }
+
+    /// Made, and watched by the runtime, when it is first wanted.
     fn watch(&self) -> io::Result<&Watch> {
         if let Some(watch) = self.0.get() {
             return Ok(watch);

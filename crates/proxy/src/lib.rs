@@ -155,6 +155,7 @@ impl Proxy {
         shared.telemetry.watch(move || watched.upgrade().map_or_else(Vec::new, |shared| shared.observe()));
         let runtime = Runtime::current();
         shared.telemetry.process().count_tasks(move || runtime.metrics().num_alive_tasks());
+        shared.sleepers.prepare();
         let open = |port: Port| Ok((TcpListener::from_std(port.socket)?, port.plain));
         let Listeners { flows, dns } = listeners;
         let listeners = flows.into_iter().map(open).collect::<io::Result<_>>()?;
