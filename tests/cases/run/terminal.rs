@@ -20,7 +20,9 @@ struct Terminal {
 impl Terminal {
     fn start(net: &Net, user: &User, line: &str) -> Terminal {
         let mut command = net.app.command("setpriv");
-        as_user(&mut command, user.uid).args(["script", "-qec", line, "/dev/null"]);
+        // Whoever runs the tests in the background may have them ignore what a keyboard sends.
+        let keyboard = ["env", "--default-signal=INT,QUIT"];
+        as_user(&mut command, user.uid).args(keyboard).args(["script", "-qec", line, "/dev/null"]);
         command
             .env("HOME", user.home.path())
             .env("TERM", "dumb")
