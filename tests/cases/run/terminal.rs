@@ -22,12 +22,15 @@ impl Terminal {
         let mut command = net.app.command("setpriv");
         // Whoever runs the tests in the background may have them ignore what a keyboard sends.
         let keyboard = ["env", "--default-signal=INT,QUIT"];
-        as_user(&mut command, user.uid).args(keyboard).args(["script", "-qec", line, "/dev/null"]);
+        // A shell that stays in between gets what the keyboard sends as well, and dies of it.
+        let line = format!("exec {line}");
+        as_user(&mut command, user.uid).args(keyboard).args(["script", "-qec", &line, "/dev/null"]);
         command
             .env("HOME", user.home.path())
             .env("TERM", "dumb")
             .env("PS1", "$ ")
             .env("PAGER", "cat")
+            .env("SHELL", "/bin/sh")
             .env("PATH", PATH);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.current_dir(user.home.path()).spawn().unwrap();
