@@ -72,6 +72,7 @@ impl Config {
             log,
             trace,
             recorder,
+            inbound,
             index,
             lineage: _,
             root,
@@ -96,7 +97,21 @@ impl Config {
         };
         let destinations = index.destinations().iter().enumerate().map(adopted).collect();
         let index = index.with_destinations(destinations).with_listeners(&listeners);
-        Config { proxy, admin, control, dns, listeners, log, trace, recorder, index, lineage, root, sources }
+        Config {
+            proxy,
+            admin,
+            control,
+            dns,
+            listeners,
+            log,
+            trace,
+            recorder,
+            inbound,
+            index,
+            lineage,
+            root,
+            sources,
+        }
     }
 
     /// Which configuration of the process this is: the one that it starts with is 1.

@@ -36,8 +36,9 @@ pub use errors::{Errors, Position, Problem};
 pub use explain::{Explanation, Known, Passed};
 pub use model::{
     Access, Admin, BreakerPolicy, ByAddress, Control, ControlSocket, Destination, Dns, Format, HeaderRules,
-    Level, Listener, Log, Name, Policy, PoolParams, Propagation, Protocol, Proxy, Recorder, Request,
-    ResponseRules, Route, Trace, TraceEndpoint, UpstreamProtocol, Version,
+    IdentityFiles, Inbound, InboundPort, Level, Listener, Log, Name, Origination, PeerPattern, Policy,
+    PoolParams, Propagation, Protocol, Proxy, Recorder, Request, ResponseRules, RootSource, Route,
+    TlsVersion, Trace, TraceEndpoint, UpstreamProtocol, Verify, Version,
 };
 pub use print::Secrets;
 pub use reference::reference;
@@ -75,6 +76,8 @@ pub struct Config {
     pub trace: Trace,
     /// The flight recorder.
     pub recorder: Recorder,
+    /// TLS of the connections that come to the app; `None` is that these are not looked at.
+    pub inbound: Option<Inbound>,
     index: Index,
     lineage: Lineage,
     root: Root,
@@ -113,7 +116,7 @@ impl Config {
         if !reader.problems.is_empty() {
             return Err(Errors::new(sources, reader.problems));
         }
-        let resolve::Resolved { proxy, admin, control, dns, listeners, log, trace, recorder, index } =
+        let resolve::Resolved { proxy, admin, control, dns, listeners, log, trace, recorder, inbound, index } =
             resolved;
         let lineage = Lineage::first(index.destinations());
         Ok(Self {
@@ -125,6 +128,7 @@ impl Config {
             log,
             trace,
             recorder,
+            inbound,
             index,
             lineage,
             root,

@@ -1,9 +1,14 @@
 //! What the proxy works with: resolved, complete and free of contradictions.
 
+mod tls;
+
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use dragoman_policy::{BreakerParams, GrpcStatusSet, RetryParams, StatusSet};
 
+pub use self::tls::{
+    IdentityFiles, Inbound, InboundPort, Origination, PeerPattern, RootSource, TlsVersion, Verify,
+};
 pub use crate::value::word::{Access, Format, Level, Propagation, Protocol, UpstreamProtocol};
 use crate::{route::index::RouteIndex, select::DestinationMatch};
 
@@ -162,6 +167,8 @@ pub struct Destination {
     pub breaker: Option<BreakerPolicy>,
     /// How upstream connections are shared between flows; `None` is not at all.
     pub pool: Option<PoolParams>,
+    /// TLS towards the endpoints, for what the app does not encrypt itself; `None` is none.
+    pub tls: Option<Origination>,
     /// Whether this is the implicit destination and nothing is done for it but to observe.
     pub observe_only: bool,
     /// What is done for an exchange that no route matches.

@@ -14,8 +14,8 @@ use crate::{
     effective::Effective,
     errors::Problem,
     model::{
-        Admin, BreakerPolicy, Control, ControlSocket, Destination, Dns, Listener, Log, PoolParams, Protocol,
-        Proxy, Recorder, Trace, TraceEndpoint, UpstreamProtocol,
+        Admin, BreakerPolicy, Control, ControlSocket, Destination, Dns, Inbound, Listener, Log, PoolParams,
+        Protocol, Proxy, Recorder, Trace, TraceEndpoint, UpstreamProtocol,
     },
     raw::{self, Connection, Root},
     read::Item,
@@ -36,6 +36,7 @@ pub(crate) struct Resolved {
     pub(crate) log: Log,
     pub(crate) trace: Trace,
     pub(crate) recorder: Recorder,
+    pub(crate) inbound: Option<Inbound>,
     pub(crate) index: Index,
 }
 
@@ -63,6 +64,7 @@ pub(crate) fn resolve(root: &Root, problems: &mut Vec<Problem>) -> Resolved {
         listeners,
         log: log(root),
         trace: trace(root),
+        inbound: None,
         recorder: Recorder { memory: root.recorder().memory().0 },
         index,
     }
@@ -180,6 +182,7 @@ fn destination(root: &Root, index: usize, effective: &Effective<'_>) -> Destinat
         connect_timeout: connection.connect_timeout().0,
         breaker: connection.breaker().on().map(|breaker| breaker_policy(&breaker)),
         pool: connection.pool().on().map(|pool| pool_params(&pool)),
+        tls: None,
         observe_only: false,
         policy: Arc::new(policy::policy(&effective.table.exchange)),
         routes,
@@ -250,6 +253,7 @@ fn changes_nothing(destination: &Destination) -> bool {
         && destination.connect_timeout == connect_timeout
         && destination.breaker.is_none()
         && destination.pool.is_none()
+        && destination.tls.is_none()
         && *destination.policy == Default::default()
 }
 

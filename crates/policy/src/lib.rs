@@ -18,6 +18,7 @@ mod backoff;
 mod breaker;
 mod budget;
 mod grpc;
+mod identity;
 mod random;
 mod retry;
 mod retry_after;
@@ -32,6 +33,7 @@ pub use budget::{Budget, BudgetParams};
 pub use grpc::{
     GrpcStatus, GrpcStatusSet, Pushback, format_grpc_timeout, parse_grpc_timeout, parse_pushback,
 };
+pub use identity::{NotSpiffe, SpiffePattern};
 pub use random::{Random, SplitMix64};
 pub use retry::{
     Attempt, Decision, Failure, Proof, Refusal, RetryParams, UNPROCESSED_STATUSES, decide,

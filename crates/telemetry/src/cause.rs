@@ -118,6 +118,38 @@ causes! {
     PoolFull              "pool_full",               Some(Status(503)), None, Dragoman, Local,
         "The endpoint had `pool.max_size` connections, and none of them became free within `connect_timeout`.";
 
+    // TLS towards the server.
+    TlsExpired            "tls_certificate_expired", Some(Status(503)), Some(Reset), Upstream, Failure,
+        "The server's certificate, or one that signed it, has expired; the log's `detail` has the times, and by how much.";
+    TlsNotYetValid        "tls_certificate_not_yet_valid", Some(Status(503)), Some(Reset), Upstream, Failure,
+        "The server's certificate, or one that signed it, is not valid yet; the log's `detail` has the times, and by how much. A clock may be wrong.";
+    TlsWrongName          "tls_wrong_name",          Some(Status(503)), Some(Reset), Upstream, Failure,
+        "The server's certificate is for other names than the one that was asked for.";
+    TlsUnknownCa          "tls_unknown_ca",          Some(Status(503)), Some(Reset), Upstream, Failure,
+        "The server's certificate is signed by none of the destination's `tls.roots`.";
+    TlsRevoked            "tls_certificate_revoked", Some(Status(503)), Some(Reset), Upstream, Failure,
+        "The server's certificate is on one of the revocation lists of `tls.crls`, or none of these tells of it.";
+    TlsWrongIdentity      "tls_wrong_identity",      Some(Status(503)), Some(Reset), Upstream, Failure,
+        "The server's certificate has none of the SPIFFE IDs of `tls.spiffe`.";
+    TlsWrongPin           "tls_wrong_pin",           Some(Status(503)), Some(Reset), Upstream, Failure,
+        "No key in the chain of the server's certificate is one of `tls.pins`.";
+    TlsBadCertificate     "tls_bad_certificate",     Some(Status(503)), Some(Reset), Upstream, Failure,
+        "The server's certificate cannot be used for another reason: it cannot be read, is not for servers, or its signature is wrong.";
+    TlsVersion            "tls_version",             Some(Status(503)), Some(Reset), Upstream, Failure,
+        "The server speaks no version of TLS that policy allows (`tls.min_version`), or has no parameters in common with us.";
+    TlsNoAlpn             "tls_no_alpn",             Some(Status(503)), Some(Reset), Upstream, Failure,
+        "The server did not agree (ALPN) to the version of HTTP that is needed.";
+    TlsClientRefused      "tls_client_certificate_refused", Some(Status(503)), Some(Reset), Upstream, Failure,
+        "The server did not accept our certificate, or wants one and policy has none for it (`identity`, `tls.identity`).";
+    TlsTimeout            "tls_timeout",             Some(Status(503)), Some(Reset), Upstream, Failure,
+        "The TLS handshake was not done within `connect_timeout`.";
+    TlsClosed             "tls_closed",              Some(Status(503)), Some(Reset), Upstream, Failure,
+        "The server ended the connection in the middle of the TLS handshake.";
+    TlsFailed             "tls_failed",              Some(Status(503)), Some(Reset), Upstream, Failure,
+        "What the server said is not TLS, or breaks its rules; the log's `detail` has more.";
+    TlsTruncated          "tls_truncated",           Some(Status(502)), Some(Reset), Upstream, Failure,
+        "The connection ended without TLS's own end (close_notify): somebody on the way may have cut it, so what came is not taken for all.";
+
     // The application's request.
     BadRequest            "bad_request",             Some(Status(400)), None, App, Local,
         "The request breaks the rules of HTTP/1.1 in a way that two readers could take differently; nothing of it was sent on.";

@@ -1,0 +1,3 @@
+//! TLS: sessions without sockets, identities and their rotation, roots, verification.
+
+pub mod failure;
