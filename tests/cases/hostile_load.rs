@@ -156,7 +156,10 @@ fn a_mixed_crowd_leaves_nothing_behind() {
     dragoman.metrics_where("all are counted", |m| m.sum("dragoman_flows_total", &[]) >= connected);
     let metrics = dragoman.settle();
     let flows = metrics.sum("dragoman_flows_total", &[]);
-    assert!((connected..=most).contains(&flows), "{flows} flows of {connected} to {most}");
+    // One of dragoman's own connections may get the port of an app's that was just reset, and with it what the kernel still
+    // remembers of that one, its redirection included: then it comes back to dragoman, and goes on from there as a flow more.
+    let twins = most / 100;
+    assert!((connected..=most + twins).contains(&flows), "{flows} flows of {connected} to {most}");
     let records = dragoman.records_where(flows as usize, |r| r["kind"] == "flow");
     assert_eq!(records.len() as u64, flows);
     let exchanges = metrics.sum("dragoman_exchanges_total", &[]);
