@@ -3,25 +3,17 @@
 use std::fmt::Write;
 
 use x509_parser::extensions::GeneralName;
-use x509_parser::prelude::{ASN1Time, FromDer, X509Certificate};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use crate::validity::Validity;
 
 /// The most names of a certificate that are told.
 const NAMES: usize = 8;
 
-/// From when and until when a certificate is valid, both included, in seconds since 1970.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Validity {
-    /// notBefore.
-    pub not_before: i64,
-    /// notAfter.
-    pub not_after: i64,
-}
-
-/// From when and until when the certificate is valid; `None` where that cannot be read.
+/// From when until when the certificate holds; `None` where that cannot be read.
 pub fn validity(der: &[u8]) -> Option<Validity> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
-    let validity = certificate.validity();
-    Some(Validity { not_before: validity.not_before.timestamp(), not_after: validity.not_after.timestamp() })
+    Some(Validity::of(&certificate))
 }
 
 /// The names that the certificate is for, in the words of its maker, as far as there is room: each in quotes, and with
@@ -65,64 +57,9 @@ fn quoted(text: &str) -> String {
     format!("`{}`", short.escape_default())
 }
 
-/// A time in seconds since 1970, as RFC 3339 has it.
-pub fn stamp(seconds: i64) -> String {
-    match ASN1Time::from_timestamp(seconds) {
-        Ok(time) => {
-            let time = time.to_datetime();
-            format!(
-                "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z",
-                time.year(),
-                u8::from(time.month()),
-                time.day(),
-                time.hour(),
-                time.minute(),
-                time.second()
-            )
-        }
-        Err(_) => format!("{seconds} s after 1970"),
-    }
-}
-
-/// A length of time in its two largest units.
-pub fn span(seconds: i64) -> String {
-    let seconds = seconds.unsigned_abs();
-    let parts = [
-        ("d", seconds / 86_400),
-        ("h", seconds / 3600 % 24),
-        ("min", seconds / 60 % 60),
-        ("s", seconds % 60),
-    ];
-    let first = parts.iter().position(|(_, count)| *count > 0).unwrap_or(parts.len() - 1);
-    let told = parts[first..].iter().take(2).filter(|(_, count)| *count > 0 || first == parts.len() - 1);
-    told.map(|(unit, count)| format!("{count} {unit}")).collect::<Vec<_>>().join(" ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_are_told_as_in_rfc_3339() {
-        assert_eq!(stamp(0), "1970-01-01T00:00:00Z");
-        assert_eq!(stamp(1_795_273_897), "2026-11-21T14:31:37Z");
-        assert_eq!(stamp(i64::MAX), format!("{} s after 1970", i64::MAX));
-    }
-
-    #[test]
-    fn spans_have_two_units() {
-        for (seconds, words) in [
-            (0, "0 s"),
-            (59, "59 s"),
-            (-61, "1 min 1 s"),
-            (3600, "1 h"),
-            (3605, "1 h"),
-            (90_000, "1 d 1 h"),
-            (86_400 * 400 + 59, "400 d"),
-        ] {
-            assert_eq!(span(seconds), words);
-        }
-    }
 
     #[test]
     fn names_are_told_and_harmless() {

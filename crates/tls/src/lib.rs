@@ -3,9 +3,13 @@
 pub mod certificate;
 pub mod client;
 pub mod failure;
+pub mod files;
+pub mod identity;
 pub mod roots;
 mod tickets;
+pub mod validity;
 pub mod verify;
+pub mod watch;
 
 #[cfg(test)]
 mod testing;

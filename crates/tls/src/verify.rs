@@ -8,6 +8,7 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use dragoman_policy::SpiffePattern;
@@ -22,8 +23,9 @@ use webpki::{
     RevocationOptionsBuilder, VerifiedPath,
 };
 
-use crate::certificate::{names, span, stamp, subject, validity};
+use crate::certificate::{names, subject, validity};
 use crate::failure::{Failure, FailureKind};
+use crate::validity::{span, utc};
 
 /// What a server must show, as [`server_verifier`] wants it.
 #[derive(Clone, Debug)]
@@ -259,13 +261,8 @@ fn failure(
     let chain = || std::iter::once(end_entity).chain(intermediates).map(AsRef::as_ref);
     let whose = subject(end_entity);
     let (kind, detail) = match error {
-        E::CertExpired { time, not_after } => {
-            (FailureKind::Expired, out_of_date(chain(), *time, *not_after, |validity| validity.not_after))
-        }
-        E::CertNotValidYet { time, not_before } => (
-            FailureKind::NotYetValid,
-            out_of_date(chain(), *time, *not_before, |validity| validity.not_before),
-        ),
+        E::CertExpired { time, .. } => (FailureKind::Expired, out_of_date(chain(), *time)),
+        E::CertNotValidYet { time, .. } => (FailureKind::NotYetValid, out_of_date(chain(), *time)),
         E::UnknownIssuer => {
             (FailureKind::UnknownCa, format!("{whose} is signed by nobody that is trusted (`tls.roots`)"))
         }
@@ -279,15 +276,13 @@ fn failure(
         E::UnknownRevocationStatus => {
             (FailureKind::Revoked, format!("no revocation list tells of {whose}, or of one that signed it"))
         }
-        E::CrlExpired { time, next_update } => (
-            FailureKind::Revoked,
-            format!(
-                "a revocation list has expired {} ago (now {}, nextUpdate {}), so nobody knows whether {whose} is revoked",
-                span(seconds(*time) - seconds(*next_update)),
-                stamp(seconds(*time)),
-                stamp(seconds(*next_update))
-            ),
-        ),
+        E::CrlExpired { time, next_update } => {
+            let (now, end) = (time.as_secs(), next_update.as_secs());
+            let late = span(now.saturating_sub(end));
+            let (now, end) = (utc(now), utc(end));
+            let what = format!("a revocation list expired {late} ago (now {now}, nextUpdate {end})");
+            (FailureKind::Revoked, format!("{what}, so nobody knows whether {whose} is revoked"))
+        }
         E::IssuerNotCrlSigner
         | E::InvalidCrlSignatureForPublicKey
         | E::UnsupportedCrlSignatureAlgorithmContext(_)
@@ -307,32 +302,14 @@ fn failure(
     Failure::new(kind, detail)
 }
 
-/// Which certificate of the chain is out of date, and by how much. `limit`: what it has passed, or not reached, which is one
-/// end of the certificate's validity.
-fn out_of_date<'a>(
-    chain: impl Iterator<Item = &'a [u8]>,
-    now: UnixTime,
-    limit: UnixTime,
-    end: impl Fn(&crate::certificate::Validity) -> i64,
-) -> String {
-    let (now, limit) = (seconds(now), seconds(limit));
-    let mut chain = chain.filter_map(|der| Some((der, validity(der)?)));
-    let (whose, times) = match chain.find(|(_, validity)| end(validity) == limit) {
-        Some((der, validity)) => (
-            subject(der),
-            format!("notBefore {}, notAfter {}", stamp(validity.not_before), stamp(validity.not_after)),
-        ),
-        None => ("a certificate of the chain".to_owned(), stamp(limit)),
-    };
-    let skew = match now > limit {
-        true => format!("has expired {} ago", span(now - limit)),
-        false => format!("is valid only in {}", span(limit - now)),
-    };
-    format!("{whose} {skew} (now {}, {times})", stamp(now))
-}
-
-fn seconds(time: UnixTime) -> i64 {
-    i64::try_from(time.as_secs()).unwrap_or(i64::MAX)
+/// Which certificate of the chain is out of date, with all times.
+fn out_of_date<'a>(chain: impl Iterator<Item = &'a [u8]>, now: UnixTime) -> String {
+    let now = UNIX_EPOCH + Duration::from_secs(now.as_secs());
+    let mut late = chain.filter_map(|der| Some((der, validity(der)?.check(now).err()?)));
+    match late.next() {
+        Some((der, failure)) => format!("{} {failure}", subject(der)),
+        None => "a certificate of the chain is out of date".to_owned(),
+    }
 }
 
 #[cfg(test)]

@@ -50,7 +50,9 @@ impl Rules {
 }
 
 fn with_serial(sans: &[&str], serial: u64) -> CertificateParams {
-    CertificateParams { serial_number: Some(SerialNumber::from(serial)), ..leaf(sans) }
+    let mut params = leaf(sans);
+    params.serial_number = Some(SerialNumber::from(serial));
+    params
 }
 
 fn pin(certificate: &CertificateDer<'_>) -> [u8; 32] {
@@ -112,7 +114,7 @@ fn times_are_told_with_both_ends_and_the_skew() {
     assert_eq!(failure.kind, FailureKind::Expired);
     assert_eq!(
         failure.detail,
-        "`CN=leaf` has expired 1 d 14 h ago (now 2026-11-21T14:31:37Z, notBefore 2026-01-01T00:00:00Z, notAfter \
+        "`CN=leaf` expired 1d14h ago (now 2026-11-21T14:31:37Z, notBefore 2026-01-01T00:00:00Z, notAfter \
          2026-11-20T00:00:00Z)"
     );
     (params.not_before, params.not_after) = (date_time_ymd(2026, 11, 22), date_time_ymd(2027, 1, 1));
@@ -120,7 +122,7 @@ fn times_are_told_with_both_ends_and_the_skew() {
     assert_eq!(failure.kind, FailureKind::NotYetValid);
     assert_eq!(
         failure.detail,
-        "`CN=leaf` is valid only in 9 h 28 min (now 2026-11-21T14:31:37Z, notBefore 2026-11-22T00:00:00Z, notAfter \
+        "`CN=leaf` is not yet valid, for another 9h28m (now 2026-11-21T14:31:37Z, notBefore 2026-11-22T00:00:00Z, notAfter \
          2027-01-01T00:00:00Z)"
     );
 }
@@ -235,7 +237,7 @@ fn what_is_revoked_or_told_of_by_nobody_is_refused() {
     rules.crls = vec![authority.revoke(&[], 2030), between.revoke(&[8], 2026)];
     let failure = rules.check(&good, "a.test").unwrap_err();
     assert_eq!(failure.kind, FailureKind::Revoked);
-    assert!(failure.detail.contains("has expired 324 d 14 h ago"), "{failure}");
+    assert!(failure.detail.contains("expired 324d14h ago"), "{failure}");
     // Nor one that somebody else has signed under that name.
     rules.crls = vec![authority.revoke(&[], 2030), authority.below("between").revoke(&[], 2030)];
     assert_eq!(rules.kind(&good, "a.test"), Err(FailureKind::Revoked));
