@@ -320,3 +320,35 @@ fn cause_denied_by_host_is_403() {
     assert_eq!(origin.requests().len(), 1);
     assert_eq!(dragoman.record_of("denied")["destination"], "no");
 }
+
+/// A credential goes to the network that policy names for it, and nothing at all goes elsewhere: neither it nor the request
+/// without it.
+#[test]
+fn cause_credential_withheld_outside_of_its_networks() {
+    let net = Net::new();
+    let origin = Origin::http(&net.servers, server(80), |_, _| Reply::status(200, "ok"));
+    let near = server(80).ip();
+    let dragoman = Dragoman::start(
+        &net,
+        &format!(
+            "[destination.near]\nhosts = ['near.test']\nheaders.set.authorization = 'Bearer k'\n\
+             danger_plain_text_credentials = ['{near}/32']\n\
+             [destination.far]\nhosts = ['far.test']\ndanger_plain_text_credentials = ['192.0.2.0/24']\n\
+             [destination.far.route.with]\npath = '/with'\nheaders.set.authorization = 'Bearer k'\n"
+        ),
+    );
+    let mut client = net.app.connect(server(80));
+    let mut ask = |host: &str, path: &str| {
+        let answer = client.exchange(&format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n")).unwrap();
+        (answer.status(), answer.header("x-dragoman-cause").map(str::to_owned))
+    };
+    assert_eq!(ask("near.test", "/"), (200, None));
+    assert_eq!(ask("far.test", "/with"), (403, Some("credential_withheld".into())));
+    assert_eq!(ask("far.test", "/without"), (200, None));
+    let seen: Vec<_> =
+        origin.requests().iter().map(|it| it.header("authorization").map(str::to_owned)).collect();
+    assert_eq!(seen, [Some("Bearer k".into()), None]);
+    let record = dragoman.record_of("credential_withheld");
+    assert_eq!((&record["destination"], &record["route"]), (&"far".into(), &"with".into()));
+    assert_eq!(dragoman.settle().sum("dragoman_exchanges_total", &[("cause", "credential_withheld")]), 1);
+}

@@ -2,7 +2,7 @@
 
 use crate::{
     errors::Place,
-    raw::{Connection, Destination, Exchange, Root, Route},
+    raw::{Connection, Destination, Exchange, Root, Route, Tls},
     table::Table,
     value::{
         collection::{Entry, Switch},
@@ -11,13 +11,14 @@ use crate::{
 };
 
 /// Keys that mean something for HTTP alone.
-const HTTP_ONLY: [&str; 23] = [
+const HTTP_ONLY: [&str; 24] = [
     "upstream_protocol",
     "pool",
     "timeout",
     "try_timeout",
     "request_id",
     "trace",
+    "danger_plain_text_credentials",
     "headers",
     "response_headers",
     "response_time",
@@ -38,13 +39,14 @@ const HTTP_ONLY: [&str; 23] = [
 ];
 
 /// Keys that mean something for traffic that is let through.
-const ALLOWED_ONLY: [&str; 16] = [
+const ALLOWED_ONLY: [&str; 17] = [
     "upstream_protocol",
     "endpoints",
     "connect_timeout",
     "breaker",
     "pool",
     "tls",
+    "danger_plain_text_credentials",
     "timeout",
     "try_timeout",
     "retry",
@@ -91,6 +93,11 @@ impl<'a> Effective<'a> {
         Self { entry, table, routes }
     }
 
+    /// Whether it stands for traffic that no destination of the file matches.
+    pub(crate) fn is_implicit(&self) -> bool {
+        self.entry.place == Place::default()
+    }
+
     /// Why the key at this dotted path has no effect in this destination, if that is so.
     pub(crate) fn inert(&self, key: &str) -> Option<Inert> {
         let connection = &self.table.connection;
@@ -110,7 +117,35 @@ impl<'a> Effective<'a> {
             let text = "`sni` without `hosts` matches TLS alone, which passes untouched";
             return Some(Inert { text, place: Some(sni.place) });
         }
+        if key == "danger_plain_text_credentials" {
+            return self.unneeded_networks();
+        }
         inert_tls(connection, key)
+    }
+
+    /// Why it need not be said to which networks credentials may go, if that is so.
+    fn unneeded_networks(&self) -> Option<Inert> {
+        let connection = &self.table.connection;
+        if let Some(endpoints) = &connection.endpoints {
+            let text = "credentials go to the `endpoints` alone";
+            return Some(Inert { text, place: Some(endpoints.place) });
+        }
+        let tls = connection.tls.as_ref().filter(|_| self.knows_server())?;
+        Some(Inert { text: "credentials go over `tls` to the right server alone", place: Some(tls.place) })
+    }
+
+    /// Whether its server is known before anything is told to it: by its address, or verified as one that the file states.
+    /// What the app says for itself, as the host of a request to any address, states nothing.
+    pub(crate) fn knows_server(&self) -> bool {
+        let connection = &self.table.connection;
+        let is_verified_as_stated = |tls: &Tls| {
+            let states = tls.server_name.is_some()
+                || !tls.spiffe().0.is_empty()
+                || !tls.pins().0.is_empty()
+                || self.table.matches.hosts.is_some();
+            states && !tls.danger_accept_any_certificate()
+        };
+        connection.endpoints.is_some() || connection.tls().on().as_ref().is_some_and(is_verified_as_stated)
     }
 }
 

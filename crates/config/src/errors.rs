@@ -6,7 +6,7 @@
 
 use std::{fmt, ops::Range};
 
-use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
 /// How many problems are rendered: the rest of a file that is no configuration at all teaches nothing.
 const SHOWN: usize = 50;
@@ -116,12 +116,21 @@ pub struct Problem {
     label: String,
     others: Vec<(Place, String)>,
     help: Option<String>,
+    /// Whether the text at its place may be a secret, and is not shown.
+    is_quiet: bool,
 }
 
 impl Problem {
     pub(crate) fn new(place: Place, message: impl Into<String>) -> Self {
         let message = message.into();
-        Self { message, place: Some(place), label: String::new(), others: Vec::new(), help: None }
+        Self {
+            message,
+            place: Some(place),
+            label: String::new(),
+            others: Vec::new(),
+            help: None,
+            is_quiet: false,
+        }
     }
 
     /// A problem of the file as a whole, such as one that cannot be read.
@@ -147,6 +156,12 @@ impl Problem {
         self
     }
 
+    /// Its place is told, and what stands there is not shown: it may be a secret.
+    pub(crate) fn quiet(mut self) -> Self {
+        self.is_quiet = true;
+        self
+    }
+
     /// What is wrong, in one line.
     pub fn message(&self) -> &str {
         &self.message
@@ -162,7 +177,14 @@ impl Problem {
         for place in self.place.iter().chain(self.others.iter().map(|(place, _)| place)) {
             if !shown.contains(&place.source) {
                 shown.push(place.source);
-                group = group.element(self.snippet(place.source, &sources[place.source]));
+                let source = &sources[place.source];
+                group = match self.is_quiet {
+                    true => {
+                        let at = Position::of(source, *place);
+                        group.element(Origin::path(at.file).line(at.line).char_column(at.column))
+                    }
+                    false => group.element(self.snippet(place.source, source)),
+                };
             }
         }
         match &self.help {

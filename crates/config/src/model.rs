@@ -2,9 +2,15 @@
 
 mod tls;
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use dragoman_policy::{BreakerParams, GrpcStatusSet, RetryParams, StatusSet};
+use ipnet::IpNet;
 
 pub use self::tls::{
     IdentityFiles, Inbound, InboundPort, Origination, PeerPattern, RootSource, TlsVersion, Verify,
@@ -169,6 +175,8 @@ pub struct Destination {
     pub pool: Option<PoolParams>,
     /// TLS towards the endpoints, for what the app does not encrypt itself; `None` is none.
     pub tls: Option<Origination>,
+    /// The networks to which alone a credential may go; empty where the server is known well enough, or none is set.
+    pub plain_text_credentials: Vec<IpNet>,
     /// Whether this is the implicit destination and nothing is done for it but to observe.
     pub observe_only: bool,
     /// What is done for an exchange that no route matches.
@@ -180,6 +188,14 @@ pub struct Destination {
 }
 
 impl Destination {
+    /// Whether an exchange with this policy must not go out, since it would take a credential to an original destination
+    /// outside of [`plain_text_credentials`](Self::plain_text_credentials).
+    pub fn withholds_credential(&self, policy: &Policy, original: IpAddr) -> bool {
+        let networks = &self.plain_text_credentials;
+        let original = original.to_canonical();
+        policy.sets_credential && !networks.is_empty() && !networks.iter().any(|it| it.contains(&original))
+    }
+
     /// Which destination it is, and as which reload left it.
     pub fn version(&self) -> Version {
         Version { index: self.index, generation: self.generation }
@@ -239,6 +255,8 @@ pub struct Policy {
     pub retry: Option<RetryParams>,
     /// Changes to the headers of the request.
     pub headers: HeaderRules,
+    /// Whether one of the headers that are set carries a credential.
+    pub sets_credential: bool,
     /// Changes to the headers of the response.
     pub response: ResponseRules,
 }

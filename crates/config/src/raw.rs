@@ -279,6 +279,10 @@ table! {
         pool: Switch<Pool> = Switch::Off;
         /// Speak TLS to the server for the app. What the app itself encrypts passes untouched.
         tls: Switch<Tls> = Switch::Off;
+        /// Networks to which a credential among the headers that policy sets may go though no server there is verified: in
+        /// plain text, or to whom the app likes. It decides by the original destination; elsewhere the exchange is refused
+        /// (cause `credential_withheld`).
+        danger_plain_text_credentials: List<IpNet> = List::of([]);
     }
 }
 

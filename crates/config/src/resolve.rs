@@ -1,6 +1,7 @@
 //! From the file as it is written to the model that cannot be invalid.
 
 mod check;
+mod credentials;
 pub(crate) mod listeners;
 mod policy;
 mod routes;
@@ -55,6 +56,10 @@ pub(crate) fn resolve(root: &Root, problems: &mut Vec<Problem>) -> Resolved {
     for destination in &effective {
         check::destination(root, destination, problems);
         routes::check(destination, problems);
+        credentials::check(root, destination, problems);
+    }
+    if !effective.iter().any(|it| matches_of(root, it).is_everything()) {
+        credentials::check(root, &Effective::of(root, &implicit(root)), problems);
     }
     check::reachable(root, &effective, problems);
     let listeners = listeners::resolve(root, &effective, problems);
@@ -155,12 +160,7 @@ fn index(root: &Root, effective: &[Effective<'_>]) -> Index {
     match catch_all {
         Some(position) => destinations.push(destination(root, 0, &effective[position])),
         None => {
-            let defaults = root.defaults();
-            let (connection, exchange) = (defaults.connection, defaults.exchange);
-            let table = raw::Destination { connection, exchange, ..Default::default() };
-            let place = Default::default();
-            let entry = Entry { name: DEFAULT.into(), place, complete: true, table };
-            let implicit = destination(root, 0, &Effective::of(root, &entry));
+            let implicit = destination(root, 0, &Effective::of(root, &implicit(root)));
             let observe_only = changes_nothing(&implicit);
             destinations.push(Destination { observe_only, ..implicit });
         }
@@ -169,6 +169,13 @@ fn index(root: &Root, effective: &[Effective<'_>]) -> Index {
         destinations.push(destination(root, destinations.len(), other));
     }
     Index::new(destinations.into_iter().map(Arc::new).collect())
+}
+
+/// The destination of traffic that no other one matches, where the user wrote none.
+fn implicit(root: &Root) -> Entry<raw::Destination> {
+    let raw::Defaults { connection, exchange } = root.defaults();
+    let table = raw::Destination { connection, exchange, ..Default::default() };
+    Entry { name: DEFAULT.into(), place: Default::default(), complete: true, table }
 }
 
 fn destination(root: &Root, index: usize, effective: &Effective<'_>) -> Destination {
@@ -186,6 +193,7 @@ fn destination(root: &Root, index: usize, effective: &Effective<'_>) -> Destinat
         breaker: connection.breaker().on().map(|breaker| breaker_policy(&breaker)),
         pool: connection.pool().on().map(|pool| pool_params(&pool)),
         tls: tls::origination(root, effective),
+        plain_text_credentials: credentials::networks(effective),
         observe_only: false,
         policy: Arc::new(policy::policy(&effective.table.exchange)),
         routes,

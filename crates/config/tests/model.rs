@@ -314,6 +314,7 @@ fn what_is_printed_names_the_source_of_each_value() {
 fn secrets_are_masked_where_they_are_not_asked_for() {
     let text = r#"
 [defaults]
+danger_plain_text_credentials = ["0.0.0.0/0", "::/0"]
 headers.set = { Authorization = "Bearer hunter2", "x-team" = "a" }
 response_headers.set.set-cookie = "hunter2"
 [destination.a]
@@ -328,7 +329,7 @@ headers.set.authorization = "hunter2"
     let masked = config.print(Secrets::Masked);
     assert!(!masked.contains("hunter2"), "{masked}");
     assert!(masked.contains("Authorization = \"***\""), "{masked}");
-    assert!(masked.contains("# test.toml:3, masked\n"), "{masked}");
+    assert!(masked.contains("# test.toml:4, masked\n"), "{masked}");
     assert!(masked.contains("x-team = \"a\"") && masked.contains("query.page = \"1\""), "{masked}");
     // Defaults, the destination and the route: as often as they take effect.
     assert_eq!(masked.matches("\"***\"").count(), 2 + 3 + 5, "{masked}");

@@ -93,6 +93,8 @@ causes! {
         "The kernel could not say where the connection was going: it was not redirected, or its conntrack entry is gone.";
     Denied                "denied",                  Some(Status(403)), Some(Reset), Dragoman, Local,
         "The destination's policy says `deny = true`.";
+    CredentialWithheld    "credential_withheld",     Some(Status(403)), None, Dragoman, Local,
+        "Policy sets a header with a credential, and the original destination is outside of `danger_plain_text_credentials`.";
     FlowLimit             "flow_limit",              None, Some(Reset), Dragoman, Local,
         "`proxy.max_flows` flows were open already.";
     DescriptorsExhausted  "descriptors_exhausted",   Some(Status(503)), Some(Reset), Dragoman, Local,

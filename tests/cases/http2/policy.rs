@@ -139,12 +139,18 @@ fn denied_hosts_are_refused_stream_by_stream() {
     let origin = Http2Origin::start(&net.servers, server(80), |wire, request, _| {
         wire.respond(request.stream, "200", b"")
     });
-    let _dragoman = Dragoman::start(&net, "[destination.no]\nhosts = ['*.no.test']\ndeny = true\n");
+    let _dragoman = Dragoman::start(
+        &net,
+        "[destination.no]\nhosts = ['*.no.test']\ndeny = true\n\
+         [destination.far]\nhosts = ['far.test']\nheaders.set.authorization = 'Bearer k'\n\
+         danger_plain_text_credentials = ['192.0.2.0/24']\n",
+    );
     let mut client = connect(&net);
     for (stream, authority, expected) in [
         (1, "yes.test", (200, None)),
         (3, "very.NO.test:80", (403, Some("denied"))),
-        (5, "yes.test", (200, None)),
+        (5, "far.test", (403, Some("credential_withheld"))),
+        (7, "yes.test", (200, None)),
     ] {
         let head = [(":method", "GET"), (":scheme", "http"), (":authority", authority), (":path", "/")];
         client.fields(stream, &head, true).unwrap();

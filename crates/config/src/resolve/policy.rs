@@ -5,7 +5,12 @@ use dragoman_policy::{Backoff, BudgetParams, GrpcStatusSet, RetryParams, StatusS
 use crate::{
     model::{HeaderRules, Policy, ResponseRules},
     raw::{Exchange, Headers, Retry},
-    value::{collection::List, grpc::GrpcFailure, http::Status},
+    value::{
+        collection::List,
+        grpc::GrpcFailure,
+        http::{Status, carries_credential},
+        pairs::Pair,
+    },
 };
 
 pub(super) fn policy(exchange: &Exchange) -> Policy {
@@ -14,8 +19,15 @@ pub(super) fn policy(exchange: &Exchange) -> Policy {
         try_timeout: exchange.try_timeout().map(|deadline| deadline.0),
         retry: exchange.retry().on().map(|retry| retry_params(&retry)),
         headers: header_rules(exchange),
+        sets_credential: credentials(exchange).next().is_some(),
         response: response_rules(exchange),
     }
+}
+
+/// The headers that it sets and that carry a credential. One that is empty carries none.
+pub(super) fn credentials(exchange: &Exchange) -> impl Iterator<Item = Pair> {
+    let set = exchange.headers().set().0.into_iter();
+    set.filter(|pair| !pair.value.is_empty() && carries_credential(&pair.name))
 }
 
 pub(super) fn statuses(list: &List<Status>) -> StatusSet {

@@ -217,6 +217,23 @@ impl Item for ChangeableHeader {
     }
 }
 
+/// Whether a request header of this name is known to carry a credential: whoever reads its value can pass for the app.
+pub(crate) fn carries_credential(name: &str) -> bool {
+    const NAMES: [&str; 3] = ["cookie", "x-auth", "x-amz-security-token"];
+    const ENDS: [&str; 8] = [
+        "apikey",
+        "api-key",
+        "-token",
+        "-secret",
+        "-secret-key",
+        "-access-key",
+        "subscription-key",
+        "-password",
+    ];
+    let name = name.to_ascii_lowercase().replace('_', "-");
+    name.contains("authorization") || NAMES.contains(&&*name) || ENDS.iter().any(|end| name.ends_with(end))
+}
+
 /// Whether this is the name of a header, or why not.
 pub(super) fn check_name(name: &str) -> Result<(), &'static str> {
     if is_token(name) { Ok(()) } else { Err("not the name of a header") }
@@ -243,4 +260,31 @@ pub(super) fn check_changeable(name: &str) -> Result<(), &'static str> {
 fn is_token(text: &str) -> bool {
     let tchar = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     (1..=256).contains(&text.len()) && text.bytes().all(tchar)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_carry_credentials_are_known() {
+        for name in [
+            "Authorization",
+            "proxy-authorization",
+            "Cookie",
+            "x-api-key",
+            "X_API_KEY",
+            "apikey",
+            "x-auth-token",
+            "private-token",
+            "x-vault-token",
+            "ocp-apim-subscription-key",
+            "x-goog-api-key",
+        ] {
+            assert!(carries_credential(name), "{name}");
+        }
+        for name in ["x-team", "idempotency-key", "x-author", "user-agent", "token-kind", "x-request-id"] {
+            assert!(!carries_credential(name), "{name}");
+        }
+    }
 }

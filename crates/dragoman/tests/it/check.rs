@@ -118,7 +118,9 @@ fn several_files_are_merged_and_each_value_names_its_own() {
     let wrong = run(&["check", base.path(), over.path()]);
     assert_eq!(wrong.status.code(), Some(2));
     assert!(text(&wrong.stderr).contains(&format!("{}:4:1", over.path())), "{}", text(&wrong.stderr));
-    let over = Scratch::new("\n[proxy]\nport = 15998\n[defaults]\nheaders.set.authorization = \"hunter2\"\n");
+    let over = Scratch::new(
+        "\n[proxy]\nport = 15998\n[defaults]\nendpoints = [\"192.0.2.1:80\"]\nheaders.set.authorization = \"hunter2\"\n",
+    );
     for arguments in [
         &["check", "--print", base.path(), over.path()][..],
         &["check", "--print", "--config", base.path(), "--config", over.path()],
@@ -161,7 +163,7 @@ fn the_proxy_takes_several_files_and_directories_as_check_does() {
     let base = Scratch::new(&config_at(address));
     let folder = Folder::new();
     std::fs::write(folder.0.join("10-defaults.toml"), "defaults.timeout = \"9s\"\n").unwrap();
-    let over = "defaults.timeout = \"7s\"\ndefaults.headers.set.authorization = \"hunter2\"\n";
+    let over = "defaults.timeout = \"7s\"\ndefaults.headers.set.authorization = \"hunter2\"\ndefaults.endpoints = [\"192.0.2.1:80\"]\n";
     std::fs::write(folder.0.join("20-tonight.toml"), over).unwrap();
     let paths = ["--config", base.path(), "--config", folder.0.to_str().unwrap()];
     let _proxy = Running::start(command(Path::new(DRAGOMAN)).arg("proxy").args(paths));

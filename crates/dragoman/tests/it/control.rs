@@ -41,8 +41,9 @@ fn parts(answer: &str) -> (u16, &str) {
 
 #[test]
 fn each_page_is_shown_on_the_socket_and_on_loopback() {
-    let rig =
-        start("[destination.pay]\nhosts = [\"pay\"]\nheaders = { set = { authorization = \"hunter2\" } }\n");
+    let rig = start(
+        "[destination.pay]\nhosts = [\"pay\"]\ntls = {}\nheaders = { set = { authorization = \"hunter2\" } }\n",
+    );
     let pages =
         ["/", "/config", "/destinations", "/destinations?format=text", "/log-level", "/ready", "/metrics"];
     for page in pages {

@@ -33,7 +33,8 @@ fn each_cause_is_seen_somewhere_and_answers_are_errors() {
     for cause in Cause::ALL {
         assert!(cause.on_exchange().is_some() || cause.on_flow().is_some(), "{cause}");
         if let Some(status) = cause.status() {
-            let of_the_app = cause.who() == Who::App || *cause == Cause::Denied;
+            let is_forbidden = matches!(cause, Cause::Denied | Cause::CredentialWithheld);
+            let of_the_app = cause.who() == Who::App || is_forbidden;
             assert_eq!((400..500).contains(&status), of_the_app, "{cause}: {status}");
         }
     }

@@ -64,6 +64,18 @@ impl Plan {
         Target { destination: &self.destination, route: self.route(), original: self.original }
     }
 
+    /// Why nothing of it may be sent anywhere, if that is so.
+    pub(crate) fn refused(&self) -> Option<Cause> {
+        let original = self.original.0.ip();
+        match () {
+            () if self.destination.deny => Some(Cause::Denied),
+            () if self.destination.withholds_credential(&self.policy, original) => {
+                Some(Cause::CredentialWithheld)
+            }
+            () => None,
+        }
+    }
+
     fn route(&self) -> Option<&Route> {
         self.route.map(|index| &self.destination.routes[index])
     }

@@ -172,9 +172,9 @@ impl Connection<'_> {
         if shape.expects_leave && !upload.is_done_reading() {
             upload.expect_leave();
         }
-        if plan.destination.deny {
-            let denied = Failed::here(Cause::Denied, None);
-            return self.give_up(plan, shape, Some(&mut upload), denied).await;
+        if let Some(cause) = plan.refused() {
+            let refused = Failed::here(cause, None);
+            return self.give_up(plan, shape, Some(&mut upload), refused).await;
         }
         let (mut fresh, mut failed_on) = (false, None);
         loop {

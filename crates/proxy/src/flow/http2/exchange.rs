@@ -128,8 +128,8 @@ impl Exchange {
                 .give_up(upload, Failed::here(Cause::BadRequest, "a request that names no host"))
                 .await;
         }
-        if self.plan.destination.deny {
-            return self.give_up(upload, Failed::here(Cause::Denied, None)).await;
+        if let Some(cause) = self.plan.refused() {
+            return self.give_up(upload, Failed::here(cause, None)).await;
         }
         let (mut fresh, mut failed_on) = (false, None);
         loop {
