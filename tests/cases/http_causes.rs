@@ -339,7 +339,7 @@ fn cause_credential_withheld_outside_of_its_networks() {
     );
     let mut client = net.app.connect(server(80));
     let mut ask = |host: &str, path: &str| {
-        let answer = client.exchange(&format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n")).unwrap();
+        let answer = client.exchange(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n")).unwrap();
         (answer.status(), answer.header("x-dragoman-cause").map(str::to_owned))
     };
     assert_eq!(ask("near.test", "/"), (200, None));
@@ -350,5 +350,6 @@ fn cause_credential_withheld_outside_of_its_networks() {
     assert_eq!(seen, [Some("Bearer k".into()), None]);
     let record = dragoman.record_of("credential_withheld");
     assert_eq!((&record["destination"], &record["route"]), (&"far".into(), &"with".into()));
+    drop(client);
     assert_eq!(dragoman.settle().sum("dragoman_exchanges_total", &[("cause", "credential_withheld")]), 1);
 }
