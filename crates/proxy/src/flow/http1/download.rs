@@ -214,7 +214,8 @@ mod tests {
             let ((mut upstream, mut server), (mut app, _client)) = (pair().await, pair().await);
             // As the kernel does by itself after some exchanges.
             upstream.set_quickack(false).unwrap();
-            let (mut read, mut write) = (ReadHalf::Plain(upstream.split().0), WriteHalf::Plain(app.split().1));
+            let (mut read, mut write) =
+                (ReadHalf::Plain(upstream.split().0), WriteHalf::Plain(app.split().1));
             let mut buf = Buffer::default();
             server.write_all(part.as_bytes()).await.unwrap();
             while buf.len() < part.len() {
