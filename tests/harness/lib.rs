@@ -15,6 +15,7 @@ pub mod metrics;
 pub mod net;
 pub mod origin;
 pub mod peer;
+pub mod pki;
 pub mod process;
 pub mod programs;
 pub mod scratch;

@@ -101,8 +101,10 @@ impl User {
     }
 }
 
+/// Whoever runs the tests may have them ignore signals (nohup, a background job), which a shell could then not trap.
 fn as_user(command: &mut Command, uid: u32) -> &mut Command {
-    command.args([format!("--reuid={uid}"), format!("--regid={uid}"), "--clear-groups".to_owned()])
+    command.args([format!("--reuid={uid}"), format!("--regid={uid}"), "--clear-groups".to_owned()]);
+    command.args(["env", "--default-signal"])
 }
 
 /// The program, or a copy where the folder that it was built in is closed to others.

@@ -20,11 +20,9 @@ struct Terminal {
 impl Terminal {
     fn start(net: &Net, user: &User, line: &str) -> Terminal {
         let mut command = net.app.command("setpriv");
-        // Whoever runs the tests in the background may have them ignore what a keyboard sends.
-        let keyboard = ["env", "--default-signal=INT,QUIT"];
         // A shell that stays in between gets what the keyboard sends as well, and dies of it.
         let line = format!("exec {line}");
-        as_user(&mut command, user.uid).args(keyboard).args(["script", "-qec", &line, "/dev/null"]);
+        as_user(&mut command, user.uid).args(["script", "-qec", &line, "/dev/null"]);
         command
             .env("HOME", user.home.path())
             .env("TERM", "dumb")
