@@ -389,9 +389,9 @@ mod tests {
                 ..setting
             });
             case.net.app.succeed("echo Q | openssl s_client -connect 198.18.0.2:443 -reconnect");
-            let seen = case.front.handshakes();
-            assert_eq!(seen.len(), 6);
-            assert_eq!(seen.iter().filter(|handshake| handshake.resumed).count(), expected);
+            // The client is gone before the server has understood its last word.
+            let seen = (0..6).map(|n| case.front.handshake(n).expect("a good handshake"));
+            assert_eq!(seen.filter(|handshake| handshake.resumed).count(), expected);
         }
     }
 }
