@@ -9,7 +9,8 @@ mod follow;
 mod material;
 mod origination;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -29,8 +30,6 @@ use material::Material;
 /// The material of all destinations.
 pub(crate) struct Store {
     table: ArcSwap<Table>,
-    /// How many there have been.
-    generations: AtomicU64,
     /// There may be files to follow where there were none.
     adopted: Notify,
 }
@@ -55,15 +54,12 @@ pub(crate) struct Prepared(HashMap<Arc<str>, Arc<Material<Origination>>, RandomS
 impl Default for Store {
     /// Without any material.
     fn default() -> Self {
-        Self {
-            table: ArcSwap::default(),
-            generations: AtomicU64::new(0),
-            adopted: Notify::new(),
-        }
+        Self { table: ArcSwap::default(), adopted: Notify::new() }
     }
 }
 
 impl Store {
+    #[allow(dead_code, reason = "the data path takes it next")]
     /// What connections to a destination are made with from now on; `None` where it has no TLS.
     pub(crate) fn client(&self, destination: &Destination) -> Option<Arc<ClientConfigs>> {
         let (table, version) = (self.table.load(), destination.version());
@@ -100,7 +96,7 @@ impl Store {
         for (name, terms) in terms() {
             let material = match carried(name, terms) {
                 Some(material) => Ok(material),
-                None => Material::new(name, terms, &contents, || self.generation(), now).map(Arc::new),
+                None => Material::new(name, terms, &contents, now).map(Arc::new),
             };
             match material {
                 Ok(material) => drop(prepared.insert(Arc::clone(name), material)),
@@ -108,7 +104,7 @@ impl Store {
             }
         }
         // A file that many destinations share is wrong once.
-        let mut told = std::collections::HashSet::new();
+        let mut told = HashSet::new();
         errors.retain(|error: &String| told.insert(error.clone()));
         if errors.is_empty() { Ok(Prepared(prepared)) } else { Err(errors) }
     }
@@ -140,10 +136,6 @@ impl Store {
         self.table.load().in_force.is_empty()
     }
 
-    fn generation(&self) -> u64 {
-        self.generations.fetch_add(1, Ordering::Relaxed)
-    }
-
     /// Those in force, in the order of their names.
     fn materials(&self) -> Vec<Arc<Material<Origination>>> {
         let mut materials: Vec<_> =
@@ -151,6 +143,25 @@ impl Store {
         materials.sort_by(|one, other| one.owner().cmp(other.owner()));
         materials
     }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let materials = self.materials();
+        f.debug_set().entries(materials.iter().map(|material| material.owner())).finish()
+    }
+}
+
+impl fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+/// One that no other material of this process has.
+fn generation() -> u64 {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    COUNT.fetch_add(1, Ordering::Relaxed)
 }
 
 fn with_tls(config: &Config) -> impl Iterator<Item = &Arc<Destination>> {

@@ -62,7 +62,7 @@ impl Store {
         let contents = Contents::read(materials.iter().flat_map(|material| material.terms().files()));
         let (mut events, mut notices, mut looked) = (Grouped::new(), Grouped::new(), Looked::default());
         for material in &materials {
-            let Some(event) = material.look(&contents, || self.generation(), now) else { continue };
+            let Some(event) = material.look(&contents, now) else { continue };
             looked.changing |= event == Event::Changing;
             looked.applied |= matches!(event, Event::Applied(_));
             events.add(event, material.owner());

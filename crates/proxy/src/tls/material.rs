@@ -22,12 +22,7 @@ pub(super) trait Terms: Clone + PartialEq {
     ///
     /// # Errors
     /// Everything that is wrong, each with its file.
-    fn make(
-        &self,
-        contents: &Contents,
-        generation: impl FnOnce() -> u64,
-        now: SystemTime,
-    ) -> Result<Made<Self::Ready>, Vec<String>>;
+    fn make(&self, contents: &Contents, now: SystemTime) -> Result<Made<Self::Ready>, Vec<String>>;
 }
 
 /// What was made, and who it says that we are.
@@ -106,10 +101,9 @@ impl<T: Terms> Material<T> {
         owner: &Arc<str>,
         terms: &T,
         contents: &Contents,
-        generation: impl FnOnce() -> u64,
         now: SystemTime,
     ) -> Result<Self, Vec<String>> {
-        let made = terms.make(contents, generation, now)?;
+        let made = terms.make(contents, now)?;
         let watch = Watch::new(contents.digest(terms.files()));
         Ok(Self {
             owner: Arc::clone(owner),
@@ -142,7 +136,6 @@ impl<T: Terms> Material<T> {
     pub(super) fn look(
         &self,
         contents: &Contents,
-        generation: impl FnOnce() -> u64,
         now: SystemTime,
     ) -> Option<Event> {
         let mut state = self.state();
@@ -150,7 +143,7 @@ impl<T: Terms> Material<T> {
             Look::Same => None,
             Look::Back => Some(Event::Back),
             Look::Again => Some(Event::Changing),
-            Look::Try => match self.terms.make(contents, generation, now) {
+            Look::Try => match self.terms.make(contents, now) {
                 Ok(made) => {
                     state.watch.accepted();
                     (state.presented, state.told) = (made.presented.clone(), Age::Young);

@@ -11,6 +11,7 @@ use dragoman_tls::identity::{Files, Identity, Usage};
 use dragoman_tls::roots::{Roots, crls_of_pem};
 use rustls::pki_types::{CertificateRevocationListDer, ServerName};
 
+use super::generation;
 use super::material::{Made, Presented, Terms};
 
 impl Terms for Origination {
@@ -29,7 +30,6 @@ impl Terms for Origination {
     fn make(
         &self,
         contents: &Contents,
-        generation: impl FnOnce() -> u64,
         now: SystemTime,
     ) -> Result<Made<ClientConfigs>, Vec<String>> {
         let mut errors = Vec::new();
