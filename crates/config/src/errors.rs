@@ -223,7 +223,7 @@ pub struct Position<'a> {
 }
 
 impl<'a> Position<'a> {
-    fn of(source: &'a Source, place: Place) -> Self {
+    pub(crate) fn of(source: &'a Source, place: Place) -> Self {
         let line = Lines::of(&source.text).number(place.start);
         let before = &source.text[..place.start];
         let column = 1 + before.chars().rev().take_while(|c| *c != '\n').count();

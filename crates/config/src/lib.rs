@@ -15,6 +15,7 @@ mod effective;
 mod environment;
 mod errors;
 mod explain;
+mod files;
 mod model;
 mod print;
 mod raw;
@@ -34,6 +35,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 pub use errors::{Errors, Position, Problem};
 pub use explain::{Explanation, Known, Passed};
+pub use files::{FileRole, NamedFile};
 pub use model::{
     Access, Admin, BreakerPolicy, ByAddress, Control, ControlSocket, Destination, Dns, Format, HeaderRules,
     IdentityFiles, Inbound, InboundPort, Level, Listener, Log, Name, Origination, PeerPattern, Policy,

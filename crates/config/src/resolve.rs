@@ -172,7 +172,7 @@ fn index(root: &Root, effective: &[Effective<'_>]) -> Index {
 }
 
 /// The destination of traffic that no other one matches, where the user wrote none.
-fn implicit(root: &Root) -> Entry<raw::Destination> {
+pub(crate) fn implicit(root: &Root) -> Entry<raw::Destination> {
     let raw::Defaults { connection, exchange } = root.defaults();
     let table = raw::Destination { connection, exchange, ..Default::default() };
     Entry { name: DEFAULT.into(), place: Default::default(), complete: true, table }

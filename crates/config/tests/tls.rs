@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use dragoman_config::{
-    Config, Destination, IdentityFiles, Inbound, InboundPort, Origination, PeerPattern, RootSource,
+    Config, Destination, FileRole, IdentityFiles, Inbound, InboundPort, Origination, PeerPattern, RootSource,
     TlsVersion, Verify,
 };
 use dragoman_policy::SpiffePattern;
@@ -201,4 +201,39 @@ fn a_destination_whose_tls_changes_is_a_new_version() {
         let next = parse(next).adopt(&running);
         assert_eq!(named(&next, "a").generation, if changes { 2 } else { 1 });
     }
+}
+
+#[test]
+fn each_file_that_is_used_is_told_once_with_its_place() {
+    let config = parse(
+        r#"
+[identity]
+certificate = "/all.crt"
+key = "/all.key"
+[destination.a]
+hosts = ["a"]
+tls = { roots = ["webpki", "/ca.pem"], crls = ["/crl"] }
+[destination.b]
+hosts = ["b"]
+tls = { roots = ["/ca.pem"], identity = { certificate = "/b.crt", key = "/b.key" } }
+[destination.unused]
+hosts = ["unused"]
+deny = true
+[inbound]
+roots = ["/in.pem"]
+"#,
+    );
+    let files = config.named_files();
+    let told: Vec<_> =
+        files.iter().map(|file| (file.path.to_str().expect("text"), file.role, &*file.place)).collect();
+    let wanted = [
+        ("/ca.pem", FileRole::Roots, "test.toml:7:28"),
+        ("/crl", FileRole::RevocationLists, "test.toml:7:48"),
+        ("/all.crt", FileRole::Certificate, "test.toml:3:15"),
+        ("/all.key", FileRole::Key, "test.toml:4:7"),
+        ("/b.crt", FileRole::Certificate, "test.toml:10:57"),
+        ("/b.key", FileRole::Key, "test.toml:10:73"),
+        ("/in.pem", FileRole::Roots, "test.toml:15:10"),
+    ];
+    assert_eq!(told, wanted);
 }

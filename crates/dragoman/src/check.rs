@@ -1,5 +1,7 @@
 //! `dragoman check`.
 
+mod files;
+
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -19,6 +21,13 @@ pub(crate) fn run(arguments: &CheckArguments) -> ExitCode {
         Ok(loaded) => loaded,
         Err(errors) => return refuse(&errors),
     };
+    if !arguments.print && !arguments.no_files {
+        let (errors, warnings) = files::look(&config);
+        warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+        if !errors.is_empty() {
+            return refuse_files(&errors);
+        }
+    }
     let secrets = if arguments.show_secrets { Secrets::Shown } else { Secrets::Masked };
     print(&if arguments.print { config.print(secrets) } else { summary(&paths, &sources, &config) })
 }

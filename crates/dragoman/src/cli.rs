@@ -131,7 +131,8 @@ Examples:
 
 /// Check a configuration, and say all that is wrong with it
 ///
-/// Exits with 0 if the proxy would take it, with 2 if not. The DRAGOMAN_ environment variables are taken into
+/// Exits with 0 if the proxy would take it, with 2 if not. So are the files that it names: certificates, keys, roots and
+/// revocation lists must be readable, belong together and be in date, and what is doubtful about them is told as a warning. The DRAGOMAN_ environment variables are taken into
 /// account as the proxy would.
 #[derive(Args, Debug)]
 #[command(after_help = CHECK_EXAMPLES)]
@@ -148,6 +149,9 @@ pub(crate) struct CheckArguments {
     /// Print also the values of headers and parameters whose names sound secret, such as `authorization`
     #[arg(long, requires = "print")]
     pub(crate) show_secrets: bool,
+    /// Do not look at the certificates, keys, roots and revocation lists that it names; `--print` never does
+    #[arg(long)]
+    pub(crate) no_files: bool,
 }
 
 impl CheckArguments {

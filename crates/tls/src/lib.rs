@@ -6,6 +6,7 @@ pub mod failure;
 pub mod files;
 pub mod identity;
 pub mod peer;
+pub mod review;
 pub mod roots;
 pub mod server;
 pub mod session;

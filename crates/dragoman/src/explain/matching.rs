@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 
-use dragoman_config::{Config, Destination, Explanation, Known, Name, Passed, Policy, Request};
+use dragoman_config::{
+    Config, Destination, Explanation, Known, Name, Origination, Passed, Policy, Request, Verify,
+};
 use dragoman_telemetry::Story;
 use serde::{Deserialize, Serialize};
 
@@ -199,6 +201,7 @@ fn policy(explained: &Explanation, method: Option<&str>) -> Vec<String> {
         lines.push("nothing else is done: there is no policy for it".to_owned());
         return lines;
     }
+    lines.extend(destination.tls.as_ref().map(tls));
     let route = explained.route.map(|index| &destination.routes[index]);
     let policy = route.map_or(&destination.policy, |route| &route.policy);
     lines.extend(limits(policy, method));
@@ -226,6 +229,27 @@ fn endpoints(destination: &Destination) -> String {
             format!("goes to {}, each in turn, connected within {limit:?}", own.join(", "))
         }
     }
+}
+
+fn tls(tls: &Origination) -> String {
+    let port = tls.port.map_or_else(String::new, |port| format!(", to port {port}"));
+    let name = tls.server_name.as_deref();
+    let verified = match &tls.verify {
+        Verify::Nothing => "NOTHING is verified".to_owned(),
+        Verify::Name => {
+            format!("the certificate must be for {}", name.unwrap_or("the host that the app names"))
+        }
+        Verify::Spiffe(ids) => {
+            let ids: Vec<_> = ids.iter().map(ToString::to_string).collect();
+            format!("the certificate must be for {}", ids.join(" or "))
+        }
+    };
+    let pins = if tls.pins.is_empty() { "" } else { ", with a pinned key" };
+    let identity = match &tls.identity {
+        None => "no certificate is presented".to_owned(),
+        Some(files) => format!("{} is presented to a server that asks", files.certificate.display()),
+    };
+    format!("TLS for what the app does not encrypt itself{port}: {verified}{pins}; {identity}")
 }
 
 fn limits(policy: &Policy, method: Option<&str>) -> Option<String> {
@@ -290,6 +314,14 @@ mod tests {
                 "up to 3 attempts; POST only where the server provably did not process it",
                 "circuit breaker: opens for 30s after 5 failures within 10s, if those are 50 % or more",
             ]
+        );
+        let with_tls =
+            "[destination.pay]\nhosts = ['pay']\ntls = { port = 443, spiffe = ['spiffe://a/b'] }\n";
+        let with_tls = Config::parse("test", with_tls, &|_| None).unwrap();
+        assert_eq!(
+            question.ask(&with_tls).unwrap().policy[1],
+            "TLS for what the app does not encrypt itself, to port 443: the certificate must be for spiffe://a/b; \
+             no certificate is presented"
         );
         let refused = Question { address: Some("10.0.0.1:25".parse().unwrap()), ..Question::default() };
         assert_eq!(refused.ask(&config).unwrap().policy, ["refused: `deny = true`"]);

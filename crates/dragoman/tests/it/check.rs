@@ -1,5 +1,7 @@
 //! `dragoman check` and the command line.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use crate::running::{
@@ -25,8 +27,8 @@ fn an_empty_file_is_ok() {
 #[test]
 fn the_policies_that_we_ship_are_ok() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/policies");
-    for name in ["normal.toml", "example.toml"] {
-        let output = run(&["check", folder.join(name).to_str().unwrap()]);
+    for name in ["normal.toml", "example.toml", "mtls.toml"] {
+        let output = run(&["check", "--no-files", folder.join(name).to_str().unwrap()]);
         assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     }
 }
@@ -174,4 +176,94 @@ fn the_proxy_takes_several_files_and_directories_as_check_does() {
     let body = page.split_once("\r\n\r\n").map(|(_, body)| body);
     assert_eq!(body, Some(&*text(&checked.stdout)), "{page}");
     assert!(page.contains("20-tonight.toml:1\n") && !page.contains("hunter2"), "{page}");
+}
+
+/// A folder with an authority, and certificates and keys that it issued.
+fn issued(names: &[&str]) -> Folder {
+    let folder = Folder::new();
+    let ca = |arguments: &[&str]| {
+        let output = command(Path::new(DRAGOMAN)).arg("ca").args(arguments).current_dir(&folder.0).output();
+        let output = output.unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+    };
+    ca(&["init"]);
+    for name in names {
+        ca(&["issue", "--dns", name, "--out", name]);
+    }
+    folder
+}
+
+#[test]
+fn files_that_can_be_used_are_ok_and_what_is_doubtful_is_a_warning() {
+    let files = issued(&["web"]);
+    let at = files.0.display();
+    let config = Scratch::new(&format!(
+        "[identity]\ncertificate = '{at}/web/tls.crt'\nkey = '{at}/web/tls.key'\n\
+         [destination.pay]\nhosts = ['pay']\ntls = {{ roots = ['{at}/web/ca.crt'] }}\n\
+         [inbound]\nroots = ['{at}/web/ca.crt']\n"
+    ));
+    let output = run(&["check", config.path()]);
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
+    std::fs::set_permissions(files.0.join("web/tls.key"), Permissions::from_mode(0o644)).unwrap();
+    let output = run(&["check", config.path()]);
+    let wanted = format!(
+        "warning: {at}/web/tls.key: every user of the machine may read this key: chmod o-r\n --> {}:3:7\n",
+        config.path()
+    );
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), wanted));
+    assert!(text(&output.stdout).contains(": ok ("), "{}", text(&output.stdout));
+}
+
+#[test]
+fn all_that_is_wrong_with_the_files_is_told_at_once_with_its_place() {
+    let files = issued(&["web", "pay"]);
+    let at = files.0.display();
+    let write = |name: &str, text: &str| std::fs::write(files.0.join(name), text).unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut old = rcgen::CertificateParams::new(["old".to_owned()]).unwrap();
+    (old.not_before, old.not_after) = (rcgen::date_time_ymd(2020, 1, 1), rcgen::date_time_ymd(2020, 1, 2));
+    write("old.crt", &old.self_signed(&key).unwrap().pem());
+    write("old.key", &key.serialize_pem());
+    let mut params = rcgen::CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    params.key_usages = vec![rcgen::KeyUsagePurpose::CrlSign];
+    let issuer = rcgen::CertifiedIssuer::self_signed(params, rcgen::KeyPair::generate().unwrap()).unwrap();
+    let list = rcgen::CertificateRevocationListParams {
+        this_update: rcgen::date_time_ymd(2020, 1, 1),
+        next_update: rcgen::date_time_ymd(2020, 2, 1),
+        crl_number: rcgen::SerialNumber::from(1),
+        issuing_distribution_point: None,
+        revoked_certs: Vec::new(),
+        key_identifier_method: rcgen::KeyIdMethod::Sha256,
+    };
+    write("stale.crl", &list.signed_by(&issuer).unwrap().pem().unwrap());
+    write("garbage.pem", "-----BEGIN CERTIFICATE-----\nSECRET\n");
+    let config = Scratch::new(&format!(
+        "[identity]\ncertificate = '{at}/web/tls.crt'\nkey = '{at}/pay/tls.key'\n\
+         [destination.a]\nhosts = ['a']\ntls = {{ roots = ['{at}/garbage.pem'] }}\n\
+         [destination.b]\nhosts = ['b']\ntls.crls = ['{at}/stale.crl']\n\
+         tls.identity = {{ certificate = '{at}/old.crt', key = '{at}/old.key' }}\n\
+         [destination.c]\nhosts = ['c']\ntls = {{ identity = {{ certificate = '{at}/gone.crt', key = '{at}/pay/tls.key' }} }}\n"
+    ));
+    let output = run(&["check", config.path()]);
+    let said = text(&output.stderr);
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(2), String::new()), "{said}");
+    let errors: Vec<_> = said.split("error: ").skip(1).collect();
+    assert_eq!(errors.len(), 5, "{said}");
+    for (file, reason, line) in [
+        ("web/tls.crt", "does not belong to the key in", 2),
+        ("garbage.pem", "", 6),
+        ("stale.crl", " ago (now ", 9),
+        ("old.crt", "notAfter 2020-01-02T00:00:00Z", 10),
+        ("gone.crt", "cannot be read: No such file", 13),
+    ] {
+        let told = errors.iter().find(|error| error.starts_with(&format!("{at}/{file}: ")));
+        let told = told.unwrap_or_else(|| panic!("nothing is said of {file}: {said}"));
+        assert!(told.contains(reason) && told.contains(&format!("{}:{line}:", config.path())), "{told}");
+    }
+    assert!(!said.contains("SECRET"), "{said}");
+    for arguments in [&["check", "--no-files", config.path()][..], &["check", "--print", config.path()]] {
+        let output = run(arguments);
+        assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()), "{arguments:?}");
+    }
 }
