@@ -134,7 +134,7 @@ causes! {
     TlsWrongPin           "tls_wrong_pin",           Some(Status(503)), Some(Reset), Upstream, Failure,
         "No key in the chain of the server's certificate is one of `tls.pins`.";
     TlsBadCertificate     "tls_bad_certificate",     Some(Status(503)), Some(Reset), Upstream, Failure,
-        "The server's certificate cannot be used for another reason: it cannot be read, is not for servers, or its signature is wrong.";
+        "The server's certificate cannot be used for another reason: it cannot be read, or is not for servers; the log's `detail` says which.";
     TlsVersion            "tls_version",             Some(Status(503)), Some(Reset), Upstream, Failure,
         "The server speaks no version of TLS that policy allows (`tls.min_version`), or has no parameters in common with us.";
     TlsNoAlpn             "tls_no_alpn",             Some(Status(503)), Some(Reset), Upstream, Failure,
