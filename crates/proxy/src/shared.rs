@@ -20,9 +20,10 @@ use crate::flow::exchange::replay::ReplaySpace;
 use crate::flow::http1::scratch::Spare;
 use crate::in_force::InForce;
 use crate::names::Names;
+use crate::tls::Store;
 use crate::upstream::learnt::Learnt;
 use crate::upstream::multiplex::Multiplexers;
-use crate::upstream::pool::Pool;
+use crate::upstream::pool::{Pool, PoolKey};
 use crate::upstream::state::{Endpoint, Endpoints, Pass};
 
 pub(crate) struct Shared {
@@ -34,6 +35,8 @@ pub(crate) struct Shared {
     pub(crate) learnt: Learnt,
     /// What addresses are called, where DNS is served.
     pub(crate) names: Names,
+    /// What TLS is made with.
+    pub(crate) tls: Store,
     /// The room in which request bodies are kept to be sent again.
     pub(crate) replay: Arc<ReplaySpace>,
     pub(crate) drain: Drain,
@@ -61,6 +64,8 @@ pub(crate) struct Target<'a> {
     /// The route of an exchange.
     pub(crate) route: Option<&'a Route>,
     pub(crate) original: OrigDst,
+    /// What goes there is encrypted by the app itself: it goes to where the app dialled.
+    pub(crate) app_encrypts: bool,
 }
 
 impl Shared {
@@ -77,6 +82,7 @@ impl Shared {
             telemetry,
             learnt: Learnt::new(),
             names: Names::new(),
+            tls: Store::default(),
             drain: Drain::default(),
             scratch: Spare::default(),
             sleepers: Sleepers::default(),
@@ -114,6 +120,11 @@ impl Shared {
         next
     }
 
+    /// Whether a connection with this key may be used again: it was made with what is used now.
+    pub(crate) fn is_current(&self, key: &PoolKey) -> bool {
+        key.secure.as_ref().is_none_or(|secure| self.tls.is_current(key.destination, secure.generation))
+    }
+
     /// The ports of our own listeners: no flow may lead to them.
     pub(crate) fn own_ports(&self) -> &[u16] {
         &self.own_ports
@@ -132,7 +143,7 @@ impl Shared {
     /// The endpoint that is next in turn, without taking the turn: the original destination, or one of the
     /// destination's own.
     pub(crate) fn next_endpoint(&self, destination: &Destination, original: OrigDst) -> Arc<Endpoint> {
-        let target = Target { destination, route: None, original };
+        let target = Target { destination, route: None, original, app_encrypts: false };
         self.endpoints.get(destination, None, target.in_turn(self.turn.load(Ordering::Relaxed)))
     }
 
@@ -169,7 +180,7 @@ impl Shared {
                 Err(_) => {}
             }
         }
-        Err(soonest.unwrap_or((target.original.0, Duration::ZERO)))
+        Err(soonest.unwrap_or((target.original_endpoint(), Duration::ZERO)))
     }
 }
 
@@ -180,14 +191,23 @@ impl Target<'_> {
 
     fn in_turn(self, turn: usize) -> SocketAddr {
         match self.destination.endpoints.as_slice() {
-            [] => self.original.0,
+            [] => self.original_endpoint(),
             own => own[turn % own.len()],
         }
     }
 
+    /// The original destination, where it is the endpoint. The port of a protocol without TLS is rarely the one with it.
+    fn original_endpoint(self) -> SocketAddr {
+        let mut address = self.original.0;
+        if let (Some(port), false) = (self.destination.tls.as_ref().and_then(|tls| tls.port), self.app_encrypts) {
+            address.set_port(port);
+        }
+        address
+    }
+
     fn includes(self, address: SocketAddr) -> bool {
         if self.destination.endpoints.is_empty() {
-            address == self.original.0
+            address == self.original_endpoint()
         } else {
             self.destination.endpoints.contains(&address)
         }

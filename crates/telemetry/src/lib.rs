@@ -27,7 +27,7 @@ pub use cause::{Cause, Effect, Who};
 pub use exchange::ExchangeRecord;
 pub use flow::{FlowFacts, FlowRecord};
 pub use labels::{
-    AcceptError, BreakerState, DnsOutcome, DnsTransport, DropReason, EarlyDial, Outcome, Protocol, Reload,
+    AcceptError, BreakerState, DnsOutcome, DnsTransport, DropReason, EarlyDial, Handshake, Outcome, Protocol, Reload,
     Way,
 };
 pub use metrics::{

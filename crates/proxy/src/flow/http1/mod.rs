@@ -13,7 +13,6 @@ mod upload;
 
 use std::sync::Arc;
 
-use dragoman_config::Version;
 use dragoman_net::OrigDst;
 use dragoman_telemetry::{FlowRecord, Who};
 use dragoman_wire::http1::Limits;
@@ -42,13 +41,6 @@ enum End {
     Tunnel(Upstream),
 }
 
-/// An upstream connection that lives and dies with the flow.
-#[derive(Debug)]
-struct Kept {
-    upstream: Upstream,
-    destination: Version,
-}
-
 /// The state of an HTTP flow between and during its exchanges.
 struct Connection<'a> {
     shared: &'a Arc<Shared>,
@@ -56,8 +48,8 @@ struct Connection<'a> {
     original: OrigDst,
     app: Leg,
     early: Early,
-    /// Boxed, as few flows have one.
-    kept: Option<Box<Kept>>,
+    /// An upstream connection that lives and dies with the flow. Boxed, as few flows have one.
+    kept: Option<Box<Upstream>>,
     lookup: Lookup,
     /// When the first request began, if it is not whole yet.
     began: Option<Instant>,
