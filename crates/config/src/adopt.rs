@@ -13,7 +13,7 @@ use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
 use crate::{
     Config,
-    model::{Admin, Control, Destination, Dns, Log, Proxy, Recorder, Trace, Version},
+    model::{Admin, Control, Destination, Dns, Inbound, Log, Proxy, Recorder, Trace, Version},
     resolve::listeners,
 };
 
@@ -87,6 +87,7 @@ impl Config {
         let log = log_of(log, &previous.log, &mut start);
         let trace = trace_of(trace, &previous.trace, &mut start);
         let recorder = recorder_of(&recorder, &previous.recorder, &mut start);
+        let inbound = inbound_of(inbound.as_ref(), previous.inbound.as_ref(), &mut start);
 
         let mut lineage = previous.lineage.next(start.changed);
         let known = previous.names().iter().cloned().zip(0..).collect();
@@ -150,6 +151,9 @@ pub(crate) fn read_at_start() -> Vec<&'static str> {
     log_of(empty.log.clone(), &empty.log, &mut start);
     trace_of(empty.trace.clone(), &empty.trace, &mut start);
     recorder_of(&empty.recorder, &empty.recorder, &mut start);
+    let inbound = "identity = { certificate = '/c', key = '/k' }\ninbound = { roots = ['/r'] }";
+    let inbound = Config::parse("", inbound, &|_| None).ok().and_then(|config| config.inbound);
+    inbound_of(inbound.as_ref(), inbound.as_ref(), &mut start);
     start.all
 }
 
@@ -273,6 +277,23 @@ fn trace_of(stated: Trace, running: &Trace, start: &mut AtStart) -> Trace {
         sample,
         propagation,
     }
+}
+
+/// Who may connect follows at once; where is listened, and by which files a peer is known, at the next start.
+fn inbound_of(stated: Option<&Inbound>, running: Option<&Inbound>, start: &mut AtStart) -> Option<Inbound> {
+    let (Some(stated), Some(running)) = (stated, running) else {
+        return start.keep("inbound", &stated, &running).cloned();
+    };
+    let Inbound { port, identity, roots, crls, min_version, rest, ports } = stated;
+    Some(Inbound {
+        port: start.keep("inbound.port", port, &running.port),
+        identity: start.keep("inbound.identity", identity, &running.identity),
+        roots: start.keep("inbound.roots", roots, &running.roots),
+        crls: start.keep("inbound.crls", crls, &running.crls),
+        min_version: start.keep("inbound.min_version", min_version, &running.min_version),
+        rest: rest.clone(),
+        ports: ports.clone(),
+    })
 }
 
 fn recorder_of(stated: &Recorder, running: &Recorder, start: &mut AtStart) -> Recorder {

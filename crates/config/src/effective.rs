@@ -2,7 +2,7 @@
 
 use crate::{
     errors::Place,
-    raw::{Destination, Exchange, Root, Route},
+    raw::{Connection, Destination, Exchange, Root, Route},
     table::Table,
     value::{
         collection::{Entry, Switch},
@@ -38,12 +38,13 @@ const HTTP_ONLY: [&str; 23] = [
 ];
 
 /// Keys that mean something for traffic that is let through.
-const ALLOWED_ONLY: [&str; 15] = [
+const ALLOWED_ONLY: [&str; 16] = [
     "upstream_protocol",
     "endpoints",
     "connect_timeout",
     "breaker",
     "pool",
+    "tls",
     "timeout",
     "try_timeout",
     "retry",
@@ -55,6 +56,9 @@ const ALLOWED_ONLY: [&str; 15] = [
     "server_timing",
     "route",
 ];
+
+/// Keys of `tls` that mean something where the server is verified.
+const VERIFIED_ONLY: [&str; 4] = ["tls.roots", "tls.crls", "tls.pins", "tls.spiffe"];
 
 /// A destination with what it inherits from `[defaults]`.
 pub(crate) struct Effective<'a> {
@@ -100,15 +104,27 @@ impl<'a> Effective<'a> {
             let place = connection.protocol.as_ref().map(|protocol| protocol.place);
             return Some(Inert { text: "`protocol = \"opaque\"` does not look for HTTP", place });
         }
-        if matches.hosts.is_none() && http_only {
-            let place = matches.sni.as_ref().map(|sni| sni.place);
-            return place.map(|_| Inert {
-                text: "`sni` without `hosts` matches TLS alone, which passes untouched",
-                place,
-            });
+        if let (None, Some(sni)) = (&matches.hosts, &matches.sni)
+            && (http_only || key == "tls")
+        {
+            let text = "`sni` without `hosts` matches TLS alone, which passes untouched";
+            return Some(Inert { text, place: Some(sni.place) });
         }
-        None
+        inert_tls(connection, key)
     }
+}
+
+/// Why the key at this dotted path says nothing about TLS beside the others, if that is so.
+pub(crate) fn inert_tls(connection: &Connection, key: &str) -> Option<Inert> {
+    let Some(Switch::On(tls)) = connection.tls.as_ref().map(|tls| &tls.value) else { return None };
+    if let (Some(endpoints), "tls.port") = (&connection.endpoints, key) {
+        return Some(Inert { text: "`endpoints` have ports of their own", place: Some(endpoints.place) });
+    }
+    if tls.danger_accept_any_certificate() && VERIFIED_ONLY.contains(&key) {
+        let place = tls.danger_accept_any_certificate.as_ref().map(|danger| danger.place);
+        return Some(Inert { text: "`danger_accept_any_certificate = true` verifies nothing", place });
+    }
+    None
 }
 
 /// An inherited `try_timeout` that is longer than the own `timeout` means no more than that.

@@ -13,7 +13,10 @@ use crate::{
     raw::Root,
     read::{Located, Value},
     table::Table,
-    value::{collection::segment, quote},
+    value::{
+        collection::{Switch, segment},
+        quote,
+    },
 };
 
 /// Where the comment beside a key starts, in columns.
@@ -56,6 +59,9 @@ pub(crate) fn print(root: &Root, sources: &[Source], secrets: Secrets) -> String
     root.trace().write_keys(&mut page);
     page.section("recorder");
     root.recorder().write_keys(&mut page);
+    page.section("identity");
+    root.identity().write_keys(&mut page);
+    inbound(root, &mut page);
     page.section("defaults");
     root.defaults().write_keys(&mut page);
     for effective in &destinations {
@@ -74,6 +80,17 @@ pub(crate) fn print(root: &Root, sources: &[Source], secrets: Secrets) -> String
         entry.table.write_keys(&mut page);
     }
     page.text
+}
+
+/// What is off has no section: that it is off is what a file without one says too.
+fn inbound(root: &Root, page: &mut Page<'_>) {
+    let Switch::On(inbound) = root.inbound() else { return };
+    page.section("inbound");
+    inbound.write_keys(page);
+    for entry in &inbound.app_port().0 {
+        page.section(&format!("inbound.app_port.{}", segment(&entry.name)));
+        entry.table.write_keys(page);
+    }
 }
 
 /// A page that is being written.

@@ -22,6 +22,7 @@ use dragoman_policy::GrpcStatus::{DataLoss, Internal, Unavailable, Unknown};
 use ipnet::IpNet;
 
 use crate::{
+    model::{RootSource, TlsVersion},
     table::{joined_table, table},
     value::{
         collection::{List, Named, NonEmpty, Switch},
@@ -32,6 +33,7 @@ use crate::{
         pairs::{MatchHeaders, MatchQuery, SetHeaders},
         path::PathPattern,
         quantity::{Attempts, Count, DAY, Deadline, GIB, HOUR, KIB, MIB, MINUTE, Ratio, SECOND, Size, Time},
+        tls::{InboundMode, Peer, Pin, ServerName, Spiffe, Trusted},
         trace::{Receiver, ServiceName},
         word::{
             AbsolutePath, Access, DestinationName, FilePath, Format, Level, Propagation, Protocol,
@@ -57,6 +59,11 @@ table! {
         trace: Trace = Trace::default();
         /// The flight recorder: what `dragoman explain` and `dragoman flows` tell of.
         recorder: Recorder = Recorder::default();
+        /// Who this app is: what is presented to servers that ask for a certificate, where `tls.identity` says nothing else.
+        identity: Identity = Identity::default();
+        /// TLS of the connections that come to the app, which `dragoman-init install --inbound` redirects; docs/tls.md has
+        /// more. `inbound = false` turns off what an earlier file turned on.
+        inbound: Switch<Inbound> = Switch::Off;
         /// What every destination starts from, and the whole policy of traffic that no destination matches.
         defaults: Defaults = Defaults::default();
         /// One target of traffic and its policy. The name is yours; it appears in logs and metrics.
@@ -197,6 +204,48 @@ table! {
 }
 
 table! {
+    /// Who this app is: what is presented to servers that ask for a certificate, where `tls.identity` says nothing else.
+    Identity {
+        /// The certificate in PEM, the own one first and then those that lead to a root.
+        certificate: AbsolutePath;
+        /// Its private key in PEM.
+        key: AbsolutePath;
+    }
+}
+
+table! {
+    /// TLS of the connections that come to the app.
+    Inbound {
+        /// The port that they are redirected to, on all addresses.
+        port: Port = Count(15006);
+        /// What is presented to clients, in place of `[identity]`; one of them must be there.
+        identity: Identity;
+        /// Who may have signed a client's certificate: PEM files. It must be stated.
+        roots: NonEmpty<AbsolutePath>;
+        /// Revocation lists in PEM, which must then cover each certificate of a client's chain.
+        crls: List<AbsolutePath> = List::of([]);
+        /// The lowest version of TLS that is spoken.
+        min_version: TlsVersion = TlsVersion::V1_2;
+        /// What becomes of connections that are not TLS: `strict` refuses them, `permissive` passes them on.
+        mode: InboundMode = InboundMode::Strict;
+        /// Who may connect; `[]` is whoever has a certificate that `roots` signed.
+        allow: List<Peer> = List::of([]);
+        /// What differs for a port of the app. The name is the port's number.
+        app_port: Named<AppPort> = Named::default();
+    }
+}
+
+table! {
+    /// What differs for a port of the app.
+    AppPort {
+        /// As in `[inbound]`, which holds where nothing is said.
+        mode: InboundMode;
+        /// As in `[inbound]`, which holds where nothing is said.
+        allow: List<Peer>;
+    }
+}
+
+table! {
     /// What a destination matches. Every kind of key that is stated must match.
     Match {
         /// Names in the Host header, without regard to case or port; `*.x` is one or more labels before x. Of a flow that
@@ -228,6 +277,8 @@ table! {
         breaker: Switch<Breaker> = Switch::Off;
         /// Share upstream HTTP connections between flows.
         pool: Switch<Pool> = Switch::Off;
+        /// Speak TLS to the server for the app. What the app itself encrypts passes untouched.
+        tls: Switch<Tls> = Switch::Off;
     }
 }
 
@@ -339,6 +390,33 @@ table! {
         max_size: Count<1, 100_000>;
         /// How many idle connections are kept ready per endpoint in use.
         min_warm: Count<0, 1000> = Count(0);
+    }
+}
+
+table! {
+    /// TLS to the server: docs/tls.md has more.
+    Tls {
+        /// The port to connect to in place of that of the original destination.
+        port: Port;
+        /// The name or IP address that the server is asked for and its certificate must be for. Where it is not set, it is
+        /// the host of the request, else the name that the app asked DNS for, else the address.
+        server_name: ServerName;
+        /// Who may have signed the server's certificate: `webpki` is Mozilla's list as of the build, `system` the machine's.
+        roots: NonEmpty<Trusted> = NonEmpty(List::of([Trusted(RootSource::Webpki)]));
+        /// Revocation lists in PEM, which must then cover each certificate of the server's chain.
+        crls: List<AbsolutePath> = List::of([]);
+        /// SHA-256 of public keys, one of which the server's chain must have besides all else; `[]` is any.
+        pins: List<Pin> = List::of([]);
+        /// The SPIFFE IDs that a server may have, one of which is verified in place of its name; `[]` verifies the name.
+        spiffe: List<Spiffe> = List::of([]);
+        /// The lowest version of TLS that is spoken.
+        min_version: TlsVersion = TlsVersion::V1_2;
+        /// Offer the hybrid key exchange X25519MLKEM768 first, which a quantum computer does not break later.
+        post_quantum: bool = true;
+        /// What is presented to a server that asks, in place of `[identity]`; `false` is nothing.
+        identity: Switch<Identity>;
+        /// Verify nothing: whoever is in the path reads and changes everything. It is counted, and warned of at the start.
+        danger_accept_any_certificate: bool = false;
     }
 }
 

@@ -25,10 +25,10 @@ write `#:schema ./dragoman.schema.json` (or a URL) as the first line. A schema s
 - A **duration** is a string of integers with units, larger units first: `\"250ms\"`, `\"5s\"`, `\"1m30s\"`. The
   units are ms, s, m and h. A deadline that may be absent is turned off by leaving its key out.
 - A **size** is an integer in bytes, or a string with a unit: `\"64KiB\"`. The units are B, KiB, MiB and GiB.
-- `retry`, `breaker` and `pool` are off until they are named: `retry = {}` turns retry on with its defaults,
+- `retry`, `breaker`, `pool` and `tls` are off until they are named: `retry = {}` turns retry on with its defaults,
   `retry = { attempts = 2 }` changes one of them, and `retry = false` turns off what is inherited.
 - What is written once need not be repeated: a destination starts from `[defaults]`, and a route from its
-  destination, key by key, also inside `retry`, `breaker`, `pool` and `headers`. A list is one value: it
+  destination, key by key, also inside `retry`, `breaker`, `pool`, `tls` and `headers`. A list is one value: it
   replaces the inherited one. `retry = {}` where retry is inherited changes nothing.
 - `--print` masks the values of headers and parameters whose names sound secret, such as `authorization` or
   `x-api-key`; `--show-secrets` prints them.
@@ -64,7 +64,7 @@ such a file is an error, and so is what has such a name and is no file. All file
 - A later file overrides an earlier one key by key; the environment comes last.
 - Tables are merged at any depth, and so are destinations and routes of the same name. Everything else is
   replaced, also lists.
-- `retry = false`, `breaker = false` and `pool = false` replace the table of an earlier file, and a table in a later
+- `retry = false`, `breaker = false`, `pool = false` and `tls = false` replace the table of an earlier file, and a table in a later
   one then starts from what is inherited.
 - Inside one file, a key or table that is there twice is an error.
 - Errors are told for all files at once, and a contradiction between two of them shows both places. Whether
@@ -140,7 +140,10 @@ pub fn reference() -> String {
             }
             "destination" => destination(&mut page, key),
             name if key.is_named => section(&mut page, &format!("[{name}.NAME]"), key.doc, &key.keys),
-            name => section(&mut page, &format!("[{name}]"), key.doc, &key.keys),
+            name => {
+                section(&mut page, &format!("[{name}]"), key.doc, &key.keys);
+                subtables(&mut page, &format!("{name}."), &key.keys);
+            }
         }
     }
     page.push_str(&format!("\n{FILES}\n{ENVIRONMENT}\n| Variable | Key | Notes |\n|---|---|---|\n"));
@@ -170,7 +173,7 @@ fn destination(page: &mut String, destination: &Key) {
 /// A heading for each table inside `keys`, at any depth.
 fn subtables(page: &mut String, path: &str, keys: &[Key]) {
     for key in keys.iter().filter(|key| !key.keys.is_empty()) {
-        let path = format!("{path}{}", key.name);
+        let path = format!("{path}{}{}", key.name, if key.is_named { ".NAME" } else { "" });
         page.push_str(&format!("\n### `{path}`\n\n{}\n\n", key.doc));
         table(page, &path, &key.keys);
         subtables(page, &format!("{path}."), &key.keys);

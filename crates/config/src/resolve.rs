@@ -4,6 +4,7 @@ mod check;
 pub(crate) mod listeners;
 mod policy;
 mod routes;
+mod tls;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -46,6 +47,8 @@ pub(crate) fn resolve(root: &Root, problems: &mut Vec<Problem>) -> Resolved {
     check::traces(root, problems);
     check::recorder(root, problems);
     check::defaults(root, problems);
+    tls::identity(root, problems);
+    let inbound = tls::inbound(root, problems);
     let named: Named<raw::Destination> = root.destination();
     let mut effective: Vec<_> = named.0.iter().map(|entry| Effective::of(root, entry)).collect();
     effective.sort_by(|a, b| a.entry.name.cmp(&b.entry.name));
@@ -64,7 +67,7 @@ pub(crate) fn resolve(root: &Root, problems: &mut Vec<Problem>) -> Resolved {
         listeners,
         log: log(root),
         trace: trace(root),
-        inbound: None,
+        inbound,
         recorder: Recorder { memory: root.recorder().memory().0 },
         index,
     }
@@ -182,7 +185,7 @@ fn destination(root: &Root, index: usize, effective: &Effective<'_>) -> Destinat
         connect_timeout: connection.connect_timeout().0,
         breaker: connection.breaker().on().map(|breaker| breaker_policy(&breaker)),
         pool: connection.pool().on().map(|pool| pool_params(&pool)),
-        tls: None,
+        tls: tls::origination(root, effective),
         observe_only: false,
         policy: Arc::new(policy::policy(&effective.table.exchange)),
         routes,

@@ -8,6 +8,7 @@ pub(crate) mod net;
 pub(crate) mod pairs;
 pub(crate) mod path;
 pub(crate) mod quantity;
+pub(crate) mod tls;
 pub(crate) mod trace;
 pub(crate) mod word;
 

@@ -289,6 +289,7 @@ fn what_is_printed_means_the_same() {
         assert_eq!((&config.control, &config.listeners), (&again.control, &again.listeners));
         assert_eq!(config.trace, again.trace, "{printed}");
         assert_eq!(config.recorder, again.recorder, "{printed}");
+        assert_eq!(config.inbound, again.inbound, "{printed}");
     }
 }
 

@@ -13,6 +13,7 @@ use dragoman_capture::private::Reach;
 use nix::unistd::{Gid, Uid};
 
 use crate::ask::At;
+use crate::ca::arguments::CaArguments;
 use crate::privilege;
 
 /// A transparent outbound proxy beside one application: retries, timeouts, circuit breaking and observability
@@ -33,6 +34,7 @@ pub(crate) enum Command {
     Wait(WaitArguments),
     Explain(ExplainArguments),
     Flows(FlowsArguments),
+    Ca(CaArguments),
     Completions(CompletionsArguments),
     Man(ManArguments),
     Keeper(KeeperArguments),
@@ -319,9 +321,9 @@ Examples:
 #[derive(Args, Debug)]
 #[command(hide = true, after_help = MAN_EXAMPLES)]
 pub(crate) struct ManArguments {
-    /// The command; without one, the page of all
+    /// The command, as `explain` or `ca issue`; without one, the page of all
     #[arg(value_name = "COMMAND")]
-    pub(crate) command: Option<String>,
+    pub(crate) command: Vec<String>,
 }
 
 const MAN_EXAMPLES: &str = "\

@@ -19,15 +19,13 @@ pub(crate) fn completions(arguments: &CompletionsArguments) -> ExitCode {
 pub(crate) fn man(arguments: &ManArguments) -> ExitCode {
     let mut cli = Cli::command().disable_help_subcommand(true);
     cli.build();
-    let page = match &arguments.command {
-        None => cli,
-        Some(name) => match cli.find_subcommand(name) {
-            Some(command) => command.clone(),
-            None => {
-                eprintln!("dragoman: no command {name:?}");
-                return ExitCode::from(WRONG_INPUT);
-            }
-        },
+    let found = arguments.command.iter().try_fold(&cli, |page, name| page.find_subcommand(name).ok_or(name));
+    let page = match found {
+        Ok(page) => page.clone(),
+        Err(name) => {
+            eprintln!("dragoman: no command {name:?}");
+            return ExitCode::from(WRONG_INPUT);
+        }
     };
     let mut text = Vec::new();
     match clap_mangen::Man::new(page).render(&mut text) {

@@ -3,6 +3,7 @@
 mod admin;
 mod app;
 mod ask;
+mod ca;
 mod check;
 mod cli;
 mod control;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         Command::Run(arguments) => run::run(&arguments),
         Command::Keeper(arguments) => run::keeper::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
+        Command::Ca(arguments) => ca::run(&arguments),
         Command::Wait(arguments) => wait::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Flows(arguments) => flows::command::run(&arguments),

@@ -49,6 +49,7 @@ pub(super) fn defaults(root: &Root, problems: &mut Vec<Problem>) {
     let defaults = root.defaults();
     exchange(root, &defaults.exchange, &defaults.exchange, problems);
     connection(root, &defaults.connection, problems);
+    super::tls::defaults(&defaults.connection, problems);
 }
 
 /// What one destination, with all that it inherits, says about itself.
@@ -177,6 +178,7 @@ fn headers(headers: &Headers, problems: &mut Vec<Problem>) {
 
 fn connection(root: &Root, connection: &Connection, problems: &mut Vec<Problem>) {
     endpoints(root, connection, problems);
+    super::tls::connection(connection, problems);
     if let Some(Switch::On(settings)) = connection.pool.as_ref().map(|pool| &pool.value) {
         pool(settings, problems);
     }

@@ -117,6 +117,14 @@ pub(super) fn lead_to(root: &Root, name: &str) -> bool {
 pub(super) fn of_flows(root: &Root) -> Vec<SocketAddr> {
     let mut all = super::proxy(root).listen;
     all.extend(root.listener().0.iter().filter_map(|entry| entry.table.address()));
+    all.extend(super::tls::inbound_addresses(root).iter().map(|own| own.value));
+    all
+}
+
+/// Every address that is listened on.
+pub(super) fn all(root: &Root) -> Vec<SocketAddr> {
+    let mut all = super::proxy(root).listen;
+    all.extend(surfaces(root).iter().flat_map(|(_, _, listed)| listed).map(|own| own.value));
     all
 }
 
@@ -130,7 +138,7 @@ fn beyond_the_last_port(root: &Root, problems: &mut Vec<Problem>) {
 }
 
 /// The other listeners by their keys, whether they are stated, and each address.
-fn surfaces(root: &Root) -> [(&'static str, bool, Vec<Located<SocketAddr>>); 4] {
+fn surfaces(root: &Root) -> [(&'static str, bool, Vec<Located<SocketAddr>>); 5] {
     let admin = root.admin.as_ref().is_some_and(|admin| admin.value.listen.is_some());
     let control = root.control.as_ref().is_some_and(|control| control.value.listen.is_some());
     let dns = root.dns.as_ref().is_some_and(|dns| dns.value.listen.is_some());
@@ -140,6 +148,8 @@ fn surfaces(root: &Root) -> [(&'static str, bool, Vec<Located<SocketAddr>>); 4] 
         ("control.listen", control, root.control().listen().0),
         ("dns.listen", dns, root.dns().listen().0),
         ("listener", true, listeners),
+        // Comes last, since it is on all addresses.
+        ("inbound.port", true, super::tls::inbound_addresses(root)),
     ]
 }
 

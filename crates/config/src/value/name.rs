@@ -110,7 +110,7 @@ impl Item for NamePattern {
     }
 }
 
-fn parse(text: &str) -> Result<NamePattern, Fault> {
+pub(super) fn parse(text: &str) -> Result<NamePattern, Fault> {
     let name = text.to_ascii_lowercase();
     if name == "*" {
         return Err(Fault::new("every name").help("to match every name, leave the key out"));

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::{
-    read::{Fault, Node, Reader, Value},
+    read::{Fault, Item, Node, Reader, Value},
     schema::Json,
     suggest::nearest,
     value::quote,
@@ -155,7 +155,7 @@ impl Value for FilePath {
 }
 
 /// The path of a file to read, which must not depend on where the process was started.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct AbsolutePath(pub(crate) String);
 
 impl Value for AbsolutePath {
@@ -168,15 +168,29 @@ impl Value for AbsolutePath {
     }
 
     fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
-        reader.text(node, |text| match text {
-            _ if !text.starts_with('/') => Err(Fault::new("the path is not absolute")),
-            _ if text.contains('\0') => Err(Fault::new("no path contains a NUL byte")),
-            _ => Ok(Self(text.to_owned())),
+        reader.text(node, |text| match path_fault(text) {
+            Some(fault) => Err(fault),
+            None => Ok(Self(text.to_owned())),
         })
     }
 
     fn toml(&self) -> String {
         quote(&self.0)
+    }
+}
+
+impl Item for AbsolutePath {
+    fn plural() -> String {
+        "absolute paths".into()
+    }
+}
+
+/// Why this is no absolute path, if it is none.
+pub(super) fn path_fault(text: &str) -> Option<Fault> {
+    match text {
+        _ if !text.starts_with('/') => Some(Fault::new("the path is not absolute")),
+        _ if text.contains('\0') => Some(Fault::new("no path contains a NUL byte")),
+        _ => None,
     }
 }
 
@@ -236,12 +250,15 @@ impl Value for DestinationName {
     }
 }
 
-trait Word: Value {
+/// A choice among a few words.
+pub(crate) trait Word: Value {
+    /// Every choice, in the order of the reference page.
     const WORDS: &[&str];
+    /// The choice that the word stands for.
     fn of(word: &str) -> Option<Self>;
 }
 
-fn describe_words<T: Word>() -> String {
+pub(super) fn describe_words<T: Word>() -> String {
     let quoted: Vec<_> = T::WORDS.iter().map(|word| quote(word)).collect();
     match quoted.split_last() {
         Some((last, rest)) => format!("{} or {last}", rest.join(", ")),
@@ -249,7 +266,7 @@ fn describe_words<T: Word>() -> String {
     }
 }
 
-fn read_word<T: Word>(node: &Node<'_>, reader: &mut Reader) -> Option<T> {
+pub(super) fn read_word<T: Word>(node: &Node<'_>, reader: &mut Reader) -> Option<T> {
     reader.text(node, |word| {
         T::of(word).ok_or_else(|| match nearest(word, T::WORDS.iter().copied()) {
             Some(near) => Fault::new("not one of them").help(format!("did you mean \"{near}\"?")),

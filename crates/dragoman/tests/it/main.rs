@@ -2,6 +2,7 @@
 //! in `tests/cases` of the workspace.
 
 mod admin;
+mod ca;
 mod check;
 mod control;
 mod life;

@@ -4,7 +4,10 @@ use std::process::{Command, Output};
 
 use crate::running::DRAGOMAN;
 
-const COMMANDS: [&str; 8] = ["run", "proxy", "check", "schema", "wait", "explain", "flows", "completions"];
+const COMMANDS: [&str; 9] =
+    ["run", "proxy", "check", "schema", "wait", "explain", "flows", "ca", "completions"];
+/// What `dragoman ca` does.
+const CA: [&str; 4] = ["init", "issue", "renew", "watch"];
 
 fn say(arguments: &[&str]) -> Output {
     // No variable of the caller's: help shows their values.
@@ -22,15 +25,20 @@ fn each_command_has_help_with_examples() {
     let all = text(&["--help"]);
     for command in COMMANDS {
         assert!(all.contains(&format!("\n  {command} ")), "{command} is not in\n{all}");
-        let help = text(&[command, "--help"]);
-        let path = format!("{}/tests/help/{command}.txt", env!("CARGO_MANIFEST_DIR"));
-        if std::env::var_os("DRAGOMAN_BLESS").is_some() {
-            std::fs::write(&path, &help).unwrap();
-        }
-        let expected = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
-        assert_eq!(help, expected, "{path}: DRAGOMAN_BLESS=1 renews it");
-        assert!(help.contains("\nExamples:\n  ") && !help.contains('\x1b'), "{help}");
+        assert_help(&[command]);
     }
+    CA.iter().for_each(|verb| assert_help(&["ca", verb]));
+}
+
+fn assert_help(command: &[&str]) {
+    let help = text(&[command, &["--help"]].concat());
+    let path = format!("{}/tests/help/{}.txt", env!("CARGO_MANIFEST_DIR"), command.join("-"));
+    if std::env::var_os("DRAGOMAN_BLESS").is_some() {
+        std::fs::write(&path, &help).unwrap();
+    }
+    let expected = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    assert_eq!(help, expected, "{path}: DRAGOMAN_BLESS=1 renews it");
+    assert!(help.contains("\nExamples:\n  ") && !help.contains('\x1b'), "{help}");
 }
 
 #[test]
@@ -55,7 +63,11 @@ fn there_is_a_manual_page_of_all_and_of_each() {
         let page = text(&["man", command]);
         assert!(page.contains(".SH SYNOPSIS") && page.contains("Examples:"), "{command}\n{page}");
     }
+    for verb in CA {
+        assert!(text(&["man", "ca", verb]).contains("Examples:"), "{verb}");
+    }
     assert_eq!(say(&["man", "nothing"]).status.code(), Some(2));
+    assert_eq!(say(&["man", "ca", "nothing"]).status.code(), Some(2));
 }
 
 #[test]
