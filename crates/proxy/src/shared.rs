@@ -7,7 +7,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use dragoman_config::{Config, Destination, Route};
 use dragoman_net::{Inside, OrigDst, Sleepers};
@@ -20,23 +20,23 @@ use crate::flow::exchange::replay::ReplaySpace;
 use crate::flow::http1::scratch::Spare;
 use crate::in_force::InForce;
 use crate::names::Names;
-use crate::tls::Store;
+use crate::tls::{Prepared, Store};
 use crate::upstream::learnt::Learnt;
 use crate::upstream::multiplex::Multiplexers;
-use crate::upstream::pool::{Pool, PoolKey};
+use crate::upstream::pool::Pool;
 use crate::upstream::state::{Endpoint, Endpoints, Pass};
 
 pub(crate) struct Shared {
     pub(crate) config: InForce,
     pub(crate) telemetry: Telemetry,
+    /// What TLS connections are made with.
+    pub(crate) tls: Arc<Store>,
     pub(crate) endpoints: Endpoints,
     pub(crate) pool: Pool,
     pub(crate) multiplexers: Multiplexers,
     pub(crate) learnt: Learnt,
     /// What addresses are called, where DNS is served.
     pub(crate) names: Names,
-    /// What TLS is made with.
-    pub(crate) tls: Store,
     /// The room in which request bodies are kept to be sent again.
     pub(crate) replay: Arc<ReplaySpace>,
     pub(crate) drain: Drain,
@@ -72,8 +72,10 @@ impl Shared {
     pub(crate) fn new(config: Arc<Config>, telemetry: Telemetry, own_ports: Vec<u16>) -> Self {
         let replay = ReplaySpace::new(config.proxy.replay_bytes);
         let mark = config.proxy.mark;
-        let config = InForce::new(config);
+        let tls = Arc::new(Store::default());
+        let config = InForce::new(config, Arc::clone(&tls));
         Self {
+            tls,
             endpoints: Endpoints::new(telemetry.clone(), config.clone()),
             pool: Pool::new(telemetry.clone(), config.clone()),
             multiplexers: Multiplexers::new(telemetry.clone(), config.clone()),
@@ -82,7 +84,6 @@ impl Shared {
             telemetry,
             learnt: Learnt::new(),
             names: Names::new(),
-            tls: Store::default(),
             drain: Drain::default(),
             scratch: Spare::default(),
             sleepers: Sleepers::default(),
@@ -98,6 +99,12 @@ impl Shared {
         Self { inside, ..self }
     }
 
+    /// The same with what its TLS connections are made with.
+    pub(crate) fn with_tls(self, prepared: &Prepared) -> Self {
+        self.tls.adopt(prepared, &self.config.now(), &self.telemetry);
+        self
+    }
+
     /// How the destinations in use are, as pairs of index and state.
     pub(crate) fn observe(&self) -> Vec<(usize, DestinationState)> {
         let mut states = BTreeMap::new();
@@ -111,18 +118,25 @@ impl Shared {
     }
 
     /// Puts `next` in force, and forgets what belongs to destinations that are gone or have changed.
-    pub(crate) fn apply(&self, next: Config) -> Arc<Config> {
-        let next = self.config.replace(next, |next| self.telemetry.add_destinations(next.names()));
+    ///
+    /// # Errors
+    /// Everything that is wrong with the files that it names; what was in force stays.
+    pub(crate) fn apply(&self, next: Config) -> Result<Arc<Config>, Vec<String>> {
+        let prepared = self.tls.prepare(&next, SystemTime::now())?;
+        let next = self.config.replace(next, |next| {
+            self.telemetry.add_destinations(next.names());
+            self.tls.adopt(&prepared, next, &self.telemetry);
+        });
         self.telemetry.process().set_flow_limit(next.proxy.max_flows);
         self.endpoints.forget_retired();
-        self.pool.forget_retired();
-        self.multiplexers.forget_retired();
-        next
+        self.forget_retired();
+        Ok(next)
     }
 
-    /// Whether a connection with this key may be used again: it was made with what is used now.
-    pub(crate) fn is_current(&self, key: &PoolKey) -> bool {
-        key.secure.as_ref().is_none_or(|secure| self.tls.is_current(key.destination, secure.generation))
+    /// Closes idle connections that were made under what is no longer in force; others end with what they carry.
+    pub(crate) fn forget_retired(&self) {
+        self.pool.forget_retired();
+        self.multiplexers.forget_retired();
     }
 
     /// The ports of our own listeners: no flow may lead to them.

@@ -56,9 +56,7 @@ impl Upstream {
     /// Gives the connection, which is quiet, to the pool.
     pub(in crate::flow) fn put(self, shared: &Shared, params: &PoolParams) {
         let Self { leg, key, made, place, .. } = self;
-        if !shared.is_current(&key) {
-            leg.close();
-        } else if let Some(stream) = leg.into_stream() {
+        if let Some(stream) = leg.into_stream() {
             shared.pool.put(&key, Pooled { stream, made }, params, Instant::now());
         }
         drop(place);
