@@ -6,6 +6,7 @@ pub mod failure;
 pub mod files;
 pub mod identity;
 pub mod roots;
+pub mod session;
 mod tickets;
 pub mod validity;
 pub mod verify;

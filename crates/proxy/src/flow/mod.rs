@@ -135,7 +135,7 @@ fn find_original_dst(shared: &Shared, app: &Leg, record: &mut FlowRecord) -> Opt
     let found = match record.original_dst {
         Some(port) if shared.config.now().at_listener(port).is_some() => Ok(OrigDst(port)),
         Some(port) => Err(NoOriginalDst::OwnListener(port)),
-        None => original_dst(app.stream(), record.peer(), shared.own_ports()),
+        None => original_dst(app.stream().tcp(), record.peer(), shared.own_ports()),
     };
     match found {
         Ok(original) => {

@@ -6,3 +6,4 @@ pub(crate) mod link;
 pub(crate) mod multiplex;
 pub(crate) mod pool;
 pub(crate) mod state;
+pub(crate) mod tls;

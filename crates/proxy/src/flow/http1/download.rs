@@ -4,7 +4,6 @@ use std::io;
 
 use dragoman_telemetry::{Cause, ExchangeRecord};
 use dragoman_wire::http1::{BadBody, Body, BodyReader};
-use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use super::attempt::{app_failed, app_silent, shut_down, upstream_failed};
 use super::upload::{Step, Upload};
@@ -12,6 +11,7 @@ use crate::buffer::{Buffer, write_last_parts, write_parts};
 use crate::flow::exchange::plan::Limit;
 use crate::flow::exchange::tries::{Failed, passed};
 use crate::leg::{Leg, acknowledge};
+use crate::stream::{ReadHalf, WriteHalf};
 
 /// A response on its way. Its head stands rewritten in `head`, or as it came at the front of the upstream's
 /// buffer, where `ready` counts it in.
@@ -99,7 +99,7 @@ impl<'a> Download<'a> {
         }
         if !self.acknowledged {
             self.acknowledged = true;
-            acknowledge(from.as_ref());
+            acknowledge(from.tcp());
         }
         match buf.fill(from).await {
             Ok(0) if self.reader.may_end_at_close() => Progress::Ended,

@@ -132,7 +132,7 @@ impl Connection<'_> {
         self.flow.closed_by(Who::Upstream);
         match read {
             Ok(_) => {
-                let _ = self.app.write_all(kept.upstream.leg.buf.bytes()).await;
+                let _ = self.app.write_all(kept.leg.buf.bytes()).await;
                 End::Close
             }
             Err(_) => End::Reset,
@@ -147,7 +147,7 @@ impl Connection<'_> {
             End::Close => {
                 self.app.close();
                 if let Some(kept) = kept {
-                    kept.upstream.leg.close();
+                    kept.leg.close();
                 }
             }
             End::Linger => self.app.close_lingering(usize::MAX).await,
@@ -161,9 +161,9 @@ impl Connection<'_> {
 }
 
 /// Returns when the server of an idle, unshared connection speaks or ends.
-async fn upstream_spoke(kept: &mut Option<Box<Kept>>) -> std::io::Result<usize> {
+async fn upstream_spoke(kept: &mut Option<Box<Upstream>>) -> std::io::Result<usize> {
     match kept {
-        Some(kept) => kept.upstream.leg.fill().await,
+        Some(kept) => kept.leg.fill().await,
         None => std::future::pending().await,
     }
 }

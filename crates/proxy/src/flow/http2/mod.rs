@@ -129,7 +129,7 @@ pub(super) async fn serve(
     let is_known = early.endpoint().is_some_and(|endpoint| shared.learnt.takes_extended_connect(endpoint));
     let Some((mut connection, wire)) = Box::pin(handshake(shared, app, is_known, flow)).await else { return };
     let mut offer = if is_known { Offer::Made } else { Offer::Unwanted };
-    let context = Arc::new(Context::new(shared, flow.facts(), original, early));
+    let context = Arc::new(Context::new(shared, flow, original, early));
     let mut exchanges = JoinSet::new();
     let mut ending = false;
     // Shared by futures of one task: it orders nothing.

@@ -92,7 +92,7 @@ mod tests {
     fn endpoint(shared: &Shared, server: &TcpListener) -> (PoolKey, Arc<Endpoint>) {
         let destination = Arc::clone(&shared.config.now().destinations()[0]);
         let address = server.local_addr().unwrap();
-        let key = PoolKey { endpoint: address, destination: destination.version() };
+        let key = PoolKey { endpoint: address, destination: destination.version(), secure: None };
         (key, shared.endpoints.get(&destination, None, address))
     }
 
@@ -121,14 +121,14 @@ mod tests {
         let (shared, server) = rig().await;
         let (key, endpoint) = endpoint(&shared, &server);
         let destination = Arc::clone(&shared.config.now().destinations()[0]);
-        keep_warm(&shared, &destination, &endpoint);
+        keep_warm(&shared, &destination, &endpoint, &key);
         assert!(!is_being_filled(&shared, &key), "nobody has used it");
         use_once(&shared, &key).await;
-        keep_warm(&shared, &destination, &endpoint);
+        keep_warm(&shared, &destination, &endpoint, &key);
         let servers = [accept(&server).await, accept(&server).await];
         filled(&shared, &key).await;
         let taken = shared.pool.take(&key, Wanted::Open, Instant::now()).expect("one of two");
-        keep_warm(&shared, &destination, &endpoint);
+        keep_warm(&shared, &destination, &endpoint, &key);
         let third = accept(&server).await;
         filled(&shared, &key).await;
 
@@ -149,7 +149,7 @@ mod tests {
         let (key, endpoint) = endpoint(&shared, &server);
         use_once(&shared, &key).await;
         endpoint.admit(Instant::now()).unwrap().report(Verdict::Failure);
-        keep_warm(&shared, &shared.config.now().destinations()[0], &endpoint);
+        keep_warm(&shared, &shared.config.now().destinations()[0], &endpoint, &key);
         filled(&shared, &key).await;
         assert!(shared.pool.take(&key, Wanted::Open, Instant::now()).is_none(), "it was dialled");
     }
@@ -160,7 +160,7 @@ mod tests {
         let (key, endpoint) = endpoint(&shared, &server);
         use_once(&shared, &key).await;
         drop(server);
-        keep_warm(&shared, &shared.config.now().destinations()[0], &endpoint);
+        keep_warm(&shared, &shared.config.now().destinations()[0], &endpoint, &key);
         filled(&shared, &key).await;
         assert!(endpoint.is_closed(Instant::now()));
         assert!(shared.pool.begin_filling(&key), "it may be tried again");
