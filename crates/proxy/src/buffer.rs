@@ -218,6 +218,7 @@ mod tests {
     use super::*;
     use crate::testing::pair;
     use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpStream;
 
     #[tokio::test]
     async fn keeps_order_through_partial_consumption() {
@@ -284,14 +285,14 @@ mod tests {
         let mut stream = TcpStream::from_std(accepted).unwrap();
         let mut buffer = Buffer::eager();
         let read = {
-            let mut half = stream.split().0;
+            let mut half = ReadHalf::Plain(stream.split().0);
             let mut context = Context::from_waker(std::task::Waker::noop());
             pin!(buffer.fill(&mut half)).poll(&mut context)
         };
         assert!(matches!(read, Poll::Ready(Ok(5))), "{read:?}");
         assert_eq!(buffer.bytes(), b"first");
 
-        let mut half = stream.split().0;
+        let mut half = ReadHalf::Plain(stream.split().0);
         std::io::Write::write_all(&mut client, b", second").unwrap();
         assert_eq!(buffer.fill(&mut half).await.unwrap(), 8);
         assert_eq!(buffer.bytes(), b"first, second");

@@ -214,7 +214,8 @@ mod tests {
             let ((mut upstream, mut server), (mut app, _client)) = (pair().await, pair().await);
             // As the kernel does by itself after some exchanges.
             upstream.set_quickack(false).unwrap();
-            let (mut read, mut write) = (upstream.split().0, app.split().1);
+            let (mut read, mut write) =
+                (ReadHalf::Plain(upstream.split().0), WriteHalf::Plain(app.split().1));
             let mut buf = Buffer::default();
             server.write_all(part.as_bytes()).await.unwrap();
             while buf.len() < part.len() {
@@ -222,12 +223,12 @@ mod tests {
             }
             let mut download = Download::new(&mut buf, 19, None, Body::Length(4)).unwrap();
             assert!(matches!(download.step(&mut read, &mut buf, &mut write).await, Progress::Wrote(_)));
-            assert!(!read.as_ref().quickack().unwrap(), "nothing was waited for");
+            assert!(!read.tcp().quickack().unwrap(), "nothing was waited for");
             let (step, ()) = tokio::join!(download.step(&mut read, &mut buf, &mut write), async {
                 server.write_all(rest.as_bytes()).await.unwrap();
             });
             assert!(matches!(step, Progress::Read));
-            assert!(read.as_ref().quickack().unwrap());
+            assert!(read.tcp().quickack().unwrap());
         }
     }
 }
