@@ -80,11 +80,8 @@ impl Store {
     /// Everything that is wrong with the files, each with its path.
     pub(crate) fn prepare(&self, next: &Config, now: SystemTime) -> Result<Prepared, Vec<String>> {
         let table = self.table.load();
-        let before: HashMap<_, _> = table
-            .in_force
-            .values()
-            .map(|held| (held.material.owner(), &held.material))
-            .collect();
+        let before: HashMap<_, _> =
+            table.in_force.values().map(|held| (held.material.owner(), &held.material)).collect();
         let terms = || with_tls(next).filter_map(|it| Some((&it.name, it.tls.as_ref()?)));
         let carried = |name: &Arc<str>, terms: &Origination| {
             before.get(&**name).filter(|material| material.terms() == terms).map(|it| Arc::clone(it))

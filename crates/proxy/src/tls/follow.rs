@@ -148,10 +148,9 @@ impl Event {
 impl Notice {
     fn log(&self, destinations: &str) {
         match self {
-            Self::PublicKey(path) => tracing::warn!(
-                "every user of this machine can read the key {}: chmod o-r it",
-                path.display()
-            ),
+            Self::PublicKey(path) => {
+                tracing::warn!("every user of this machine can read the key {}: chmod o-r it", path.display())
+            }
             Self::Due(presented) => tracing::warn!(
                 destinations,
                 serial = presented.serial,

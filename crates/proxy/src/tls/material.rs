@@ -133,11 +133,7 @@ impl<T: Terms> Material<T> {
     }
 
     /// Looks at what the files say now, and takes it if it is new and right.
-    pub(super) fn look(
-        &self,
-        contents: &Contents,
-        now: SystemTime,
-    ) -> Option<Event> {
+    pub(super) fn look(&self, contents: &Contents, now: SystemTime) -> Option<Event> {
         let mut state = self.state();
         match state.watch.look(contents.digest(self.terms.files())) {
             Look::Same => None,

@@ -27,11 +27,7 @@ impl Terms for Origination {
         roots.chain(crls).chain(identity).collect()
     }
 
-    fn make(
-        &self,
-        contents: &Contents,
-        now: SystemTime,
-    ) -> Result<Made<ClientConfigs>, Vec<String>> {
+    fn make(&self, contents: &Contents, now: SystemTime) -> Result<Made<ClientConfigs>, Vec<String>> {
         let mut errors = Vec::new();
         let roots = roots(&self.roots, contents, &mut errors);
         let crls = crls(self.crls.iter().map(AsRef::as_ref), contents, &mut errors);
