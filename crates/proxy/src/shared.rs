@@ -213,7 +213,9 @@ impl Target<'_> {
     /// The original destination, where it is the endpoint. The port of a protocol without TLS is rarely the one with it.
     fn original_endpoint(self) -> SocketAddr {
         let mut address = self.original.0;
-        if let (Some(port), false) = (self.destination.tls.as_ref().and_then(|tls| tls.port), self.app_encrypts) {
+        if let (Some(port), false) =
+            (self.destination.tls.as_ref().and_then(|tls| tls.port), self.app_encrypts)
+        {
             address.set_port(port);
         }
         address

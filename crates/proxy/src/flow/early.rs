@@ -166,12 +166,7 @@ struct Course {
 }
 
 impl Course {
-    fn new(
-        shared: &Arc<Shared>,
-        by_address: &ByAddress,
-        original: OrigDst,
-        learnt: Option<&str>,
-    ) -> Self {
+    fn new(shared: &Arc<Shared>, by_address: &ByAddress, original: OrigDst, learnt: Option<&str>) -> Self {
         let destination = &by_address.destination;
         let planned = plan(by_address, shared.learnt.get(original.0));
         Self {

@@ -104,7 +104,8 @@ impl Link {
             (None, Asked::Nobody) => ServerName::from(endpoint.ip()),
             (None, Asked::Nonsense(text)) => {
                 let text = text.escape_default();
-                let detail = format!("{endpoint}: `{text}` cannot be the name of a server: set `tls.server_name`");
+                let detail =
+                    format!("{endpoint}: `{text}` cannot be the name of a server: set `tls.server_name`");
                 return Err(DialFailed { cause: Cause::TlsWrongName, detail });
             }
         };

@@ -219,7 +219,10 @@ impl Pool {
         let idle_end = now + params.idle;
         let until = params.max_age.map_or(idle_end, |age| idle_end.min(connection.made + age));
         let mut shelves = self.lock();
-        if shelves.count >= IDLE_IN_ALL || until <= now || !self.policy.allows(key.destination, key.generation()) {
+        if shelves.count >= IDLE_IN_ALL
+            || until <= now
+            || !self.policy.allows(key.destination, key.generation())
+        {
             return;
         }
         let shelf = shelves.shelf(key, params, now);
@@ -248,8 +251,10 @@ impl Pool {
     /// their exchange.
     pub(crate) fn forget_retired(&self) {
         let mut shelves = self.lock();
-        let retired: Vec<_> =
-            shelves.by_key.extract_if(|key, _| !self.policy.allows(key.destination, key.generation())).collect();
+        let retired: Vec<_> = shelves
+            .by_key
+            .extract_if(|key, _| !self.policy.allows(key.destination, key.generation()))
+            .collect();
         for (key, shelf) in &retired {
             shelves.count -= shelf.idle.len();
             self.closed(key, shelf.idle.len());

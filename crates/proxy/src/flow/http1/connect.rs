@@ -12,10 +12,10 @@ use dragoman_tls::client::Alpn;
 use dragoman_wire::http1::BodyReader;
 use tokio::time::timeout;
 
+use super::Connection;
 use super::attempt::app_failed;
 use super::exchange::Shape;
 use super::upload::Upload;
-use super::Connection;
 use crate::flow::early::{Early, Taken};
 use crate::flow::exchange::plan::Plan;
 use crate::flow::exchange::response::Spent;
