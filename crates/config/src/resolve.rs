@@ -2,6 +2,7 @@
 
 mod check;
 mod credentials;
+mod headers;
 pub(crate) mod listeners;
 mod policy;
 mod routes;
