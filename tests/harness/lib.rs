@@ -20,6 +20,7 @@ pub mod process;
 pub mod programs;
 pub mod scratch;
 pub mod servers;
+pub mod tls;
 pub mod wait;
 
 pub use dragoman::Dragoman;

@@ -34,6 +34,10 @@ impl Bytes {
         self.len() == 0
     }
 
+    pub(crate) fn extend(&self, bytes: &[u8]) {
+        self.lock().extend_from_slice(bytes);
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<u8>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -19,10 +19,10 @@ use std::time::{Duration, Instant};
 use dragoman_config::{PoolParams, Version};
 use dragoman_telemetry::{DestinationState, Held, Telemetry};
 use foldhash::fast::RandomState;
-use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::in_force::InForce;
+use crate::stream::Stream;
 
 /// The most idle connections of one version of HTTP that one process keeps, over all keys.
 pub(super) const IDLE_IN_ALL: usize = 4096;
@@ -42,7 +42,7 @@ pub(crate) struct PoolKey {
 /// A connection, and since when there is one.
 #[derive(Debug)]
 pub(crate) struct Pooled {
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: Stream,
     pub(crate) made: Instant,
 }
 
@@ -142,8 +142,8 @@ impl Pool {
     pub(crate) fn take(&self, key: &PoolKey, wanted: Wanted, now: Instant) -> Option<Pooled> {
         let is_open = match wanted {
             Wanted::New => return None,
-            Wanted::Fresh | Wanted::Open => dragoman_net::is_still_open,
-            Wanted::Likely => dragoman_net::seems_open,
+            Wanted::Fresh | Wanted::Open => Stream::is_still_open,
+            Wanted::Likely => Stream::seems_open,
         };
         loop {
             let idle = {
@@ -182,7 +182,7 @@ impl Pool {
         let idle_end = now + params.idle;
         let until = params.max_age.map_or(idle_end, |age| idle_end.min(connection.made + age));
         let mut shelves = self.lock();
-        if shelves.count >= IDLE_IN_ALL || until <= now || !self.policy.has(key.destination) {
+        if shelves.count >= IDLE_IN_ALL || until <= now || !self.policy.allows(key.destination, None) {
             return;
         }
         let shelf = shelves.shelf(key, params, now);
@@ -198,9 +198,7 @@ impl Pool {
         let mut shelves = self.lock();
         shelves.by_key.retain(|key, shelf| {
             let before = shelf.idle.len();
-            shelf
-                .idle
-                .retain(|idle| now < idle.until && dragoman_net::is_still_open(&idle.connection.stream));
+            shelf.idle.retain(|idle| now < idle.until && idle.connection.stream.is_still_open());
             self.closed(key, before - shelf.idle.len());
             !shelf.is_over(now)
         });
@@ -209,13 +207,12 @@ impl Pool {
         cold.map(|(key, _)| key.clone()).collect()
     }
 
-    /// Closes the idle connections of destinations that are gone or have changed. Those in use follow with the end of
+    /// Closes the idle connections of destinations that are gone or have changed, or whose TLS has other material now. Those in use follow with the end of
     /// their exchange.
     pub(crate) fn forget_retired(&self) {
-        let policy = self.policy.now();
         let mut shelves = self.lock();
         let retired: Vec<_> =
-            shelves.by_key.extract_if(|key, _| policy.at(key.destination).is_none()).collect();
+            shelves.by_key.extract_if(|key, _| !self.policy.allows(key.destination, None)).collect();
         for (key, shelf) in &retired {
             shelves.count -= shelf.idle.len();
             self.closed(key, shelf.idle.len());
