@@ -9,36 +9,47 @@ use dragoman_harness::pki::{Issued, Pki, Spec, write_key};
 use dragoman_harness::{Dragoman, binaries, process, wait};
 use nix::sys::signal::Signal;
 
-use super::{Shop, reloads, taken};
+use super::volume::Volume;
+use super::{Shop, reloads, replace, taken};
 
 #[test]
 fn t1_what_cannot_be_used_keeps_the_last_good_identity() {
     let shop = Shop::new();
-    let folder = shop.path("identity");
-    let (certificate, key) = (folder.join("tls.crt"), folder.join("tls.key"));
+    let volume = Volume::new(shop.path("identity"));
+    let (certificate, key) = (volume.path().join("tls.crt"), volume.path().join("tls.key"));
     let (first, second) = (shop.client(), shop.client());
-    first.write_to(&folder);
-    let dragoman = Dragoman::start(&shop.net, &shop.policy(&folder, ""));
-    let write = |pair: &Issued| pair.write_to(&folder);
+    volume.put(&first);
+    let dragoman = Dragoman::start(&shop.net, &shop.policy(volume.path(), ""));
     let spec = || Spec::uri("spiffe://shop.test/ns/web/sa/web");
     let (expired, early) = (shop.pki.issue(&spec().expired()), shop.pki.issue(&spec().not_yet_valid()));
     let half = &second.certificate_pem[..second.certificate_pem.len() / 2];
+    let present = volume.path().join("..data/tls.crt");
+    // Each in one step: what stood between two of them might be seen, and told of.
     type Step<'a> = (&'a str, &'a dyn Fn(), &'a Path, &'a str);
-    let steps: [Step<'_>; 8] = [
+    let steps: [Step<'_>; 7] = [
         // The second file has not come, and does not come.
-        ("torn", &|| fs::write(&certificate, &second.certificate_pem).unwrap(), &certificate, "does not belong to the key"),
-        ("half", &|| fs::write(&certificate, half).unwrap(), &certificate, "is damaged: it ends in the middle"),
-        ("empty", &|| fs::write(&certificate, "").unwrap(), &certificate, "is empty"),
-        ("expired", &|| write(&expired), &certificate, "its first certificate expired 1d0h ago (now "),
-        ("early", &|| write(&early), &certificate, "its first certificate is not yet valid, for another "),
+        (
+            "torn",
+            &|| replace(&present, second.certificate_pem.as_bytes()),
+            &certificate,
+            "its first certificate does not belong to the key in ",
+        ),
+        ("half", &|| replace(&present, half.as_bytes()), &certificate, "is damaged: it ends in the middle"),
+        ("empty", &|| replace(&present, b""), &certificate, "is empty"),
+        ("expired", &|| volume.put(&expired), &certificate, "its first certificate expired 1d0h ago (now "),
+        (
+            "early",
+            &|| volume.put(&early),
+            &certificate,
+            "its first certificate is not yet valid, for another ",
+        ),
         ("gone", &|| fs::remove_file(&key).unwrap(), &key, "cannot be read: No such file"),
-        ("a folder", &|| fs::create_dir(&key).unwrap(), &key, "cannot be read: it is not a file"),
         (
             "locked",
             &|| {
-                fs::remove_dir(&key).unwrap();
-                write_key(&key, &early.key_pem);
-                fs::set_permissions(&key, PermissionsExt::from_mode(0o600)).unwrap();
+                let locked = shop.scratch.write("locked", &early.key_pem);
+                fs::set_permissions(&locked, PermissionsExt::from_mode(0o600)).unwrap();
+                fs::rename(locked, &key).unwrap();
             },
             &key,
             "cannot be read: Permission denied",
@@ -53,13 +64,15 @@ fn t1_what_cannot_be_used_keeps_the_last_good_identity() {
         let line = format!("{}: {reason}", path.display());
         wait::until(&format!("{what}: {line}"), wait::SOON, || dragoman.log().contains(&line));
     }
-    write(&second);
-    taken(&dragoman, 1);
-    assert_eq!(shop.ask("own.test").0, second.serial);
     let log = dragoman.log();
     // Each once, for both destinations and all the looks that were taken meanwhile.
-    assert_eq!(log.matches("changed TLS files cannot be used").count(), 8, "{log}");
+    assert_eq!(log.matches("changed TLS files cannot be used").count(), 7, "{log}");
+    volume.link("tls.key");
+    volume.put(&second);
+    taken(&dragoman, 1);
+    assert_eq!(shop.ask("own.test").0, second.serial);
     assert_eq!(dragoman.metrics().sum("dragoman_tls_files_refused", &[]), 0);
+    let log = dragoman.log();
     for secret in [&first, &second, &expired, &early].into_iter().flat_map(Issued::secrets) {
         assert!(!log.contains(&secret), "a piece of a key in the log");
     }
@@ -68,15 +81,18 @@ fn t1_what_cannot_be_used_keeps_the_last_good_identity() {
 #[test]
 fn t1_files_that_come_back_are_those_in_force() {
     let shop = Shop::new();
-    let folder = shop.path("identity");
+    let volume = Volume::new(shop.path("identity"));
     let first = shop.client();
-    first.write_to(&folder);
-    let dragoman = Dragoman::start(&shop.net, &shop.policy(&folder, ""));
-    fs::remove_file(folder.join("tls.crt")).unwrap();
+    volume.put(&first);
+    let dragoman = Dragoman::start(&shop.net, &shop.policy(volume.path(), ""));
+    fs::remove_file(volume.path().join("tls.crt")).unwrap();
     wait::until("its absence is seen", wait::SOON, || reloads(&dragoman) == (0, 2));
-    first.write_to(&folder);
-    dragoman.metrics_where("it is there again", |metrics| metrics.sum("dragoman_tls_files_refused", &[]) == 0);
-    wait::until("it is told", wait::SOON, || dragoman.log().contains("the TLS files are again those in force"));
+    volume.link("tls.crt");
+    dragoman
+        .metrics_where("it is there again", |metrics| metrics.sum("dragoman_tls_files_refused", &[]) == 0);
+    wait::until("it is told", wait::SOON, || {
+        dragoman.log().contains("the TLS files are again those in force")
+    });
     assert_eq!(reloads(&dragoman), (0, 2));
     assert_eq!(shop.ask("shop.test").0, first.serial);
 }
@@ -128,10 +144,9 @@ fn t10_a_reload_with_a_bad_authority_keeps_the_last_good_one() {
     assert_eq!(shop.ask("shop.test").0, first.serial);
     // What is good is taken, and the stranger's server is nobody's.
     let stranger = Pki::new();
-    dragoman.reload(&policy.replace(
-        &shop.pki.roots().display().to_string(),
-        &stranger.roots().display().to_string(),
-    ));
+    dragoman.reload(
+        &policy.replace(&shop.pki.roots().display().to_string(), &stranger.roots().display().to_string()),
+    );
     let answer = shop.connect().exchange("GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n").unwrap();
     assert_eq!(answer.header("x-dragoman-cause"), Some("tls_unknown_ca"), "{}", answer.head);
 }

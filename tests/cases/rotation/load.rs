@@ -84,7 +84,8 @@ impl Servers {
     fn start(net: &Net, pki: &Pki) -> Servers {
         let setting = Setting::of(&pki.issue(&Spec::dns("shop.test"))).for_clients_of(pki);
         let front = |port, inner, alpn| {
-            let setting = Setting { alpn, ..setting.clone() };
+            let mut setting = setting.clone();
+            setting.alpn = alpn;
             Front::start(&net.servers, server(port), behind(inner), setting)
         };
         let http1 = Origin::http(&net.servers, behind(8080), |_, _| Reply::status(200, "ok"));
@@ -155,7 +156,9 @@ fn t1_a_thousand_flows_live_through_fifty_rotations() {
     let flows: Vec<_> = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..WORKERS).map(|_| scope.spawn(work)).collect();
         let failed = || workers.iter().any(ScopedJoinHandle::is_finished);
-        wait::until("all flows are open", 3 * wait::SOON, || failed() || ready.load(Ordering::SeqCst) == WORKERS);
+        wait::until("all flows are open", 3 * wait::SOON, || {
+            failed() || ready.load(Ordering::SeqCst) == WORKERS
+        });
         for round in 1..=ROTATIONS {
             let (before, identity) = (asked.load(Ordering::SeqCst), client());
             volume.put(&identity);
@@ -174,7 +177,9 @@ fn t1_a_thousand_flows_live_through_fifty_rotations() {
         workers.into_iter().map(|worker| worker.join().unwrap()).collect()
     });
     let asked = asked.load(Ordering::SeqCst);
-    println!("{asked} requests during {ROTATIONS} rotations; new flows had the new identity after {untold:?}, {told:?} if told");
+    println!(
+        "{asked} requests during {ROTATIONS} rotations; new flows had the new identity after {untold:?}, {told:?} if told"
+    );
     wait::until("only those flows are open", wait::SOON, || {
         dragoman.metrics().sum("dragoman_flows_open", &[]) == FLOWS as u64
     });

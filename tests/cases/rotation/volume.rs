@@ -15,14 +15,20 @@ pub(crate) struct Volume {
 impl Volume {
     pub(crate) fn new(path: PathBuf) -> Volume {
         fs::create_dir(&path).unwrap();
-        for name in ["tls.crt", "tls.key"] {
-            symlink(Path::new("..data").join(name), path.join(name)).unwrap();
-        }
-        Volume { path, versions: AtomicUsize::new(0) }
+        let volume = Volume { path, versions: AtomicUsize::new(0) };
+        volume.link("tls.crt");
+        volume.link("tls.key");
+        volume
     }
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Makes a file what it should be here, in place of whatever a case has made of it.
+    pub(crate) fn link(&self, name: &str) {
+        symlink(Path::new("..data").join(name), self.path.join("..link")).unwrap();
+        fs::rename(self.path.join("..link"), self.path.join(name)).unwrap();
     }
 
     /// Swaps what is there for this, in one step, and removes what was there.

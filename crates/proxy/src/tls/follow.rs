@@ -78,11 +78,11 @@ impl Store {
         for material in &materials {
             material.notices(now).into_iter().for_each(|notice| notices.add(notice, material.owner()));
         }
-        // Whoever reads the log may look at the metrics next.
+        // Whoever reads the log may look at the metrics next, and whoever sees a count at what it is about.
+        self.tell(telemetry);
         for (event, owners) in &events.0 {
             count(telemetry, event, owners.len());
         }
-        self.tell(telemetry);
         events.0.iter().for_each(|(event, owners)| event.log(&owners.join(", ")));
         notices.0.iter().for_each(|(notice, owners)| notice.log(&owners.join(", ")));
         looked
