@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
+use dragoman_harness::dragoman::Record;
 use dragoman_harness::http2::{Http2Origin, Wire, request};
 use dragoman_harness::net::server;
 use dragoman_harness::origin::{Reply, echo};
@@ -103,8 +104,9 @@ impl Servers {
     fn policy(pki: &Pki, volume: &Volume) -> String {
         let (folder, roots) = (volume.path().display(), pki.roots().display());
         let tls = format!("server_name = 'shop.test', roots = ['{roots}']");
+        // A thousand handshakes at once, by programs without optimisation, take a busy machine its time.
         format!(
-            "[identity]\ncertificate = '{folder}/tls.crt'\nkey = '{folder}/tls.key'\n\
+            "[defaults]\nconnect_timeout = '2m'\n[identity]\ncertificate = '{folder}/tls.crt'\nkey = '{folder}/tls.key'\n\
              [destination.http1]\nports = [80]\npool = {{}}\ntls = {{ port = 443, {tls} }}\n\
              [destination.http2]\nports = [81]\npool = {{}}\ntls = {{ port = 444, {tls} }}\n\
              [destination.raw]\nports = [9000]\ntls = {{ {tls} }}\n"
@@ -174,7 +176,12 @@ fn t1_a_thousand_flows_live_through_fifty_rotations() {
             });
         }
         over.store(true, Ordering::SeqCst);
-        workers.into_iter().map(|worker| worker.join().unwrap()).collect()
+        let joined: Vec<_> = workers.into_iter().map(ScopedJoinHandle::join).collect();
+        let failures = || {
+            let failed = |record: &Record| record["cause"].as_str().is_some_and(|cause| cause != "-");
+            dragoman.records().into_iter().filter(failed).collect::<Vec<_>>()
+        };
+        joined.into_iter().map(|flows| flows.unwrap_or_else(|_| panic!("{:#?}", failures()))).collect()
     });
     let asked = asked.load(Ordering::SeqCst);
     println!(
