@@ -14,6 +14,7 @@ use dragoman_harness::scratch::Scratch;
 use dragoman_harness::tls::{Front, Setting, behind};
 use dragoman_harness::{Dragoman, Net, Origin, Peer, wait};
 use nix::sys::signal::Signal;
+use rustls::pki_types::CertificateDer;
 
 use super::volume::Volume;
 
@@ -77,7 +78,7 @@ fn raise_descriptor_limit() {
 /// Servers of all kinds on the ports that the policy leads to, each behind TLS that wants a certificate.
 struct Servers {
     raw: Front,
-    _http: [Front; 2],
+    http: [Front; 2],
     _origins: (Origin, Http2Origin, Origin),
 }
 
@@ -96,7 +97,7 @@ impl Servers {
         let raw = Origin::tcp(&net.servers, behind(8090), echo);
         Servers {
             raw: front(9000, 8090, vec![]),
-            _http: [front(443, 8080, vec!["http/1.1"]), front(444, 8081, vec!["h2"])],
+            http: [front(443, 8080, vec!["http/1.1"]), front(444, 8081, vec!["h2"])],
             _origins: (http1, http2, raw),
         }
     }
@@ -134,7 +135,8 @@ fn t1_a_thousand_flows_live_through_fifty_rotations() {
     let servers = Servers::start(&net, &pki);
     let volume = Volume::new(scratch.path().join("secret"));
     let client = || pki.issue(&Spec::uri("spiffe://shop.test/ns/web/sa/web"));
-    volume.put(&client());
+    let mut last = client();
+    volume.put(&last);
     let dragoman = Dragoman::start(&net, &Servers::policy(&pki, &volume));
     let (ready, over, asked) = (AtomicUsize::new(0), AtomicBool::new(false), AtomicUsize::new(0));
     let work = || {
@@ -162,15 +164,16 @@ fn t1_a_thousand_flows_live_through_fifty_rotations() {
             failed() || ready.load(Ordering::SeqCst) == WORKERS
         });
         for round in 1..=ROTATIONS {
-            let (before, identity) = (asked.load(Ordering::SeqCst), client());
-            volume.put(&identity);
+            let before = asked.load(Ordering::SeqCst);
+            last = client();
+            volume.put(&last);
             let longest = if round % UNTOLD == 0 {
                 &mut untold
             } else {
                 dragoman.signal(Signal::SIGHUP);
                 &mut told
             };
-            *longest = servers.meet(&net, &identity).max(*longest);
+            *longest = servers.meet(&net, &last).max(*longest);
             wait::until("requests go on", wait::SOON, || {
                 asked.load(Ordering::SeqCst) >= before + 20 || failed()
             });
@@ -183,6 +186,12 @@ fn t1_a_thousand_flows_live_through_fifty_rotations() {
         };
         joined.into_iter().map(|flows| flows.unwrap_or_else(|_| panic!("{:#?}", failures()))).collect()
     });
+    for front in &servers.http {
+        // What its flows asked last went out by the last identity, though they are as old as the others.
+        let shaken = front.handshakes();
+        let by_last = |client: &CertificateDer<'_>| *client == last.chain[0];
+        assert!(shaken.iter().any(|handshake| handshake.client.as_ref().is_some_and(by_last)));
+    }
     let asked = asked.load(Ordering::SeqCst);
     println!(
         "{asked} requests during {ROTATIONS} rotations; new flows had the new identity after {untold:?}, {told:?} if told"
