@@ -78,7 +78,7 @@ fn a_breaker_outlives_a_reload_that_does_not_touch_its_destination() {
 async fn pair(listener: &TcpListener) -> (Pooled, TcpStream) {
     let connected = TcpStream::connect(listener.local_addr().unwrap());
     let (stream, accepted) = tokio::join!(connected, listener.accept());
-    (Pooled { stream: stream.unwrap(), made: Instant::now() }, accepted.unwrap().0)
+    (Pooled { stream: stream.unwrap().into(), made: Instant::now() }, accepted.unwrap().0)
 }
 
 /// Whether the other end closes it, without a reset.

@@ -5,3 +5,4 @@ pub(crate) mod learnt;
 pub(crate) mod multiplex;
 pub(crate) mod pool;
 pub(crate) mod state;
+pub(crate) mod tls;

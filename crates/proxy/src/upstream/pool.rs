@@ -19,10 +19,10 @@ use std::time::{Duration, Instant};
 use dragoman_config::{PoolParams, Version};
 use dragoman_telemetry::{DestinationState, Held, Telemetry};
 use foldhash::fast::RandomState;
-use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::in_force::InForce;
+use crate::stream::Stream;
 
 /// The most idle connections of one version of HTTP that one process keeps, over all keys.
 pub(super) const IDLE_IN_ALL: usize = 4096;
@@ -42,7 +42,7 @@ pub(crate) struct PoolKey {
 /// A connection, and since when there is one.
 #[derive(Debug)]
 pub(crate) struct Pooled {
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: Stream,
     pub(crate) made: Instant,
 }
 
@@ -142,8 +142,8 @@ impl Pool {
     pub(crate) fn take(&self, key: &PoolKey, wanted: Wanted, now: Instant) -> Option<Pooled> {
         let is_open = match wanted {
             Wanted::New => return None,
-            Wanted::Fresh | Wanted::Open => dragoman_net::is_still_open,
-            Wanted::Likely => dragoman_net::seems_open,
+            Wanted::Fresh | Wanted::Open => Stream::is_still_open,
+            Wanted::Likely => Stream::seems_open,
         };
         loop {
             let idle = {
@@ -198,9 +198,7 @@ impl Pool {
         let mut shelves = self.lock();
         shelves.by_key.retain(|key, shelf| {
             let before = shelf.idle.len();
-            shelf
-                .idle
-                .retain(|idle| now < idle.until && dragoman_net::is_still_open(&idle.connection.stream));
+            shelf.idle.retain(|idle| now < idle.until && idle.connection.stream.is_still_open());
             self.closed(key, before - shelf.idle.len());
             !shelf.is_over(now)
         });

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dragoman_config::PoolParams;
-use dragoman_net::{DialError, is_still_open};
+use dragoman_net::DialError;
 use dragoman_telemetry::{Cause, Way};
 use dragoman_wire::http1::BodyReader;
 use tokio::time::timeout;
@@ -119,7 +119,7 @@ impl Connection<'_> {
         // Where the app has logged in on it, another one would not do, whatever a reload has changed.
         let same = destination == wanted || self.pinned && destination.index == wanted.index;
         let right = same && upstream.endpoint == address;
-        if right && is_still_open(upstream.leg.stream()) {
+        if right && upstream.leg.stream().is_still_open() {
             return Some(Upstream { since: Instant::now(), reused: false, ..upstream });
         }
         upstream.leg.close();
@@ -229,7 +229,7 @@ async fn reach(
 ) -> Result<Upstream, Failed> {
     let (limit, whole) = dial_limit(plan);
     match timeout(limit, early.take(address)).await {
-        Ok(Some(Taken::Open(leg))) if leg.buf.is_empty() && is_still_open(leg.stream()) => {
+        Ok(Some(Taken::Open(leg))) if leg.buf.is_empty() && leg.stream().is_still_open() => {
             return Ok(Upstream { early: true, ..Upstream::new(leg, address, place) });
         }
         // What a server says unasked (an idle 408) is not the answer to this request.
