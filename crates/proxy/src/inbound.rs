@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use dragoman_config::{Config, Destination, HeaderRules, InboundPort, PeerPattern, Policy};
+use dragoman_config::{Config, Destination, HeaderRules, InboundPort, PeerPattern, Policy, Protocol};
 use dragoman_tls::peer::Peer;
 use dragoman_tls::server::{Allowed, Server, ServerMaterial};
 
@@ -60,18 +60,20 @@ impl Inbound {
         Ok(Arc::clone(current.ports.get(&port).unwrap_or(&current.rest)))
     }
 
-    /// The destination of a flow of this client, or of one without TLS. An app hears of a client what we say and nothing that
-    /// the client says itself.
+    /// The destination of a flow of this client, or of one without TLS, that speaks `protocol`. An app hears of a client what we
+    /// say, and nothing that the client says itself.
     pub(crate) fn destination(
         &self,
-        rules: &InboundPort,
+        protocol: Protocol,
         client: Option<(&Peer, &ServerMaterial)>,
     ) -> Arc<Destination> {
         let set = client.map(|(peer, own)| (HEADER.to_owned(), peer.forwarded(own.name.as_deref())));
-        let headers =
-            HeaderRules { set: set.into_iter().collect(), remove: removed(), ..HeaderRules::default() };
-        let policy = Arc::new(Policy { headers, ..Policy::default() });
-        Arc::new(Destination { policy, protocol: rules.protocol, ..(*self.destination).clone() })
+        let remove = removed().filter(|name| set.is_none() || name != HEADER).collect();
+        let headers = HeaderRules { set: set.into_iter().collect(), remove, ..HeaderRules::default() };
+        let mut destination = (*self.destination).clone();
+        destination.policy = Arc::new(Policy { headers, ..Policy::default() });
+        destination.protocol = protocol;
+        Arc::new(destination)
     }
 }
 
@@ -96,18 +98,12 @@ fn allowed(pattern: &PeerPattern) -> Allowed {
 }
 
 /// All that some server takes for the header: those that hand headers on as variables cannot tell `-` from `_`.
-fn removed() -> Vec<String> {
-    let words = ["x", "forwarded", "client", "cert"];
-    (1..8_u8)
-        .map(|choice| {
-            let joined = words.iter().skip(1).enumerate().map(|(index, word)| {
-                let joint = if choice & (1 << index) == 0 { '-' } else { '_' };
-                format!("{joint}{word}")
-            });
-            words[0].to_owned() + &joined.collect::<String>()
-        })
-        .chain([HEADER.to_owned()])
-        .collect()
+fn removed() -> impl Iterator<Item = String> {
+    let joint = |choice: u8, place: u8| if choice & (1 << place) == 0 { '-' } else { '_' };
+    (0..8).map(move |choice| {
+        let [first, second, third] = [0, 1, 2].map(|place| joint(choice, place));
+        format!("x{first}forwarded{second}client{third}cert")
+    })
 }
 
 #[cfg(test)]
@@ -116,9 +112,9 @@ mod tests {
 
     #[test]
     fn every_spelling_of_the_header_is_removed() {
-        let removed = removed();
-        assert_eq!(removed.len(), 8);
-        for spelling in ["x-forwarded-client-cert", "x_forwarded_client_cert", "x-forwarded_client-cert"] {
+        let removed: Vec<_> = removed().collect();
+        assert_eq!((removed.len(), removed[0].as_str()), (8, HEADER));
+        for spelling in ["x_forwarded_client_cert", "x-forwarded_client-cert"] {
             assert!(removed.iter().any(|name| name == spelling), "{spelling} {removed:?}");
         }
     }

@@ -71,12 +71,7 @@ async fn admit(
         false => strict(app, until).await?,
     };
     let (app, client, declared) = Box::pin(agree(shared, inbound, app, original, until, record)).await?;
-    let destination = inbound.destination(&rules, Some((&client.0, &client.1)));
-    drop(client);
-    let destination = match declared {
-        Some(protocol) => Arc::new(Destination { protocol, ..(*destination).clone() }),
-        None => destination,
-    };
+    let destination = inbound.destination(declared.unwrap_or(rules.protocol), Some((&client.0, &client.1)));
     let (routed, _) = Box::pin(route(shared, app, original, destination, false, record)).await?;
     Ok(routed)
 }
@@ -113,7 +108,7 @@ async fn plain(
     original: OrigDst,
     record: &mut FlowRecord,
 ) -> Result<Opened, Refused> {
-    let destination = inbound.destination(rules, None);
+    let destination = inbound.destination(rules.protocol, None);
     // A client of TLS speaks first: the app is not to be heard before it had time for that.
     let (routed, sniffed) = route(shared, app, original, destination, true, record).await?;
     Ok(match sniffed {
