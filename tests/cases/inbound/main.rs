@@ -3,6 +3,7 @@
 
 mod clients;
 mod mixed;
+mod pair;
 mod refused;
 
 use std::io::{ErrorKind, Read, Write};

@@ -170,7 +170,7 @@ async fn route(
         name_may_deny: may_be_tls,
         learnt: false,
     };
-    let mut early = Early::new(shared, &by_address, original);
+    let mut early = Early::new(shared, &by_address, original, None);
     let redirected = Redirected { original, by_address };
     let sniffed = sniff(shared, &mut app, &mut early, &redirected).await;
     record.first_bytes = first_bytes(&app, &early, sniffed.as_ref().ok());

@@ -30,7 +30,7 @@ fn pool() -> Pool {
 
 fn key(destination: usize) -> PoolKey {
     let destination = Version { index: destination, generation: 1 };
-    PoolKey { endpoint: "192.0.2.1:80".parse().unwrap(), destination }
+    PoolKey { endpoint: "192.0.2.1:80".parse().unwrap(), destination, secure: None }
 }
 
 fn port(pooled: &Pooled) -> u16 {
