@@ -8,7 +8,7 @@ use dragoman_harness::origin::{Reply, echo};
 use dragoman_harness::pki::Issued;
 use dragoman_harness::{Origin, process};
 
-use crate::{PAY, Rig, VERSIONS, WEB, connect, read};
+use crate::{PAY, Rig, Tls, VERSIONS, WEB, connect, read};
 
 /// What the app is told of this client.
 fn forwarded(client: &Issued) -> String {
@@ -20,6 +20,12 @@ fn forwarded(client: &Issued) -> String {
         ),
     ]));
     format!("By={PAY};Hash={};URI={WEB};DNS=web.test", sum.trim())
+}
+
+/// Says that nothing more comes of the client.
+fn finish(client: &mut Tls) {
+    client.conn.send_close_notify();
+    client.flush().unwrap();
 }
 
 #[test]
@@ -112,12 +118,13 @@ fn bytes_of_any_kind_reach_the_app_as_they_are() {
                 client.write_all(part).unwrap();
                 assert!(read(&mut client, part.len()) == part);
             }
+            finish(&mut client);
+            assert_eq!(client.read_to_end(&mut Vec::new()).unwrap(), 0);
         }
         let mut client = connect(&rig.net.servers, rig.client(Some(&rig.web), version), Rig::app(7001));
         assert_eq!(read(&mut client, 21), b"220 at your service\r\n");
         client.write_all(b"HELO a\r\n").unwrap();
-        client.conn.send_close_notify();
-        client.flush().unwrap();
+        finish(&mut client);
         let mut rest = Vec::new();
         client.read_to_end(&mut rest).unwrap();
         assert_eq!(rest, b"HELO a\r\n", "our end is passed on, and the other direction goes on");
@@ -140,6 +147,7 @@ fn a_client_that_resumes_is_known_again() {
                 let mut client = connect(&rig.net.servers, config.clone(), Rig::app(8080));
                 client.write_all(b"GET / HTTP/1.1\r\nHost: pay.test\r\nConnection: close\r\n\r\n").unwrap();
                 client.read_to_end(&mut Vec::new()).unwrap();
+                finish(&mut client);
                 client.conn.handshake_kind()
             })
             .collect();
