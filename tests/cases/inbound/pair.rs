@@ -51,11 +51,11 @@ impl Tap {
         Tap { tcpdump, file, _scratch: scratch }
     }
 
-    /// All of them.
-    fn bytes(mut self) -> Vec<u8> {
+    /// All of them, and how many had content.
+    fn packets(mut self) -> (Vec<u8>, usize) {
         self.tcpdump.signal(Signal::SIGINT);
         self.tcpdump.wait(wait::SOON);
-        std::fs::read(&self.file).expect("tcpdump has written it")
+        (std::fs::read(&self.file).expect("tcpdump has written it"), count_packets(&self.file))
     }
 }
 
@@ -108,9 +108,8 @@ fn two_plain_apps_and_nothing_but_tls_between_them() {
     let told = |value: Option<&str>| value.is_some_and(|value| value.contains(&format!("URI={WEB}")));
     assert!(web_app.requests().iter().all(|request| told(request.header("x-forwarded-client-cert"))));
     assert!(told(grpc_app.requests()[0].field("x-forwarded-client-cert")));
-    let file = tap.file.clone();
-    let seen = tap.bytes();
-    assert!(count_packets(&file) > 20, "tcpdump has seen less than the connections need");
+    let (seen, count) = tap.packets();
+    assert!(count > 20, "tcpdump has seen {count} packets, less than the connections need");
     for plain in [SECRET, "GET /", "HTTP/1.1", "PRI * HTTP", "Host: pay", "220 "] {
         assert!(!contains(&seen, plain.as_bytes()), "`{plain}` went over the wire");
     }
