@@ -258,7 +258,7 @@ mod tests {
             for _ in 0..connections {
                 clients.push(TcpStream::connect(listener.local_addr().unwrap()).await.unwrap());
             }
-            listeners.push((listener, None));
+            listeners.push((listener, Purpose::Captured));
         }
         let mut last = 0;
         for turn in 0..clients.len() as u64 {

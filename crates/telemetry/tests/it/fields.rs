@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use crate::common::{lines, pages, receiver, telemetry};
 use dragoman_telemetry::{
-    AccessFormat, AccessMode, Cause, Direction, ExchangeRecord, Field, Outcome, Protocol, Shape, TraceParent, Tracer,
+    AccessFormat, AccessMode, Cause, Direction, ExchangeRecord, Field, Outcome, Protocol, Shape, TraceParent,
+    Tracer,
 };
 
 /// A flow and an exchange about which there is everything to say.
