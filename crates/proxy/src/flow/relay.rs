@@ -185,7 +185,7 @@ async fn end_torn(app: Leg, upstream: Leg, record: &mut FlowRecord, torn: Torn) 
 
 /// What an error on the app's connection means.
 pub(crate) fn app_cause(error: &io::Error) -> Cause {
-    match Failure::of(error) {
+    match FailureKind::of(error) {
         // Apps of our own speak none to us: it is a client of the app's.
         Some(_) => Cause::ClientTlsFailed,
         None if dragoman_net::is_timeout(error) => Cause::AppLost,
