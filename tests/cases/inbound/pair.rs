@@ -1,10 +1,12 @@
 //! Both ends of the pattern: two apps that speak plain text, each with its dragoman, and nothing but TLS between them.
 
+use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use dragoman_harness::dragoman::init_in;
 use dragoman_harness::http2::{Http2Origin, Wire};
+use dragoman_harness::net::server;
 use dragoman_harness::origin::{Reply, echo};
 use dragoman_harness::pki::{Issued, Spec};
 use dragoman_harness::process::Process;
@@ -44,15 +46,25 @@ impl Tap {
         let scratch = Scratch::new("tap");
         let (file, log) = (scratch.path().join("all.pcap"), scratch.path().join("tcpdump.log"));
         let mut tcpdump = rig.net.app.command("tcpdump");
-        tcpdump.args(["-i", "eth0", "-U", "-n", "-s", "0", "-Z", "root", "-w"]).arg(&file).arg("tcp");
+        tcpdump
+            .args(["-i", "eth0", "--immediate-mode", "-U", "-n", "-s", "0", "-Z", "root", "-w"])
+            .arg(&file);
         let mut tcpdump = Process::start("tcpdump", &mut tcpdump, &log, None);
         let says_so = || std::fs::read_to_string(&log).is_ok_and(|said| said.contains("listening on"));
         tcpdump.wait_ready(wait::SOON, says_so);
         Tap { tcpdump, file, _scratch: scratch }
     }
 
-    /// All of them, and how many had content.
-    fn packets(mut self) -> (Vec<u8>, usize) {
+    /// All of them so far, and how many of TCP had content. A packet of our own comes behind them: tcpdump may be late.
+    fn packets(mut self, rig: &Rig) -> (Vec<u8>, usize) {
+        const END: &[u8] = b"this is the end";
+        rig.net
+            .app
+            .enter(|| UdpSocket::bind("0.0.0.0:0").and_then(|socket| socket.send_to(END, server(9))))
+            .expect("a packet can be sent");
+        wait::until("tcpdump has written all", wait::SOON, || {
+            std::fs::read(&self.file).is_ok_and(|seen| contains(&seen, END))
+        });
         self.tcpdump.signal(Signal::SIGINT);
         self.tcpdump.wait(wait::SOON);
         (std::fs::read(&self.file).expect("tcpdump has written it"), count_packets(&self.file))
@@ -108,7 +120,7 @@ fn two_plain_apps_and_nothing_but_tls_between_them() {
     let told = |value: Option<&str>| value.is_some_and(|value| value.contains(&format!("URI={WEB}")));
     assert!(web_app.requests().iter().all(|request| told(request.header("x-forwarded-client-cert"))));
     assert!(told(grpc_app.requests()[0].field("x-forwarded-client-cert")));
-    let (seen, count) = tap.packets();
+    let (seen, count) = tap.packets(&rig);
     assert!(count > 20, "tcpdump has seen {count} packets, less than the connections need");
     for plain in [SECRET, "GET /", "HTTP/1.1", "PRI * HTTP", "Host: pay", "220 "] {
         assert!(!contains(&seen, plain.as_bytes()), "`{plain}` went over the wire");
