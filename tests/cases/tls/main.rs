@@ -1,0 +1,5 @@
+//! TLS towards servers: what holds is encrypted and known for whom it is, and what does not is refused under one name.
+
+mod causes;
+mod matrix;
+mod servers;
