@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use dragoman_proxy::{Listeners, Proxy};
+use dragoman_proxy::{Listeners, Material, Proxy};
 use dragoman_telemetry::{AccessLog, Telemetry};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -88,7 +88,8 @@ fn start<S: Future<Output = ()> + Send + 'static>(serve: fn(TcpListener) -> S) -
         telemetry.record(config.recorder.memory, 1);
         let mut listeners = Listeners::default();
         listeners.add_plain(address, port);
-        tokio::spawn(Proxy::new(Arc::new(config), telemetry, listeners).run());
+        let material = Material::load(&config).expect("no file is named");
+        tokio::spawn(Proxy::new(Arc::new(config), telemetry, listeners, material).run());
         address
     });
     (runtime, proxy)

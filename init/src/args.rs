@@ -6,7 +6,7 @@ use std::io::Read;
 use std::str::FromStr;
 use std::time::Duration;
 
-use dragoman_capture::{Ipv6, Options, Own, PortRange, parse_cidr};
+use dragoman_capture::{INBOUND_PORT, Inbound, Ipv6, Options, Own, PortRange, parse_cidr};
 use lexopt::Arg;
 
 use crate::settings::{FILE, FILE_BYTES, Kind, Settings, Wrong, option};
@@ -118,8 +118,23 @@ fn options(settings: &Settings) -> Result<Options, Wrong> {
         capture_dns: settings.one("capture-dns", port)?,
         reject_quic: settings.one("reject-quic", switch)?.unwrap_or_default(),
         drop_invalid: settings.one("drop-invalid", switch)?.unwrap_or_default(),
+        inbound: inbound(settings)?,
         ..defaults
     })
+}
+
+fn inbound(settings: &Settings) -> Result<Option<Inbound>, Wrong> {
+    let inbound = Inbound {
+        port: settings.one("inbound-port", port)?.unwrap_or(INBOUND_PORT),
+        exclude_port: settings.list("exclude-inbound-port", port)?,
+        include_port: settings.list("include-inbound-port", port)?,
+    };
+    let is_on = settings.one("inbound", switch)?.unwrap_or_default();
+    let of_inbound = ["inbound-port", "exclude-inbound-port", "include-inbound-port"];
+    match of_inbound.into_iter().find(|name| settings.has(name)) {
+        Some(name) if !is_on => Err(Wrong(format!("--{name}: goes with --inbound only"))),
+        _ => Ok(is_on.then_some(inbound)),
+    }
 }
 
 fn own(settings: &Settings) -> Result<Option<Own>, Wrong> {

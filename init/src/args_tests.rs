@@ -55,6 +55,11 @@ fn every_option_is_read_from_the_command_line() {
             "--capture-loopback",
             "--capture-dns=53",
             "--drop-invalid",
+            "--inbound",
+            "--inbound-port=16006",
+            "--exclude-inbound-port",
+            "8081,22",
+            "--include-inbound-port=80",
             "--dry-run",
             "--iptables",
         ],
@@ -76,6 +81,7 @@ fn every_option_is_read_from_the_command_line() {
         capture_dns: Some(53),
         reject_quic: false,
         drop_invalid: true,
+        inbound: Some(Inbound { port: 16006, exclude_port: vec![8081, 22], include_port: vec![80] }),
         ..Options::default()
     };
     assert_eq!(got, Request { dry_run: true, iptables: true, ..plain(Command::Print, options) });
@@ -100,6 +106,10 @@ fn every_option_is_read_from_the_environment() {
         ("DRAGOMAN_INIT_CAPTURE_DNS", "5353"),
         ("DRAGOMAN_INIT_REJECT_QUIC", "true"),
         ("DRAGOMAN_INIT_DROP_INVALID", "true"),
+        ("DRAGOMAN_INIT_INBOUND", "true"),
+        ("DRAGOMAN_INIT_INBOUND_PORT", "16006"),
+        ("DRAGOMAN_INIT_EXCLUDE_INBOUND_PORT", "8081, 22"),
+        ("DRAGOMAN_INIT_INCLUDE_INBOUND_PORT", "80"),
         ("DRAGOMAN_INIT_JSON", "true"),
         ("DRAGOMAN_INIT_IPTABLES", "true"),
         ("DRAGOMAN_INIT_CAPTURE_LOOPBACK", "true"),
@@ -108,7 +118,8 @@ fn every_option_is_read_from_the_environment() {
     ];
     let flags = "remove --port 16001 --proxy-gid 7 --exclude-cidr 10.0.0.0/8,fd00::/8 --include-cidr 0.0.0.0/0 \
         --exclude-port 22,23 --include-port 80,443 --exclude-uid 1 --exclude-gid 3 --exclude-interface wg0 \
-        --ipv6 auto --capture-loopback --capture-dns 5353 --reject-quic --drop-invalid --dry-run --drain 9";
+        --ipv6 auto --capture-loopback --capture-dns 5353 --reject-quic --drop-invalid --inbound \
+        --inbound-port 16006 --exclude-inbound-port 8081,22 --include-inbound-port 80 --dry-run --drain 9";
     let flags: Vec<&str> = flags.split_whitespace().collect();
     let expected = Request { json: true, iptables: true, ..request(&flags, &[]) };
     assert_eq!(request(&["remove"], &variables), expected);
@@ -160,6 +171,9 @@ fn wrong_arguments_are_named_in_one_line() {
             "--exclude-interface lo --capture-loopback",
             "--exclude-interface lo: undoes --capture-loopback; take one of them out",
         ),
+        ("--inbound-port 16006", "--inbound-port: goes with --inbound only"),
+        ("--exclude-inbound-port 22 --inbound=false", "--exclude-inbound-port: goes with --inbound only"),
+        ("--inbound --inbound-port 15001", "--inbound-port 15001: is one of dragoman's other ports"),
         ("--capture-dns 15001", "--capture-dns 15001: is one of dragoman's other ports"),
         (
             "--capture-dns 5353 --exclude-port 53",

@@ -10,7 +10,7 @@ use std::error::Error as _;
 use std::process::ExitCode;
 
 use args::{Command, Parsed, Request};
-use dragoman_capture::{Error, Installed, Ipv6, Options, Own, Plan};
+use dragoman_capture::{Error, INBOUND_PORT, Installed, Ipv6, Options, Own, Plan};
 
 const HELP: &str = include_str!("help.txt");
 
@@ -40,11 +40,12 @@ fn run(request: &Request) -> Result<ExitCode, Error> {
         Command::Print => print(&dragoman_capture::plan(options)?),
         Command::Install if request.dry_run => print(&dragoman_capture::plan(options)?),
         Command::Install => say(&installed(&dragoman_capture::install(options)?, options)),
-        Command::Remove if request.dry_run => {
-            say("would remove the tables dragoman of nf_tables and the chains DRAGOMAN_OUTPUT of iptables\n")
-        }
+        Command::Remove if request.dry_run => say(
+            "would remove the tables dragoman of nf_tables and the chains DRAGOMAN_OUTPUT and DRAGOMAN_INBOUND of iptables\n",
+        ),
         Command::Remove => {
-            let removed = dragoman_capture::remove(options.port, request.drain)?;
+            let inbound = options.inbound.as_ref().map_or(INBOUND_PORT, |inbound| inbound.port);
+            let removed = dragoman_capture::remove(options.port, inbound, request.drain)?;
             say(&format!("dragoman-init: {removed}\n"))
         }
         Command::Verify => {
@@ -73,8 +74,11 @@ fn installed(installed: &Installed, options: &Options) -> String {
         Own::Group(gid) => format!("of group {gid}"),
         Own::Mark(mark) => format!("with mark {mark}"),
     };
+    let inbound = options.inbound.as_ref().map(|inbound| format!("; from outside, to port {}", inbound.port));
+    let inbound = inbound.unwrap_or_default();
     format!(
-        "dragoman-init: new outbound TCP connections {versions} go to {ports} {port}, save for those {own}: {installed}\n"
+        "dragoman-init: new outbound TCP connections {versions} go to {ports} {port}, save for those {own}{inbound}: \
+         {installed}\n"
     )
 }
 

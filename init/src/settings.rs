@@ -32,7 +32,7 @@ pub(crate) enum Kind {
 }
 
 /// Every option that takes part in the rules or the command.
-const OPTIONS: [(&str, Kind); 20] = [
+const OPTIONS: [(&str, Kind); 24] = [
     ("port", Kind::One),
     ("proxy-gid", Kind::One),
     ("mark", Kind::One),
@@ -48,6 +48,10 @@ const OPTIONS: [(&str, Kind); 20] = [
     ("capture-dns", Kind::One),
     ("reject-quic", Kind::Switch),
     ("drop-invalid", Kind::Switch),
+    ("inbound", Kind::Switch),
+    ("inbound-port", Kind::One),
+    ("exclude-inbound-port", Kind::List),
+    ("include-inbound-port", Kind::List),
     ("drain", Kind::One),
     ("dry-run", Kind::Switch),
     ("json", Kind::Switch),
@@ -157,6 +161,11 @@ impl Settings {
     /// Whether the option is on the command line.
     pub(crate) fn has_flag(&self, name: &str) -> bool {
         self.given.get(name).is_some_and(|given| given.from == From::Flag)
+    }
+
+    /// Whether the option is given anywhere.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.given.contains_key(name)
     }
 
     /// The value of an option, read by `read`, whose error says what was expected.

@@ -22,7 +22,7 @@ const CONNTRACK: &str = "/proc/self/net/nf_conntrack";
 
 impl Flows {
     /// Counts the flows that are redirected to one of these ports.
-    pub(crate) fn through(ports: PortRange) -> Flows {
+    pub(crate) fn through(ports: &[PortRange]) -> Flows {
         match std::fs::read_to_string(CONNTRACK) {
             Ok(text) => Flows::Live(text.lines().filter(|line| is_live(line, ports)).count()),
             Err(error) => Flows::Unknown(error),
@@ -42,7 +42,7 @@ impl Display for Flows {
 
 /// Whether a line of the table is a TCP flow that is open and was redirected to one of these ports: its reply
 /// comes from there, while the original went to another one or to another address.
-fn is_live(line: &str, ports: PortRange) -> bool {
+fn is_live(line: &str, ports: &[PortRange]) -> bool {
     let mut words = line.split_whitespace().skip(2);
     let (protocol, state) = (words.next(), words.nth(2));
     if protocol != Some("tcp") || matches!(state, Some("TIME_WAIT" | "CLOSE") | None) {
@@ -54,7 +54,10 @@ fn is_live(line: &str, ports: PortRange) -> bool {
     let asked = (destinations.next(), dports.next());
     let answers = (sources.nth(1), sports.nth(1));
     asked != answers
-        && answers.1.and_then(|sport| sport.parse().ok()).is_some_and(|sport| ports.contains(sport))
+        && answers
+            .1
+            .and_then(|sport| sport.parse().ok())
+            .is_some_and(|sport| ports.iter().any(|ports| ports.contains(sport)))
 }
 
 #[cfg(test)]
@@ -65,14 +68,14 @@ mod tests {
         src=127.0.0.1 dst=10.9.0.1 sport=15001 dport=47204 [ASSURED] mark=0 zone=0 use=2";
 
     fn is_live(line: &str, port: u16) -> bool {
-        super::is_live(line, PortRange::one(port))
+        super::is_live(line, &[PortRange::one(port)])
     }
 
     #[test]
     fn counts_what_was_redirected_to_the_port() {
         assert!(is_live(REDIRECTED, 15001));
         assert!(!is_live(REDIRECTED, 15002));
-        assert!(super::is_live(REDIRECTED, PortRange { first: 15000, last: 15001 }));
+        assert!(super::is_live(REDIRECTED, &[PortRange { first: 15000, last: 15001 }]));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::error::Attempt;
 use crate::iptables::{self, Backend};
 use crate::netlink::{Family, Layout, Nftables};
 use crate::options::PortRange;
+use crate::plan::ChainKind;
 use crate::{Error, Flows, Ipv6State, Options, Plan, TABLE};
 
 /// How often draining looks whether flows are left.
@@ -98,19 +99,20 @@ pub enum Removed {
 ///
 /// The kernel translates only while a rule that translates is there, so the removal of the last one cuts the flows
 /// through it. With `drain`, new connections are let by first and the redirected flows have so long to end. `ports`
-/// tell which flows are redirected ones.
+/// and `inbound` tell which flows are redirected ones, those from inside and those from outside.
 ///
 /// # Errors
 /// Nothing was deleted when this returns an error, unless there were rules in more than one place.
-pub fn remove(ports: PortRange, drain: Option<Duration>) -> Result<Removed, Error> {
+pub fn remove(ports: PortRange, inbound: u16, drain: Option<Duration>) -> Result<Removed, Error> {
     let places = places()?;
     if places.is_empty() {
         return Ok(Removed::Nothing);
     }
-    let mut flows = Flows::through(ports);
+    let redirects = [ports, PortRange::one(inbound)];
+    let mut flows = Flows::through(&redirects);
     if let Some(patience) = drain {
         places.iter().try_for_each(|place| place.drain(ports))?;
-        flows = drained(ports, patience);
+        flows = drained(&redirects, patience);
     }
     places.iter().try_for_each(Place::clear)?;
     Ok(Removed::Rules(places.iter().map(Place::name).collect(), flows))
@@ -224,7 +226,10 @@ impl Display for Installed {
             Way::Nftables { .. } if self.plan.ipv6 => write!(f, "tables ip and ip6 {TABLE}, {rules} rules"),
             Way::Nftables { .. } => write!(f, "table ip {TABLE}, {rules} rules"),
             Way::Iptables(backend) => {
-                write!(f, "by {backend}, chains {} of tables nat and filter, {rules} rules", iptables::CHAIN)
+                let inbound = self.plan.chains.iter().any(|chain| chain.kind == ChainKind::InboundNat);
+                let also = if inbound { format!(" and {}", iptables::INBOUND_CHAIN) } else { String::new() };
+                let own = iptables::CHAIN;
+                write!(f, "by {backend}, chains {own}{also} of tables nat and filter, {rules} rules")
             }
         }
     }
@@ -248,13 +253,13 @@ impl Display for Removed {
 }
 
 /// Waits until no redirected flow is left or the time is up.
-fn drained(ports: PortRange, patience: Duration) -> Flows {
+fn drained(redirects: &[PortRange], patience: Duration) -> Flows {
     let deadline = Instant::now() + patience;
     // Nothing tells when a conntrack entry ends save a subscription to all of them; a channel that never speaks
     // is the clock.
     let (_silent, clock) = mpsc::channel::<()>();
     loop {
-        let flows = Flows::through(ports);
+        let flows = Flows::through(redirects);
         let left = deadline.saturating_duration_since(Instant::now());
         match flows {
             Flows::Live(count) if count > 0 && !left.is_zero() => {

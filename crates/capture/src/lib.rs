@@ -1,4 +1,4 @@
-//! How outbound TCP gets to dragoman: which connections are captured, the NAT rules that do it, and the proof
+//! How outbound TCP, and inbound where that is asked for, gets to dragoman: which connections are captured, the NAT rules that do it, and the proof
 //! that they work.
 //!
 //! What to capture is decided by pure code: [`Options`] become a [`Plan`], a list of rules that prints itself in
@@ -41,7 +41,8 @@ pub use iptables::Backend;
 pub use ipv6::Ipv6State;
 pub use netlink::Family;
 pub use options::{
-    ADMIN_PORT, Invalid, Ipv6, Options, Own, PROXY_GID, PortRange, READINESS_PORT, REDIRECT_PORT, parse_cidr,
+    ADMIN_PORT, INBOUND_PORT, Inbound, Invalid, Ipv6, Options, Own, PROXY_GID, PortRange, READINESS_PORT,
+    REDIRECT_PORT, parse_cidr,
 };
 pub use plan::{Action, Chain, ChainKind, IpVersion, Match, Nets, Plan, Rule, Transport};
 pub use verify::{Outcome, Report, verify};

@@ -31,6 +31,8 @@ fn hook(chain: &Chain) -> &'static str {
     match chain.kind {
         ChainKind::Nat => "type nat hook output priority -100; policy accept;",
         ChainKind::Filter => "type filter hook output priority 0; policy accept;",
+        ChainKind::InboundNat => "type nat hook prerouting priority -100; policy accept;",
+        ChainKind::InboundFilter => "type filter hook input priority 0; policy accept;",
     }
 }
 
@@ -62,6 +64,8 @@ fn condition(one: &Match) -> String {
         Match::SocketUid(uids) => format!("meta skuid {}", one_of(uids, true)),
         Match::Mark(mark) => format!("meta mark {mark}"),
         Match::Loopback => "oifname \"lo\"".to_owned(),
+        Match::FromHere => "iifname \"lo\"".to_owned(),
+        Match::ForAnother => "fib daddr type != local".to_owned(),
         Match::Interface(name) => format!("oifname \"{name}\""),
         Match::Version(IpVersion::V4) => "meta nfproto ipv4".to_owned(),
         Match::Version(IpVersion::V6) => "meta nfproto ipv6".to_owned(),

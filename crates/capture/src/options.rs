@@ -16,6 +16,8 @@ pub const REDIRECT_PORT: u16 = 15001;
 pub const ADMIN_PORT: u16 = 15000;
 /// The proxy's port for probes and metrics.
 pub const READINESS_PORT: u16 = 15020;
+/// Where connections from outside go unless the user says otherwise.
+pub const INBOUND_PORT: u16 = 15006;
 /// The group that the proxy runs as unless the user says otherwise.
 pub const PROXY_GID: u32 = 1337;
 
@@ -52,7 +54,19 @@ pub struct PortRange {
     pub last: u16,
 }
 
-/// Which outbound TCP connections are captured, and what else is done to outbound packets.
+/// Which connections that come from outside are captured. Those of this host to itself never are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inbound {
+    /// Where the proxy listens for them, on every address: they arrive at the interface by which they came.
+    pub port: u16,
+    /// Ports of this host that are left alone, such as those of health probes.
+    pub exclude_port: Vec<u16>,
+    /// If not empty: the only ports of this host that are captured.
+    pub include_port: Vec<u16>,
+}
+
+/// Which outbound TCP connections are captured, what else is done to outbound packets, and which connections from
+/// outside are captured too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// Where the proxy listens, on 127.0.0.1 and ::1.
@@ -88,6 +102,8 @@ pub struct Options {
     /// Drop TCP packets that conntrack cannot assign: untranslated, they would reset the connection that they
     /// belong to.
     pub drop_invalid: bool,
+    /// If given: capture what comes from outside too.
+    pub inbound: Option<Inbound>,
 }
 
 impl Default for Options {
@@ -109,7 +125,14 @@ impl Default for Options {
             reject_quic: false,
             udp_only_to: None,
             drop_invalid: false,
+            inbound: None,
         }
+    }
+}
+
+impl Default for Inbound {
+    fn default() -> Self {
+        Inbound { port: INBOUND_PORT, exclude_port: Vec::new(), include_port: Vec::new() }
     }
 }
 
@@ -159,6 +182,7 @@ impl Options {
         let mut ports: Vec<u16> = (self.port.first..=self.port.last).collect();
         ports.extend(&self.admin_ports);
         ports.extend(self.capture_dns);
+        ports.extend(self.inbound.as_ref().map(|inbound| inbound.port));
         ports.sort_unstable();
         ports
     }

@@ -9,6 +9,9 @@
 //! A NAT chain sees only what conntrack takes for the first packet of a flow, and can refuse nothing. So the filter
 //! chain stands behind it and refuses each SYN that should have been redirected and was not: capture fails closed.
 //! docs/adr/0016 has the case for which that matters.
+//!
+//! Where connections from outside are captured too, two more chains do the same on the way in. There the redirect
+//! leads to the address of the interface, not to loopback.
 
 mod rules;
 
@@ -29,7 +32,7 @@ pub struct Plan {
     pub notes: Vec<String>,
 }
 
-/// Rules at one place of the way that a packet takes out of the host.
+/// Rules at one place of the way that a packet takes out of the host, or into it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chain {
     /// The place.
@@ -38,13 +41,17 @@ pub struct Chain {
     pub rules: Vec<Rule>,
 }
 
-/// A place of the way that a packet takes out of the host.
+/// A place of the way that a packet takes out of the host, or into it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChainKind {
     /// Where the first packet of a flow gets its translation.
     Nat,
     /// Where every packet may be refused, after translation.
     Filter,
+    /// Where the first packet of a flow from outside gets its translation.
+    InboundNat,
+    /// Where every packet that came in may be refused, after translation.
+    InboundFilter,
 }
 
 /// A version of IP.
@@ -95,6 +102,10 @@ pub enum Match {
     Mark(u32),
     /// The packet leaves by the loopback interface: to 127.0.0.0/8, ::1 or any other address of this host.
     Loopback,
+    /// The packet came by the loopback interface: from this host.
+    FromHere,
+    /// The packet came in and is for another host: this one passes it on.
+    ForAnother,
     /// The packet leaves by this interface.
     Interface(String),
     /// The packet is of this version of IP.
@@ -176,6 +187,8 @@ impl ChainKind {
         match self {
             ChainKind::Nat => "output",
             ChainKind::Filter => "filter",
+            ChainKind::InboundNat => "inbound",
+            ChainKind::InboundFilter => "inbound_filter",
         }
     }
 }

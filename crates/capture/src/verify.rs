@@ -9,11 +9,13 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{
     IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, TcpListener, TcpStream, UdpSocket,
 };
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{getsockopt, sockopt};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrStorage, bind, getsockopt, setsockopt, socket, sockopt,
+};
 
 use crate::options::Ipv6;
 use crate::{Error, Options, Own, PortRange, probe};
@@ -27,6 +29,9 @@ pub struct Report {
     pub ipv4: Outcome,
     /// Over IPv6.
     pub ipv6: Outcome,
+    /// Of connections from outside, where they are captured. Nothing on this host can prove that they are; what can be
+    /// shown is that a proxy that runs listens for them.
+    pub inbound: Option<Outcome>,
 }
 
 /// What the check found for one IP version.
@@ -43,13 +48,13 @@ pub enum Outcome {
 impl Report {
     /// Nothing failed, and something was proved.
     pub fn is_proof(&self) -> bool {
-        let outcomes = [&self.ipv4, &self.ipv6];
+        let outcomes: Vec<&Outcome> = [&self.ipv4, &self.ipv6].into_iter().chain(&self.inbound).collect();
         outcomes.iter().any(|one| matches!(one, Outcome::Proved(_)))
             && !outcomes.iter().any(|one| matches!(one, Outcome::Failed(_)))
     }
 
     /// The report as one line of JSON: for each version of IP an `outcome` (`proved`, `skipped` or `failed`) and a
-    /// `detail` for people, and whether all of it is a proof.
+    /// `detail` for people, the same for `inbound` where that is captured, and whether all of it is a proof.
     pub fn to_json(&self) -> String {
         let one = |outcome: &Outcome| {
             let (word, detail) = match outcome {
@@ -60,7 +65,9 @@ impl Report {
             format!("{{\"outcome\":\"{word}\",\"detail\":\"{}\"}}", escaped(detail))
         };
         let (ipv4, ipv6) = (one(&self.ipv4), one(&self.ipv6));
-        format!("{{\"proof\":{},\"ipv4\":{ipv4},\"ipv6\":{ipv6}}}\n", self.is_proof())
+        let inbound = self.inbound.as_ref().map(|inbound| format!(",\"inbound\":{}", one(inbound)));
+        let inbound = inbound.unwrap_or_default();
+        format!("{{\"proof\":{},\"ipv4\":{ipv4},\"ipv6\":{ipv6}{inbound}}}\n", self.is_proof())
     }
 }
 
@@ -68,6 +75,9 @@ impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
         writeln!(f, "IPv4: {}", self.ipv4)?;
         writeln!(f, "IPv6: {}", self.ipv6)?;
+        if let Some(inbound) = &self.inbound {
+            writeln!(f, "Inbound: {inbound}")?;
+        }
         if let (Outcome::Skipped(_), Outcome::Skipped(_)) = (&self.ipv4, &self.ipv6) {
             writeln!(f, "Nothing was proved: there must be a route to at least one of these addresses.")?;
         }
@@ -127,7 +137,40 @@ pub fn verify(options: &Options) -> Result<Report, Error> {
         let ipv4 = ipv4.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         (ipv4, ipv6)
     });
-    Ok(Report { ipv4, ipv6 })
+    let inbound = options.inbound.as_ref().map(|inbound| served(inbound.port, proxy_runs));
+    Ok(Report { ipv4, ipv6, inbound })
+}
+
+/// Whether the proxy listens for what comes from outside. The port cannot be bound where it does.
+fn served(port: u16, proxy_runs: bool) -> Outcome {
+    let any = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+    let free =
+        any.map(|address| SocketAddr::new(address, port)).into_iter().find(|&address| is_free(address));
+    match free {
+        Some(_) if !proxy_runs => Outcome::Skipped(format!(
+            "the proxy is not running: connections from outside are refused at port {port}"
+        )),
+        Some(address) => Outcome::Failed(format!(
+            "the proxy runs, but does not listen on {address}, where connections from outside are redirected"
+        )),
+        None => Outcome::Skipped(format!(
+            "somebody listens on port {port}; only a connection from outside can prove more"
+        )),
+    }
+}
+
+/// Whether nobody listens there. An IPv6 socket would else take the IPv4 port too.
+fn is_free(address: SocketAddr) -> bool {
+    let bound = || {
+        let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+        let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+        if address.is_ipv6() {
+            setsockopt(&socket, sockopt::Ipv6V6Only, &true)?;
+        }
+        setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+        bind(socket.as_raw_fd(), &SockaddrStorage::from(address))
+    };
+    bound().is_ok()
 }
 
 /// Who takes what arrives at the proxy's port.

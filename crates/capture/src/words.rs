@@ -11,6 +11,8 @@ impl Display for Plan {
             match chain.kind {
                 ChainKind::Nat => write!(f, "New outbound connections over {versions}")?,
                 ChainKind::Filter => write!(f, "Then every outbound packet over {versions}")?,
+                ChainKind::InboundNat => write!(f, "New connections from outside over {versions}")?,
+                ChainKind::InboundFilter => write!(f, "Then every packet for this host over {versions}")?,
             }
             writeln!(f, "; the first rule that matches decides (chain {}):", chain.kind.name())?;
             chain.fmt(f)?;
@@ -59,6 +61,8 @@ impl Display for Match {
             Match::SocketUid(uids) => write!(f, "made by {}", list("user", uids)),
             Match::Mark(mark) => write!(f, "from a socket with mark {mark}"),
             Match::Loopback => f.write_str("stays on this host"),
+            Match::FromHere => f.write_str("comes from this host"),
+            Match::ForAnother => f.write_str("is for another host"),
             Match::Interface(name) => write!(f, "leaves by {name}"),
             Match::Version(version) => write!(f, "over {version}"),
             Match::Destination { nets, within } => {

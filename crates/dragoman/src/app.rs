@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dragoman_config::{Access, Config, Format, Log};
-use dragoman_proxy::{Drained, Handle, Phase, Proxy};
+use dragoman_proxy::{Drained, Handle, Material, Phase, Proxy};
 use dragoman_telemetry::{AccessFormat, AccessLog, AccessMode, LogFile, Telemetry};
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
@@ -39,8 +39,12 @@ pub(crate) fn run(arguments: &ProxyArguments) -> ExitCode {
         Ok(loaded) => loaded,
         Err(errors) => return check::refuse(&errors),
     };
+    let material = match Material::load(&config) {
+        Ok(material) => material,
+        Err(lines) => return check::refuse_files(&lines),
+    };
     let log_level = logging::start(&config.log);
-    match start(files, config, log_level, arguments) {
+    match start(files, config, material, log_level, arguments) {
         Ok(code) => code,
         Err(StartError(text)) => {
             eprintln!("dragoman: {text}");
@@ -55,6 +59,7 @@ pub(crate) struct StartError(pub(crate) String);
 fn start(
     files: Files,
     config: Config,
+    material: Material,
     log_level: LogLevel,
     arguments: &ProxyArguments,
 ) -> Result<ExitCode, StartError> {
@@ -83,6 +88,7 @@ fn start(
     let start = Start {
         files,
         config: Arc::new(config),
+        material,
         telemetry: telemetry.clone(),
         log_level,
         sockets,
@@ -102,6 +108,7 @@ fn start(
 struct Start {
     files: Files,
     config: Arc<Config>,
+    material: Material,
     telemetry: Telemetry,
     log_level: LogLevel,
     sockets: Sockets,
@@ -110,14 +117,14 @@ struct Start {
 
 /// Runs the proxy until it has drained, or a second signal came.
 async fn serve(start: Start) -> io::Result<ExitCode> {
-    let Start { files, config, telemetry, log_level, sockets, inherited } = start;
+    let Start { files, config, material, telemetry, log_level, sockets, inherited } = start;
     let signals = Signals::new()?;
     signals::on_reopen({
         let telemetry = telemetry.clone();
         move || telemetry.reopen_access_log()
     })?;
     let changes_on_tcp = config.control.changes_on_tcp;
-    let proxy = Proxy::new(config, telemetry.clone(), sockets.flows);
+    let proxy = Proxy::new(config, telemetry.clone(), sockets.flows, material);
     let handle = proxy.handle();
     tokio::spawn(Reloader::new(files, handle.clone(), telemetry.clone(), log_level.clone())?.run());
     let admin = Admin { telemetry, proxy: handle.clone() };

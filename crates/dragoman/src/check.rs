@@ -37,6 +37,12 @@ pub(crate) fn refuse(errors: &Errors) -> ExitCode {
     ExitCode::from(WRONG_INPUT)
 }
 
+/// Prints what is wrong with the files that a configuration names, each in a line.
+pub(crate) fn refuse_files(lines: &[String]) -> ExitCode {
+    lines.iter().for_each(|line| eprintln!("error: {line}"));
+    ExitCode::from(WRONG_INPUT)
+}
+
 /// An environment variable, as the configuration asks for it.
 pub(crate) fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()

@@ -153,7 +153,7 @@ impl Reloader {
         };
         let handle = self.handle.clone();
         let apply = move || match Config::resolve(&sources, &environment) {
-            Ok(config) => Ok((handle.apply(config), sources)),
+            Ok(config) => Ok((handle.apply(config)?, sources)),
             Err(errors) => Err(errors.lines().collect::<Vec<_>>()),
         };
         match spawn_blocking(apply).await.unwrap_or_else(|error| Err(vec![defect(&error)])) {

@@ -14,6 +14,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::{ArcSwap, Guard};
 use dragoman_config::{Config, Version};
 
+use crate::tls::Store;
+
 /// The policy in force; clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct InForce(Arc<Slot>);
@@ -21,13 +23,14 @@ pub(crate) struct InForce(Arc<Slot>);
 #[derive(Debug)]
 struct Slot {
     config: ArcSwap<Config>,
+    tls: Arc<Store>,
     /// Held while one configuration follows another.
     replacing: Mutex<()>,
 }
 
 impl InForce {
-    pub(crate) fn new(config: Arc<Config>) -> Self {
-        Self(Arc::new(Slot { config: ArcSwap::new(config), replacing: Mutex::default() }))
+    pub(crate) fn new(config: Arc<Config>, tls: Arc<Store>) -> Self {
+        Self(Arc::new(Slot { config: ArcSwap::new(config), tls, replacing: Mutex::default() }))
     }
 
     /// The policy of this moment. Not to be held for longer than a decision takes.
@@ -38,6 +41,12 @@ impl InForce {
     /// Whether a destination is still as it was when `version` was taken of it.
     pub(crate) fn has(&self, version: Version) -> bool {
         self.now().at(version).is_some()
+    }
+
+    /// Whether what was connected for a destination may be used on: it is as it was, and so is the material of its TLS, of
+    /// which this is the generation.
+    pub(crate) fn allows(&self, version: Version, material: Option<u64>) -> bool {
+        self.has(version) && material.is_none_or(|generation| self.0.tls.is_current(version, generation))
     }
 
     /// Puts `next` in force. `announce` is called with it before anybody else can see it.

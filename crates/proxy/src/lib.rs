@@ -16,17 +16,20 @@ mod names;
 mod shared;
 #[cfg(test)]
 mod testing;
+mod tls;
 mod upstream;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener, UdpSocket as StdUdpSocket};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use dragoman_config::Config;
 use dragoman_net::Inside;
 use dragoman_telemetry::{DestinationState, Telemetry};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle as Runtime;
+use tokio::task::JoinSet;
 
 use accept::Acceptor;
 use drain::Stage;
@@ -78,6 +81,20 @@ impl Listeners {
     }
 }
 
+/// What TLS connections are made with: what the files say that a configuration names.
+#[derive(Debug)]
+pub struct Material(tls::Prepared);
+
+impl Material {
+    /// Reads all files that `config` names.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them, each with its path, in a line.
+    pub fn load(config: &Config) -> Result<Self, Vec<String>> {
+        tls::Store::default().prepare(config, SystemTime::now()).map(Self)
+    }
+}
+
 /// Where the proxy is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
@@ -110,9 +127,9 @@ pub struct Proxy {
 pub struct Handle(Arc<Shared>);
 
 impl Proxy {
-    /// A proxy for this policy. `telemetry` must have been made for the destinations of `config`.
-    pub fn new(config: Arc<Config>, telemetry: Telemetry, listeners: Listeners) -> Self {
-        Self::with(config, telemetry, listeners, None)
+    /// A proxy for this policy. `telemetry` must have been made for the destinations of `config`, and `material` of it.
+    pub fn new(config: Arc<Config>, telemetry: Telemetry, listeners: Listeners, material: Material) -> Self {
+        Self::with(config, telemetry, listeners, material, None)
     }
 
     /// The same for an app in a network namespace of its own, whose listeners these are.
@@ -120,21 +137,23 @@ impl Proxy {
         config: Arc<Config>,
         telemetry: Telemetry,
         listeners: Listeners,
+        material: Material,
         inside: Arc<Inside>,
     ) -> Self {
-        Self::with(config, telemetry, listeners, Some(inside))
+        Self::with(config, telemetry, listeners, material, Some(inside))
     }
 
     fn with(
         config: Arc<Config>,
         telemetry: Telemetry,
         listeners: Listeners,
+        material: Material,
         inside: Option<Arc<Inside>>,
     ) -> Self {
         telemetry.process().set_flow_limit(config.proxy.max_flows);
         telemetry.set_own_ports(listeners.ports());
-        let shared = Arc::new(Shared::new(config, telemetry, listeners.ports()).with_inside(inside));
-        Self { shared, listeners }
+        let shared = Shared::new(config, telemetry, listeners.ports()).with_tls(&material.0);
+        Self { shared: Arc::new(shared.with_inside(inside)), listeners }
     }
 
     /// The way to ask something of it once it runs.
@@ -159,6 +178,8 @@ impl Proxy {
         let open = |port: Port| Ok((TcpListener::from_std(port.socket)?, port.plain));
         let Listeners { flows, dns } = listeners;
         let listeners = flows.into_iter().map(open).collect::<io::Result<_>>()?;
+        let mut following = JoinSet::new();
+        following.spawn(tls::follow(Arc::clone(&shared)));
         // To the very end: what flows are served for may need a name.
         let _dns = dns::serve(&shared, dns)?;
         Ok(Drained { flows_cut: Acceptor::new(shared, listeners).serve().await })
@@ -167,8 +188,12 @@ impl Proxy {
 
 impl Handle {
     /// Puts `next` in force in place of the policy that is, as [`Config::adopt`] says, and returns what came of it.
-    /// Exchanges that are under way, and flows that are relayed as bytes, keep the policy that they have.
-    pub fn apply(&self, next: Config) -> Arc<Config> {
+    /// Exchanges that are under way, and flows that are relayed as bytes, keep the policy that they have. Reads the files that
+    /// `next` names: not for a thread that serves flows.
+    ///
+    /// # Errors
+    /// Everything that is wrong with those files, each with its path, in a line. What was in force stays.
+    pub fn apply(&self, next: Config) -> Result<Arc<Config>, Vec<String>> {
         self.0.apply(next)
     }
 

@@ -7,7 +7,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use dragoman_config::{Config, Destination, Route};
 use dragoman_net::{Inside, OrigDst, Sleepers};
@@ -20,6 +20,7 @@ use crate::flow::exchange::replay::ReplaySpace;
 use crate::flow::http1::scratch::Spare;
 use crate::in_force::InForce;
 use crate::names::Names;
+use crate::tls::{Prepared, Store};
 use crate::upstream::learnt::Learnt;
 use crate::upstream::multiplex::Multiplexers;
 use crate::upstream::pool::Pool;
@@ -28,6 +29,8 @@ use crate::upstream::state::{Endpoint, Endpoints, Pass};
 pub(crate) struct Shared {
     pub(crate) config: InForce,
     pub(crate) telemetry: Telemetry,
+    /// What TLS connections are made with.
+    pub(crate) tls: Arc<Store>,
     pub(crate) endpoints: Endpoints,
     pub(crate) pool: Pool,
     pub(crate) multiplexers: Multiplexers,
@@ -67,8 +70,10 @@ impl Shared {
     pub(crate) fn new(config: Arc<Config>, telemetry: Telemetry, own_ports: Vec<u16>) -> Self {
         let replay = ReplaySpace::new(config.proxy.replay_bytes);
         let mark = config.proxy.mark;
-        let config = InForce::new(config);
+        let tls = Arc::new(Store::default());
+        let config = InForce::new(config, Arc::clone(&tls));
         Self {
+            tls,
             endpoints: Endpoints::new(telemetry.clone(), config.clone()),
             pool: Pool::new(telemetry.clone(), config.clone()),
             multiplexers: Multiplexers::new(telemetry.clone(), config.clone()),
@@ -92,6 +97,12 @@ impl Shared {
         Self { inside, ..self }
     }
 
+    /// The same with what its TLS connections are made with.
+    pub(crate) fn with_tls(self, prepared: &Prepared) -> Self {
+        self.tls.adopt(prepared, &self.config.now(), &self.telemetry);
+        self
+    }
+
     /// How the destinations in use are, as pairs of index and state.
     pub(crate) fn observe(&self) -> Vec<(usize, DestinationState)> {
         let mut states = BTreeMap::new();
@@ -105,13 +116,25 @@ impl Shared {
     }
 
     /// Puts `next` in force, and forgets what belongs to destinations that are gone or have changed.
-    pub(crate) fn apply(&self, next: Config) -> Arc<Config> {
-        let next = self.config.replace(next, |next| self.telemetry.add_destinations(next.names()));
+    ///
+    /// # Errors
+    /// Everything that is wrong with the files that it names; what was in force stays.
+    pub(crate) fn apply(&self, next: Config) -> Result<Arc<Config>, Vec<String>> {
+        let prepared = self.tls.prepare(&next, SystemTime::now())?;
+        let next = self.config.replace(next, |next| {
+            self.telemetry.add_destinations(next.names());
+            self.tls.adopt(&prepared, next, &self.telemetry);
+        });
         self.telemetry.process().set_flow_limit(next.proxy.max_flows);
         self.endpoints.forget_retired();
+        self.forget_retired();
+        Ok(next)
+    }
+
+    /// Closes idle connections that were made under what is no longer in force; others end with what they carry.
+    pub(crate) fn forget_retired(&self) {
         self.pool.forget_retired();
         self.multiplexers.forget_retired();
-        next
     }
 
     /// The ports of our own listeners: no flow may lead to them.

@@ -24,6 +24,11 @@ impl Folder {
         Self(path)
     }
 
+    /// Where the file of this name is, or would be.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
     /// Writes a file whole, in place of the one before.
     pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
         let (new, path) = (self.0.join("new"), self.0.join(name));

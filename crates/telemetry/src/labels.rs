@@ -163,6 +163,16 @@ labels! {
 }
 
 labels! {
+    /// What came of files of TLS that had changed.
+    MaterialReload {
+        /// They are in force.
+        Applied = "applied",
+        /// Something is wrong with them: the last good ones stay in force.
+        Refused = "refused",
+    }
+}
+
+labels! {
     /// Why a span was not exported.
     DropReason {
         /// Too many were waiting.

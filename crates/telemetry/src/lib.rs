@@ -27,12 +27,12 @@ pub use cause::{Cause, Effect, Who};
 pub use exchange::ExchangeRecord;
 pub use flow::{FlowFacts, FlowRecord};
 pub use labels::{
-    AcceptError, BreakerState, DnsOutcome, DnsTransport, DropReason, EarlyDial, Outcome, Protocol, Reload,
-    Way,
+    AcceptError, BreakerState, DnsOutcome, DnsTransport, DropReason, EarlyDial, MaterialReload, Outcome,
+    Protocol, Reload, Way,
 };
 pub use metrics::{
-    BUCKETS, DestinationMetrics, DestinationState, DnsMetrics, ENDPOINTS, EndpointState, Held, Kind, Metric,
-    ProcessMetrics, ReloadMetrics,
+    BUCKETS, DestinationMetrics, DestinationState, DnsMetrics, ENDPOINTS, EndpointState, Held, Kind,
+    MaterialMetrics, Metric, ProcessMetrics, ReloadMetrics,
 };
 pub use recorder::{AttemptStory, FirstBytes, Follower, Note, Recorded, Sniffed, Speaker, Story};
 #[cfg(feature = "otlp")]
@@ -60,6 +60,7 @@ struct Shared {
     host: Host,
     dns: DnsMetrics,
     reload: ReloadMetrics,
+    material: MaterialMetrics,
     destinations: GrowingList<DestinationMetrics>,
     access: AccessLog,
     tracer: OnceLock<Tracer>,
@@ -88,6 +89,7 @@ impl Telemetry {
             host: Host::default(),
             dns: DnsMetrics::default(),
             reload: ReloadMetrics::default(),
+            material: MaterialMetrics::default(),
             destinations: GrowingList::new(),
             access,
             tracer: OnceLock::new(),
@@ -131,6 +133,11 @@ impl Telemetry {
     /// The handles of what is said about the configuration.
     pub fn reload(&self) -> &ReloadMetrics {
         &self.0.reload
+    }
+
+    /// The handles of what is said about the files of TLS.
+    pub fn material(&self) -> &MaterialMetrics {
+        &self.0.material
     }
 
     /// From now on, what is recorded of traces goes to `tracer`. The first one stays.
@@ -178,6 +185,7 @@ impl Telemetry {
         }
         self.0.dns.write(&mut page);
         self.0.reload.write(&mut page);
+        self.0.material.write(&mut page);
         for destination in (0..).map_while(|index| self.0.destinations.get(index)) {
             destination.write(&mut page);
         }

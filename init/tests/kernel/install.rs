@@ -19,7 +19,7 @@ table inet filter {
 }";
 
 /// Options of every kind, with lists of one and of several.
-const OPTION_SETS: [&str; 11] = [
+const OPTION_SETS: [&str; 12] = [
     "",
     "--port 16001 --proxy-gid 4294967294",
     "--exclude-port 22 --exclude-uid 0 --exclude-gid 0",
@@ -31,6 +31,7 @@ const OPTION_SETS: [&str; 11] = [
     "--mark 0xffffffff --exclude-interface eth0,a.b-c_d@e:01234 --reject-quic --drop-invalid",
     "--port 15001-15004 --capture-dns 5353 --reject-quic --exclude-port 22 --include-port 443,80",
     "--ipv6 off --port 15001-15002 --capture-dns 5353 --capture-loopback --reject-quic --drop-invalid",
+    "--inbound --inbound-port 16006 --exclude-inbound-port 22,8081 --include-inbound-port 80,443 --drop-invalid",
 ];
 
 #[test]
@@ -266,7 +267,7 @@ fn what_only_looks_changes_nothing() {
     let installed = rig.ruleset();
     assert_eq!(
         rig.succeed("remove --dry-run"),
-        "would remove the tables dragoman of nf_tables and the chains DRAGOMAN_OUTPUT of iptables\n"
+        "would remove the tables dragoman of nf_tables and the chains DRAGOMAN_OUTPUT and DRAGOMAN_INBOUND of iptables\n"
     );
     assert_eq!(rig.ruleset(), installed);
     // Neither needs a privilege.

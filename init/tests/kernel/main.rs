@@ -6,6 +6,7 @@
 mod capture;
 mod cli;
 mod fallback;
+mod inbound;
 mod install;
 mod ipv6;
 mod redirects;

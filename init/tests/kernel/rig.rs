@@ -191,7 +191,7 @@ pub(crate) fn complaint(output: &Output) -> String {
 }
 
 /// Answers every connection with one word. Lives as long as the test program.
-fn say(word: &'static str, listener: TcpListener) {
+pub(crate) fn say(word: &'static str, listener: TcpListener) {
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             thread::spawn(move || answer(word, stream));

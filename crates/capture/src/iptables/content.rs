@@ -6,8 +6,11 @@
 
 use std::fmt::Write;
 
-/// The chain, in each table, in which dragoman's rules begin. Further ones have a number behind the name.
+/// The chain, in each table, in which dragoman's rules for what goes out begin. Further ones have a number behind
+/// the name.
 pub(crate) const CHAIN: &str = "DRAGOMAN_OUTPUT";
+/// The same for what comes in.
+pub(crate) const INBOUND_CHAIN: &str = "DRAGOMAN_INBOUND";
 
 /// The tables in which dragoman has anything, `nat` first: capture before what stands behind it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -100,8 +103,10 @@ impl Table {
 }
 
 fn is_own(chain: &str) -> bool {
-    chain.strip_prefix(CHAIN).is_some_and(|rest| {
-        rest.is_empty() || rest.strip_prefix('_').is_some_and(|n| n.parse::<usize>().is_ok())
+    [CHAIN, INBOUND_CHAIN].iter().any(|own| {
+        chain.strip_prefix(own).is_some_and(|rest| {
+            rest.is_empty() || rest.strip_prefix('_').is_some_and(|n| n.parse::<usize>().is_ok())
+        })
     })
 }
 

@@ -17,8 +17,8 @@ use std::process::{Command, Output, Stdio};
 use crate::Error;
 use crate::netlink::{Family, Nftables};
 use crate::plan::{IpVersion, Plan};
-pub(crate) use content::CHAIN;
 use content::Content;
+pub(crate) use content::{CHAIN, INBOUND_CHAIN};
 
 /// How long `iptables-restore` waits while another program holds the lock of ip_tables, in seconds.
 const LOCK_SECONDS: &str = "5";

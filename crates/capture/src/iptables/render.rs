@@ -4,7 +4,7 @@
 //! A rule of iptables has one value for each condition and no negated list. So a list becomes several rules, and
 //! "outside of these" becomes a fork: what is within goes on in a further chain, the rest returns.
 
-use super::content::{CHAIN, Content, Table};
+use super::content::{CHAIN, Content, INBOUND_CHAIN, Table};
 use crate::plan::{Action, Chain, ChainKind, IpVersion, Match, Nets, Plan, Rule, Transport};
 
 /// The most ports that one rule of the multiport match takes (XT_MULTI_PORTS).
@@ -12,30 +12,40 @@ const MULTIPORT: usize = 15;
 
 /// The state in which this plan is installed.
 pub(super) fn content(plan: &Plan) -> Content {
-    Content(plan.chains.iter().map(table).collect())
+    let mut tables: Vec<Table> = Vec::new();
+    for chain in &plan.chains {
+        let (name, hook, own) = place(chain.kind);
+        let index = tables.iter().position(|table| table.name == name).unwrap_or_else(|| {
+            tables.push(Table { name: name.to_owned(), ..Table::default() });
+            tables.len() - 1
+        });
+        tables[index].add(chain, hook, own);
+    }
+    Content(tables)
 }
 
-fn table(chain: &Chain) -> Table {
-    let name = match chain.kind {
-        ChainKind::Nat => "nat",
-        ChainKind::Filter => "filter",
-    };
-    let mut table = Table {
-        name: name.to_owned(),
-        chains: vec![CHAIN.to_owned()],
-        jumps: vec![format!("OUTPUT -j {CHAIN}")],
-        rules: Vec::new(),
-    };
-    for rule in &chain.rules {
-        match rule.matches.iter().find_map(Fork::of) {
-            Some(fork) => table.fork(&fork, &rule.comment),
-            None => table.rule(rule),
-        }
+/// The table, the chain of the system that leads to dragoman's, and dragoman's.
+fn place(kind: ChainKind) -> (&'static str, &'static str, &'static str) {
+    match kind {
+        ChainKind::Nat => ("nat", "OUTPUT", CHAIN),
+        ChainKind::Filter => ("filter", "OUTPUT", CHAIN),
+        ChainKind::InboundNat => ("nat", "PREROUTING", INBOUND_CHAIN),
+        ChainKind::InboundFilter => ("filter", "INPUT", INBOUND_CHAIN),
     }
-    table
 }
 
 impl Table {
+    fn add(&mut self, chain: &Chain, hook: &str, own: &str) {
+        self.chains.push(own.to_owned());
+        self.jumps.push(format!("{hook} -j {own}"));
+        for rule in &chain.rules {
+            match rule.matches.iter().find_map(Fork::of) {
+                Some(fork) => self.fork(own, &fork, &rule.comment),
+                None => self.rule(rule),
+            }
+        }
+    }
+
     fn chain(&self) -> &str {
         self.chains.last().map_or(CHAIN, String::as_str)
     }
@@ -56,8 +66,9 @@ impl Table {
     }
 
     /// What is within goes on in the next chain, what is without returns, and what was not asked goes on too.
-    fn fork(&mut self, fork: &Fork, text: &str) {
-        let next = format!("{CHAIN}_{}", self.chains.len() + 1);
+    fn fork(&mut self, own: &str, fork: &Fork, text: &str) {
+        let chains = self.chains.iter().filter(|chain| chain.starts_with(own)).count();
+        let next = format!("{own}_{}", chains + 1);
         let comment = comment(text);
         for one in &fork.within {
             self.push(&[fork.scope, one, &comment, "-g", &next]);
@@ -127,6 +138,8 @@ fn alternatives(one: &Match) -> Vec<String> {
         Match::SocketUid(uids) => uids.iter().map(|uid| format!("-m owner --uid-owner {uid}")).collect(),
         Match::Mark(mark) => vec![format!("-m mark --mark {mark}")],
         Match::Loopback => vec!["-o lo".to_owned()],
+        Match::FromHere => vec!["-i lo".to_owned()],
+        Match::ForAnother => vec!["-m addrtype ! --dst-type LOCAL".to_owned()],
         Match::Interface(name) => vec![format!("-o {name}")],
         Match::Version(_) => vec![String::new()],
         Match::Destination { nets, .. } => destinations(nets),

@@ -1,4 +1,4 @@
-use crate::{IpVersion, Options, Own, Plan, PortRange};
+use crate::{Inbound, IpVersion, Options, Own, Plan, PortRange};
 
 fn everything() -> Options {
     let nets = |list: &[&str]| list.iter().map(|net| net.parse().unwrap()).collect();
@@ -25,6 +25,9 @@ fn a_plan_as_text_for_iptables_restore() {
     let text = |options: &Options| Plan::new(options, true).unwrap().to_iptables();
     assert_eq!(text(&Options::default()), include_str!("golden/default.rules"));
     assert_eq!(text(&everything()), include_str!("golden/everything.rules"));
+    let inbound = Inbound { port: 16006, exclude_port: vec![8081, 22], include_port: vec![443, 80] };
+    let inbound = Options { inbound: Some(inbound), drop_invalid: true, ..Options::default() };
+    assert_eq!(text(&inbound), include_str!("golden/inbound.rules"));
 }
 
 #[test]

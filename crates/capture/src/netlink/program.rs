@@ -42,6 +42,14 @@ const NFTA_CT_DREG: u16 = 1;
 const NFTA_CT_KEY: u16 = 2;
 const NFTA_REJECT_TYPE: u16 = 1;
 const NFTA_REJECT_ICMP_CODE: u16 = 2;
+const NFTA_FIB_DREG: u16 = 1;
+const NFTA_FIB_RESULT: u16 = 2;
+const NFTA_FIB_FLAGS: u16 = 3;
+/// What the routing table knows of the packet's destination: NFT_FIB_RESULT_ADDRTYPE and NFTA_FIB_F_DADDR of
+/// linux/netfilter/nf_tables.h, RTN_LOCAL of linux/rtnetlink.h.
+const FIB_ADDRESS_TYPE: u32 = 3;
+const FIB_OF_DESTINATION: u32 = 1 << 1;
+const LOCAL: u32 = 2;
 const NF_NAT_RANGE_PROTO_SPECIFIED: u32 = 2;
 /// The verdict has a register of its own; values go through the first of 16 bytes.
 const VERDICT: u32 = libc::NFT_REG_VERDICT as u32;
@@ -102,8 +110,10 @@ impl Program {
                 self.meta(libc::NFT_META_MARK);
                 self.equals(&mark.to_ne_bytes(), true);
             }
-            Match::Loopback => self.interface("lo"),
-            Match::Interface(name) => self.interface(name),
+            Match::Loopback => self.interface(libc::NFT_META_OIFNAME, "lo"),
+            Match::FromHere => self.interface(libc::NFT_META_IIFNAME, "lo"),
+            Match::ForAnother => self.not_local(),
+            Match::Interface(name) => self.interface(libc::NFT_META_OIFNAME, name),
             Match::Version(version) => self.version(family, *version),
             Match::Destination { nets, within } => {
                 let (version, field, set) = match nets {
@@ -176,8 +186,17 @@ impl Program {
         });
     }
 
-    fn interface(&mut self, name: &str) {
-        self.meta(libc::NFT_META_OIFNAME);
+    fn not_local(&mut self) {
+        self.expression("fib", |fib| {
+            fib.number(NFTA_FIB_DREG, VALUE);
+            fib.number(NFTA_FIB_RESULT, FIB_ADDRESS_TYPE);
+            fib.number(NFTA_FIB_FLAGS, FIB_OF_DESTINATION);
+        });
+        self.equals(&LOCAL.to_ne_bytes(), false);
+    }
+
+    fn interface(&mut self, of: libc::c_int, name: &str) {
+        self.meta(of);
         // A name fills its whole register.
         let mut register = [0; 16];
         register[..name.len()].copy_from_slice(name.as_bytes());

@@ -24,7 +24,7 @@ const NFTA_RULE_EXPRESSIONS: u16 = 4;
 const NFTA_RULE_USERDATA: u16 = 7;
 /// nft's tag for a comment in NFTA_RULE_USERDATA.
 const UDATA_COMMENT: u8 = 0;
-/// Where translation of destinations stands among the OUTPUT hooks: NF_IP_PRI_NAT_DST.
+/// Where translation of destinations stands among the hooks: NF_IP_PRI_NAT_DST.
 const NAT_PRIORITY: i32 = -100;
 /// Where filters stand: NF_IP_PRI_FILTER.
 const FILTER_PRIORITY: i32 = 0;
@@ -71,15 +71,17 @@ fn add_table(batch: &mut Batch, family: Family) {
 }
 
 fn add_chain(batch: &mut Batch, family: Family, kind: ChainKind) {
-    let (type_name, priority) = match kind {
-        ChainKind::Nat => ("nat", NAT_PRIORITY),
-        ChainKind::Filter => ("filter", FILTER_PRIORITY),
+    let (type_name, hook_number, priority) = match kind {
+        ChainKind::Nat => ("nat", libc::NF_INET_LOCAL_OUT, NAT_PRIORITY),
+        ChainKind::Filter => ("filter", libc::NF_INET_LOCAL_OUT, FILTER_PRIORITY),
+        ChainKind::InboundNat => ("nat", libc::NF_INET_PRE_ROUTING, NAT_PRIORITY),
+        ChainKind::InboundFilter => ("filter", libc::NF_INET_LOCAL_IN, FILTER_PRIORITY),
     };
     batch.push(libc::NFT_MSG_NEWCHAIN, libc::NLM_F_CREATE, family, Part::Chain(family, kind), |chain| {
         chain.text(NFTA_CHAIN_TABLE, TABLE);
         chain.text(NFTA_CHAIN_NAME, kind.name());
         chain.nest(NFTA_CHAIN_HOOK, |hook| {
-            hook.number(NFTA_HOOK_HOOKNUM, libc::NF_INET_LOCAL_OUT as u32);
+            hook.number(NFTA_HOOK_HOOKNUM, hook_number as u32);
             hook.number(NFTA_HOOK_PRIORITY, priority as u32);
         });
         chain.number(NFTA_CHAIN_POLICY, libc::NF_ACCEPT as u32);

@@ -27,6 +27,7 @@ impl Options {
         self.check_interfaces()?;
         self.check_ports()?;
         self.check_dns_and_quic()?;
+        self.check_inbound()?;
         self.check_networks()
     }
 
@@ -158,6 +159,39 @@ impl Options {
             }
         }
         Ok(())
+    }
+
+    fn check_inbound(&self) -> Result<(), Invalid> {
+        let Some(inbound) = &self.inbound else { return Ok(()) };
+        let port = inbound.port;
+        if port == 0 {
+            return invalid("inbound-port", port, "expected a port from 1 to 65535");
+        }
+        if self.port.contains(port)
+            || self.capture_dns == Some(port)
+            || [ADMIN_PORT, READINESS_PORT].contains(&port)
+        {
+            return invalid("inbound-port", port, "is one of dragoman's other ports");
+        }
+        let (exclude, include) = (&inbound.exclude_port, &inbound.include_port);
+        for (option, ports) in [("exclude-inbound-port", exclude), ("include-inbound-port", include)] {
+            unique(option, ports)?;
+            if ports.contains(&0) {
+                return invalid(option, 0, "expected a port from 1 to 65535");
+            }
+        }
+        if let Some(port) = include.iter().find(|&port| exclude.contains(port)) {
+            let reason = "is in --exclude-inbound-port too; take it out of one of them";
+            return invalid("include-inbound-port", port, reason);
+        }
+        match include.iter().find(|&port| self.own_ports().contains(port)) {
+            Some(port) => invalid(
+                "include-inbound-port",
+                port,
+                "is one of dragoman's own ports, which are never captured",
+            ),
+            None => Ok(()),
+        }
     }
 
     fn check_networks(&self) -> Result<(), Invalid> {

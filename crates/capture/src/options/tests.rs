@@ -106,6 +106,33 @@ fn what_could_never_have_an_effect_is_refused() {
 }
 
 #[test]
+fn ports_of_what_comes_from_outside_must_have_a_meaning() {
+    let of = |port, exclude: &[u16], include: &[u16]| Options {
+        inbound: Some(Inbound { port, exclude_port: exclude.to_vec(), include_port: include.to_vec() }),
+        ..Options::default()
+    };
+    assert_eq!(of(15006, &[8081], &[80]).check(), Ok(()));
+    for (options, expected) in [
+        (of(0, &[], &[]), "inbound-port 0: expected a port from 1 to 65535"),
+        (of(15001, &[], &[]), "inbound-port 15001: is one of dragoman's other ports"),
+        (of(15020, &[], &[]), "inbound-port 15020: is one of dragoman's other ports"),
+        (of(15006, &[0], &[]), "exclude-inbound-port 0: expected a port from 1 to 65535"),
+        (of(15006, &[7, 7], &[]), "exclude-inbound-port 7: is given twice"),
+        (of(15006, &[], &[7, 7]), "include-inbound-port 7: is given twice"),
+        (
+            of(15006, &[80], &[443, 80]),
+            "include-inbound-port 80: is in --exclude-inbound-port too; take it out of one of them",
+        ),
+        (
+            of(15006, &[], &[15006]),
+            "include-inbound-port 15006: is one of dragoman's own ports, which are never captured",
+        ),
+    ] {
+        assert_eq!(refusal(&options), expected);
+    }
+}
+
+#[test]
 fn ids_that_mean_nobody_are_refused() {
     assert_eq!(
         refusal(&Options { exclude_uid: vec![u32::MAX], ..Options::default() }),

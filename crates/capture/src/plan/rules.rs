@@ -2,7 +2,7 @@
 //! between the chains is stated once.
 
 use super::{Action, Chain, ChainKind, IpVersion, Match, Nets, Plan, Rule, Transport};
-use crate::options::{Invalid, Options, Own, PortRange};
+use crate::options::{Inbound, Invalid, Options, Own, PortRange};
 
 const DNS_PORT: u16 = 53;
 const QUIC_PORT: u16 = 443;
@@ -27,7 +27,36 @@ pub(super) fn plan(options: &Options, ipv6: bool) -> Result<Plan, Invalid> {
         ]
         .concat(),
     };
-    Ok(Plan { ipv6, chains: vec![nat, filter], notes: notes(options, ipv6) })
+    let mut chains = vec![nat, filter];
+    if let Some(inbound) = &options.inbound {
+        chains.extend(self::inbound(options, inbound));
+    }
+    Ok(Plan { ipv6, chains, notes: notes(options, ipv6) })
+}
+
+/// What comes from outside: first what no packet of an app's server can be.
+fn inbound(options: &Options, inbound: &Inbound) -> [Chain; 2] {
+    let tcp = |ports: &[u16], within| Match::Port { of: Transport::Tcp, ports: sorted(ports), within };
+    let mut left_alone = vec![
+        leave(vec![Match::FromHere], "this host to itself"),
+        leave(vec![tcp(&options.own_ports(), true)], "dragoman's own ports"),
+    ];
+    if !inbound.exclude_port.is_empty() {
+        left_alone.push(leave(vec![tcp(&inbound.exclude_port, true)], "exclude-inbound-port"));
+    }
+    if !inbound.include_port.is_empty() {
+        left_alone.push(leave(vec![tcp(&inbound.include_port, false)], "not in include-inbound-port"));
+    }
+    let for_another = leave(vec![Match::ForAnother], "this host only passes it on");
+    let nat = Chain {
+        kind: ChainKind::InboundNat,
+        rules: [&[for_another][..], &left_alone, &[redirect(PortRange::one(inbound.port))]].concat(),
+    };
+    let filter = Chain {
+        kind: ChainKind::InboundFilter,
+        rules: [&invalid(options)[..], &not_to_judge(), &left_alone, &[refuse()]].concat(),
+    };
+    [nat, filter]
 }
 
 pub(super) fn draining(port: PortRange) -> Chain {

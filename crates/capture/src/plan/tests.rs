@@ -1,5 +1,5 @@
 use super::*;
-use crate::{Ipv6, Own, PortRange};
+use crate::{Inbound, Ipv6, Own, PortRange};
 
 fn nets(list: &[&str]) -> Vec<IpNet> {
     list.iter().map(|net| net.parse().unwrap()).collect()
@@ -34,6 +34,11 @@ fn everything() -> Options {
     }
 }
 
+fn inbound() -> Options {
+    let inbound = Inbound { port: 16006, exclude_port: vec![8081, 22], include_port: vec![443, 80] };
+    Options { inbound: Some(inbound), drop_invalid: true, ..Options::default() }
+}
+
 #[test]
 fn the_default_plan_in_words_and_as_nft_text() {
     let plan = Plan::new(&Options::default(), true).unwrap();
@@ -49,6 +54,15 @@ fn every_option_has_its_rule_in_order() {
     let plan = Plan::new(&everything(), true).unwrap();
     assert_eq!(plan.to_string(), include_str!("golden/everything.txt"));
     assert_eq!(plan.to_nft(), include_str!("golden/everything.nft"));
+}
+
+#[test]
+fn what_comes_from_outside_has_chains_of_its_own() {
+    let plan = Plan::new(&inbound(), true).unwrap();
+    assert_eq!(plan.to_string(), include_str!("golden/inbound.txt"));
+    assert_eq!(plan.to_nft(), include_str!("golden/inbound.nft"));
+    let outbound = Plan::new(&Options { inbound: None, ..inbound() }, true).unwrap();
+    assert_eq!(plan.chains[..2], outbound.chains);
 }
 
 #[test]
@@ -110,7 +124,8 @@ fn c1_what_the_first_chain_leaves_alone_the_second_never_refuses() {
 
 #[test]
 fn each_comment_fits_into_a_rule() {
-    for rule in Plan::new(&everything(), true).unwrap().chains.iter().flat_map(|chain| &chain.rules) {
+    let everything = Options { inbound: inbound().inbound, ..everything() };
+    for rule in Plan::new(&everything, true).unwrap().chains.iter().flat_map(|chain| &chain.rules) {
         let fits = !rule.comment.is_empty() && rule.comment.len() <= 120 && rule.comment.is_ascii();
         assert!(fits && !rule.comment.contains('"'), "{}", rule.comment);
     }

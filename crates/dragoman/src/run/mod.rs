@@ -22,7 +22,7 @@ use std::time::Duration;
 use dragoman_capture::private::Reach;
 use dragoman_config::{Config, Level, Log};
 use dragoman_net::{Inside, receive_descriptor, send_descriptor};
-use dragoman_proxy::{Listeners, Proxy};
+use dragoman_proxy::{Listeners, Material, Proxy};
 use dragoman_telemetry::{AccessLog, Telemetry};
 use nix::unistd::{dup2_stdin, dup2_stdout};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -71,13 +71,17 @@ pub(crate) fn run(arguments: &RunArguments) -> ExitCode {
         Ok(loaded) => loaded,
         Err(errors) => return check::refuse(&errors),
     };
-    start(arguments, config).unwrap_or_else(|StartError(text)| {
+    let material = match Material::load(&config) {
+        Ok(material) => material,
+        Err(lines) => return check::refuse_files(&lines),
+    };
+    start(arguments, config, material).unwrap_or_else(|StartError(text)| {
         eprintln!("dragoman: {text}");
         ExitCode::from(FAILED)
     })
 }
 
-fn start(arguments: &RunArguments, mut config: Config) -> Result<ExitCode, StartError> {
+fn start(arguments: &RunArguments, mut config: Config, material: Material) -> Result<ExitCode, StartError> {
     // The host's rules, if there are any, are not about us.
     config.proxy.mark = None;
     let reaches = Reach::of_host();
@@ -99,7 +103,8 @@ fn start(arguments: &RunArguments, mut config: Config) -> Result<ExitCode, Start
     traces::start(&config.trace, None, &telemetry).map_err(|error| cannot("export traces", &error))?;
     let runtime = app::runtime(config.proxy.workers).map_err(|error| cannot("start the runtime", &error))?;
     let own = reaches.iter().map(|reach| reach.source).collect();
-    let serving = serve(keeper, Arc::new(config), telemetry.clone(), own, arguments.isolate_loopback);
+    let policy = (Arc::new(config), material);
+    let serving = serve(keeper, policy, telemetry.clone(), own, arguments.isolate_loopback);
     let status = runtime.block_on(serving).map_err(|error| cannot("serve the command", &error))?;
     telemetry.cut();
     // What is still open is reset here, and its record finished by that.
@@ -136,7 +141,7 @@ fn code(status: ExitStatus) -> u8 {
 /// Serves the command until it has ended, and returns how.
 async fn serve(
     mut keeper: Keeper,
-    config: Arc<Config>,
+    (config, material): (Arc<Config>, Material),
     telemetry: Telemetry,
     own: Vec<IpAddr>,
     isolated: bool,
@@ -155,7 +160,7 @@ async fn serve(
         let (kind, came) = signal?;
         tokio::spawn(pass_on(kind, came, Arc::clone(&inside)));
     }
-    let proxy = Proxy::for_inside(config, telemetry, listeners, inside);
+    let proxy = Proxy::for_inside(config, telemetry, listeners, material, inside);
     let handle = proxy.handle();
     let mut proxy = tokio::spawn(proxy.run());
     let status = loop {

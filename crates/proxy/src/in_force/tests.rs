@@ -61,7 +61,7 @@ fn a_breaker_outlives_a_reload_that_does_not_touch_its_destination() {
     let before = named(&shared, "changes");
     opened(&shared, "stays");
     let in_use = opened(&shared, "changes");
-    shared.apply(policy("2s"));
+    shared.apply(policy("2s")).unwrap();
     assert!(!is_closed(&shared, &named(&shared, "stays")), "still open");
     assert_eq!(observed(&shared), 1, "what changed is forgotten");
     assert!(is_closed(&shared, &named(&shared, "changes")), "as new");
@@ -70,7 +70,7 @@ fn a_breaker_outlives_a_reload_that_does_not_touch_its_destination() {
     assert!(Arc::ptr_eq(&in_use, &shared.endpoints.get(&before, None, address())));
     assert_eq!(observed(&shared), 2);
     drop(in_use);
-    shared.apply(policy("2s"));
+    shared.apply(policy("2s")).unwrap();
     assert!(is_closed(&shared, &before), "in use no longer, it is gone");
 }
 
@@ -100,7 +100,7 @@ async fn idle_connections_of_a_destination_that_changed_are_closed_and_no_more_a
         servers.push(server);
     }
     let in_use = shared.pool.take(&key(&changes), Wanted::Open, Instant::now()).expect("one of two");
-    shared.apply(policy("2s"));
+    shared.apply(policy("2s")).unwrap();
     assert!(shared.pool.take(&key(&stays), Wanted::Open, Instant::now()).is_some());
     assert!(shared.pool.take(&key(&changes), Wanted::Open, Instant::now()).is_none());
     assert!(is_closed_in_order(&servers[1]).await);
@@ -118,7 +118,7 @@ fn the_next_exchange_of_a_flow_has_the_new_policy_and_one_under_way_the_old() {
     let mut find = || lookup.find(&shared.config.now(), OrigDst(address()), "changes");
     let (first, second) = (find(), find());
     assert!(Arc::ptr_eq(&first, &second));
-    shared.apply(policy("2s"));
+    shared.apply(policy("2s")).unwrap();
     assert_eq!(find().policy.timeout, Some(Duration::from_secs(2)));
     assert_eq!(first.policy.timeout, Some(Duration::from_secs(1)));
 }
@@ -130,7 +130,7 @@ fn nothing_is_left_of_policies_that_were_replaced() {
     for round in 0..500 {
         let _ = opened(&shared, "changes");
         let replaced = Arc::downgrade(&shared.config.now());
-        shared.apply(policy(&format!("{}s", 1 + (round + 1) % 2)));
+        shared.apply(policy(&format!("{}s", 1 + (round + 1) % 2))).unwrap();
         assert_eq!(replaced.upgrade().map(|config| config.generation()), None, "nobody keeps it");
         let now = shared.config.now();
         assert_eq!((now.generation(), now.names().len(), observed(&shared)), (round + 2, 3, 1));
@@ -172,7 +172,7 @@ async fn no_connection_slips_past_a_reload() {
         });
     }
     while shared.config.now().generation() < RELOADS {
-        shared.apply(policy(&format!("{}s", 1 + shared.config.now().generation() % 2)));
+        shared.apply(policy(&format!("{}s", 1 + shared.config.now().generation() % 2))).unwrap();
         tokio::task::yield_now().await;
     }
     let reused: u64 = exchanges.join_all().await.iter().sum();

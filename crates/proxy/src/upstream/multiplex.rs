@@ -145,10 +145,9 @@ impl Multiplexers {
         }
     }
 
-    /// Lets go of the connections of destinations that are gone or have changed: each ends with its last stream.
+    /// Lets go of the connections of destinations that are gone or have changed, or whose TLS has other material now: each ends with its last stream.
     pub(crate) fn forget_retired(&self) {
-        let policy = self.policy.now();
-        lock(&self.shelves).retain(|key, _| policy.at(key.destination).is_some());
+        lock(&self.shelves).retain(|key, _| self.policy.allows(key.destination, None));
     }
 
     /// The shelf of `key`, made if there is none. One of a retired destination is the exchange's own: its connections
@@ -161,7 +160,7 @@ impl Multiplexers {
         self.forget_retired();
         let mut shelves = lock(&self.shelves);
         let new = || Arc::new(Shelf::new(*params));
-        if self.policy.has(key.destination) {
+        if self.policy.allows(key.destination, None) {
             Arc::clone(shelves.entry(key.clone()).or_insert_with(new))
         } else {
             new()

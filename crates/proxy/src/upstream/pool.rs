@@ -182,7 +182,7 @@ impl Pool {
         let idle_end = now + params.idle;
         let until = params.max_age.map_or(idle_end, |age| idle_end.min(connection.made + age));
         let mut shelves = self.lock();
-        if shelves.count >= IDLE_IN_ALL || until <= now || !self.policy.has(key.destination) {
+        if shelves.count >= IDLE_IN_ALL || until <= now || !self.policy.allows(key.destination, None) {
             return;
         }
         let shelf = shelves.shelf(key, params, now);
@@ -209,13 +209,12 @@ impl Pool {
         cold.map(|(key, _)| key.clone()).collect()
     }
 
-    /// Closes the idle connections of destinations that are gone or have changed. Those in use follow with the end of
+    /// Closes the idle connections of destinations that are gone or have changed, or whose TLS has other material now. Those in use follow with the end of
     /// their exchange.
     pub(crate) fn forget_retired(&self) {
-        let policy = self.policy.now();
         let mut shelves = self.lock();
         let retired: Vec<_> =
-            shelves.by_key.extract_if(|key, _| policy.at(key.destination).is_none()).collect();
+            shelves.by_key.extract_if(|key, _| !self.policy.allows(key.destination, None)).collect();
         for (key, shelf) in &retired {
             shelves.count -= shelf.idle.len();
             self.closed(key, shelf.idle.len());

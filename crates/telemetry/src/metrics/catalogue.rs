@@ -153,6 +153,14 @@ metrics! {
     RestartNeeded Gauge "dragoman_config_restart_needed" []
         "1 if the configuration in force states keys that take effect at the next start.";
 
+    // The files of TLS.
+    TlsReloads Counter "dragoman_tls_reloads_total" [result]
+        "Times that changed files of TLS were read, for a destination or inbound, by result; those refused count once.";
+    TlsRefused Gauge "dragoman_tls_files_refused" []
+        "Destinations, and inbound, whose files of TLS say what cannot be used: the last good ones stay in force.";
+    TlsExpiry Gauge "dragoman_tls_certificate_expiry_seconds" [destination]
+        "When the certificate that is presented for a destination (`inbound`: to clients) expires, in seconds since 1970.";
+
     // The log, and the process.
     AccessLogWaiting Gauge "dragoman_access_log_waiting" []
         "Access log lines that wait for the writer.";

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::common::{exposition, metric, pages, receiver, telemetry};
 use dragoman_telemetry::{
     AcceptError, AccessFormat, AccessLog, AccessMode, BreakerState, Cause, DestinationState, EarlyDial,
-    EndpointState, ExchangeRecord, Metric, Outcome, Protocol, Reload, Telemetry, Tracer,
+    EndpointState, ExchangeRecord, MaterialReload, Metric, Outcome, Protocol, Reload, Telemetry, Tracer,
 };
 
 #[test]
@@ -57,6 +57,7 @@ fn everything_that_can_be_counted_follows_the_grammar() {
     });
 
     telemetry.trace_to(Tracer::start(receiver(1)).unwrap());
+    telemetry.material().state(0, vec![("payments".into(), 1_798_675_200)]);
 
     let text = telemetry.render();
     exposition::parse(&text).unwrap();
@@ -204,4 +205,22 @@ fn the_page_says_how_the_last_reload_went() {
     reload.in_force(2, 0, true);
     reload.reloaded(Reload::Applied);
     assert_eq!((value("generation"), value("restart_needed")), (2.0, 1.0));
+}
+
+#[test]
+fn the_page_says_how_the_files_of_tls_are() {
+    let telemetry = Telemetry::new(vec![], AccessLog::off());
+    let material = telemetry.material();
+    material.reloaded(MaterialReload::Refused);
+    assert!(!telemetry.render().contains("dragoman_tls_files_refused"), "nobody reads any");
+    material.state(1, vec![("payments".into(), 1_798_675_200), ("inbound".into(), 1_798_675_201)]);
+    let expiry = |name| {
+        metric(&telemetry, &format!("dragoman_tls_certificate_expiry_seconds{{destination=\"{name}\"}}"))
+    };
+    assert_eq!((expiry("payments"), expiry("inbound")), (1_798_675_200.0, 1_798_675_201.0));
+    let reloads = |result| metric(&telemetry, &format!("dragoman_tls_reloads_total{{result=\"{result}\"}}"));
+    assert_eq!((reloads("refused"), reloads("applied")), (1.0, 0.0));
+    assert_eq!(metric(&telemetry, "dragoman_tls_files_refused"), 1.0);
+    material.state(0, vec![]);
+    assert!(!telemetry.render().contains("expiry_seconds{"), "none is presented any more");
 }

@@ -35,7 +35,7 @@ async fn serve(streams: u32) -> SocketAddr {
 }
 
 fn multiplexers() -> Multiplexers {
-    let policy = InForce::new(Arc::new(Config::empty()));
+    let policy = InForce::new(Arc::new(Config::empty()), Arc::default());
     Multiplexers::new(Telemetry::new(vec!["default".into()], AccessLog::off()), policy)
 }
 

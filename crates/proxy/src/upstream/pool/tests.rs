@@ -22,7 +22,10 @@ async fn pair(made: Instant) -> (Pooled, TcpStream) {
 
 fn pool() -> Pool {
     let policy = Config::parse("test", "[destination.b]\nports = [1]\n", &|_| None).unwrap();
-    Pool::new(Telemetry::new(policy.names().to_vec(), AccessLog::off()), InForce::new(Arc::new(policy)))
+    Pool::new(
+        Telemetry::new(policy.names().to_vec(), AccessLog::off()),
+        InForce::new(Arc::new(policy), Arc::default()),
+    )
 }
 
 fn key(destination: usize) -> PoolKey {
