@@ -32,13 +32,14 @@ pub fn reset_on_close(stream: &TcpStream) {
     let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
 
-/// Resets `stream` once the other side has acknowledged all that was written to it, or when `limit` has passed.
-pub async fn reset_after_delivery(stream: TcpStream, limit: Duration) {
+/// Waits until the other side has acknowledged all that was written to it, or until `limit` has passed. The coming close is a
+/// reset, whenever that is.
+pub async fn reset_after_delivery(stream: &TcpStream, limit: Duration) {
     // First, so that a flow that is ended in the midst of this wait ends by a reset too.
-    reset_on_close(&stream);
+    reset_on_close(stream);
     let deadline = Instant::now() + limit;
     let delivered = async {
-        while undelivered_bytes(&stream) > 0 {
+        while undelivered_bytes(stream) > 0 {
             sleep(DELIVERY_POLL).await;
         }
     };
@@ -90,7 +91,8 @@ mod tests {
             (got.len(), end)
         });
         writer.write_all(&sent).await.unwrap();
-        reset_after_delivery(writer, Duration::from_secs(5)).await;
+        reset_after_delivery(&writer, Duration::from_secs(5)).await;
+        drop(writer);
         let (got, end) = read.await.unwrap();
         assert_eq!(got, sent.len());
         assert!(is_reset(&end.unwrap_err()));
@@ -100,7 +102,8 @@ mod tests {
     async fn a_reader_that_does_not_read_is_reset_all_the_same() {
         let (reader, mut writer) = pair().await;
         while tokio::time::timeout(Duration::from_millis(50), writer.write_all(&[0; 65536])).await.is_ok() {}
-        reset_after_delivery(writer, Duration::from_millis(20)).await;
+        reset_after_delivery(&writer, Duration::from_millis(20)).await;
+        drop(writer);
         reader.ready(tokio::io::Interest::ERROR).await.unwrap();
     }
 
@@ -112,7 +115,7 @@ mod tests {
         drop(reader);
         writer.ready(tokio::io::Interest::ERROR).await.unwrap();
         assert_eq!(undelivered_bytes(&writer), 0);
-        reset_after_delivery(writer, Duration::from_secs(3600)).await;
+        reset_after_delivery(&writer, Duration::from_secs(3600)).await;
     }
 
     #[tokio::test]

@@ -9,8 +9,9 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncReadExt, AsyncWrite};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::net::tcp;
+
+use crate::stream::{ReadHalf, Stream, TlsStream, WriteHalf};
 
 const SMALL: usize = 16 * 1024;
 const LARGE: usize = 64 * 1024;
@@ -80,6 +81,17 @@ impl Buffer {
         source: &mut ReadHalf<'_>,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
+        match source {
+            ReadHalf::Plain(source) => self.poll_fill_plain(source, context),
+            ReadHalf::Tls(source) => self.poll_fill_tls(source, context),
+        }
+    }
+
+    fn poll_fill_plain(
+        &mut self,
+        source: &mut tcp::ReadHalf<'_>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
         if std::mem::take(&mut self.eager) {
             self.make_room();
             match dragoman_net::receive(source.as_ref(), &mut self.data) {
@@ -105,32 +117,46 @@ impl Buffer {
         }
     }
 
-    /// The same from a connection that somebody else writes to. It costs one more system call now and then, which finds
-    /// the socket empty.
-    pub(crate) async fn fill_shared(&mut self, source: &TcpStream) -> io::Result<usize> {
-        loop {
-            self.wait(source).await?;
+    /// Out of TLS the bytes come as many as they are there.
+    fn poll_fill_tls(&mut self, source: &TlsStream, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let most = if self.full { LARGE } else { SMALL };
+        let read = source.poll_read(context, most, |bytes| {
             self.make_room();
-            match source.try_read_buf(&mut self.data) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                read => {
-                    self.full = self.data.len() == self.data.capacity();
-                    return read;
-                }
-            }
+            self.data.extend_from_slice(bytes);
+        });
+        match &read {
+            Poll::Pending => self.release(),
+            Poll::Ready(read) => self.full = read.as_ref().is_ok_and(|&count| count == most),
         }
+        read
     }
 
-    async fn wait(&mut self, source: &TcpStream) -> io::Result<()> {
-        // Not `readable()`: its future is four times the size of this one, and every flow that waits has one or two.
+    /// The same from a connection that somebody else writes to. It costs one more system call now and then, which finds
+    /// the socket empty.
+    ///
+    /// Not by `readable()`: its future is four times the size of this one, and every flow that waits has one or two.
+    pub(crate) fn fill_shared(&mut self, source: &Stream) -> impl Future<Output = io::Result<usize>> {
         poll_fn(|context| {
-            let ready = source.poll_read_ready(context);
-            if ready.is_pending() {
-                self.release();
+            let source = match source {
+                Stream::Plain(source) => source,
+                Stream::Tls(source) => return self.poll_fill_tls(source, context),
+            };
+            loop {
+                let ready = source.poll_read_ready(context);
+                if ready.is_pending() {
+                    self.release();
+                }
+                ready!(ready)?;
+                self.make_room();
+                match source.try_read_buf(&mut self.data) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    read => {
+                        self.full = self.data.len() == self.data.capacity();
+                        return Poll::Ready(read);
+                    }
+                }
             }
-            ready
         })
-        .await
     }
 
     /// Gives the memory back if nothing waits.
@@ -173,9 +199,13 @@ pub(crate) fn write_last_parts<const N: usize>(
     parts: [&[u8]; N],
 ) -> impl Future<Output = io::Result<usize>> {
     poll_fn(move |context| {
+        let to = match to {
+            WriteHalf::Plain(to) => to.as_ref(),
+            WriteHalf::Tls(to) => return to.poll_write(context, &parts.map(IoSlice::new)),
+        };
         loop {
-            ready!(to.as_ref().poll_write_ready(context))?;
-            match dragoman_net::send_last(to.as_ref(), &parts.map(IoSlice::new)) {
+            ready!(to.poll_write_ready(context))?;
+            match dragoman_net::send_last(to, &parts.map(IoSlice::new)) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 written => return Poll::Ready(written),
             }
@@ -188,6 +218,7 @@ mod tests {
     use super::*;
     use crate::testing::pair;
     use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpStream;
 
     #[tokio::test]
     async fn keeps_order_through_partial_consumption() {
@@ -197,7 +228,7 @@ mod tests {
         let write = tokio::spawn(async move { writer.write_all(&copy).await });
         let mut buffer = Buffer::default();
         let mut got = Vec::new();
-        while buffer.fill(&mut reader.split().0).await.unwrap() > 0 {
+        while buffer.fill(&mut ReadHalf::Plain(reader.split().0)).await.unwrap() > 0 {
             let some = buffer.len().div_ceil(2);
             got.extend_from_slice(&buffer.bytes()[..some]);
             buffer.consume(some);
@@ -211,7 +242,7 @@ mod tests {
     async fn holds_no_memory_while_it_waits() {
         let (mut reader, mut writer) = pair().await;
         let mut buffer = Buffer::default();
-        let mut half = reader.split().0;
+        let mut half = ReadHalf::Plain(reader.split().0);
         tokio::select! {
             biased;
             _ = buffer.fill(&mut half) => unreachable!("nothing was sent"),
@@ -234,7 +265,10 @@ mod tests {
         {
             let whole = parts.concat();
             let parts = parts.map(str::as_bytes);
-            assert_eq!(write_parts(&mut writer.split().1, parts).await.unwrap(), whole.len());
+            assert_eq!(
+                write_parts(&mut WriteHalf::Plain(writer.split().1), parts).await.unwrap(),
+                whole.len()
+            );
             let mut got = vec![0; whole.len()];
             reader.read_exact(&mut got).await.unwrap();
             assert_eq!(got, whole.as_bytes());
@@ -251,14 +285,14 @@ mod tests {
         let mut stream = TcpStream::from_std(accepted).unwrap();
         let mut buffer = Buffer::eager();
         let read = {
-            let mut half = stream.split().0;
+            let mut half = ReadHalf::Plain(stream.split().0);
             let mut context = Context::from_waker(std::task::Waker::noop());
             pin!(buffer.fill(&mut half)).poll(&mut context)
         };
         assert!(matches!(read, Poll::Ready(Ok(5))), "{read:?}");
         assert_eq!(buffer.bytes(), b"first");
 
-        let mut half = stream.split().0;
+        let mut half = ReadHalf::Plain(stream.split().0);
         std::io::Write::write_all(&mut client, b", second").unwrap();
         assert_eq!(buffer.fill(&mut half).await.unwrap(), 8);
         assert_eq!(buffer.bytes(), b"first, second");
@@ -270,7 +304,7 @@ mod tests {
     async fn an_eager_read_of_nothing_waits_without_memory() {
         let (mut reader, mut writer) = pair().await;
         let mut buffer = Buffer::eager();
-        let mut half = reader.split().0;
+        let mut half = ReadHalf::Plain(reader.split().0);
         let waits = pin!(buffer.fill(&mut half))
             .poll(&mut Context::from_waker(std::task::Waker::noop()))
             .is_pending();

@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
+use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::buffer::Buffer;
+use crate::stream::Stream;
 
 /// How long a reset waits for the bytes before it to be acknowledged.
 const DELIVERY: Duration = Duration::from_secs(30);
@@ -35,26 +37,26 @@ pub(crate) fn acknowledge(stream: &TcpStream) {
 /// One of the two connections of a flow.
 #[derive(Debug)]
 pub(crate) struct Leg {
-    stream: Option<TcpStream>,
+    stream: Option<Stream>,
     pub(crate) buf: Buffer,
 }
 
 impl Leg {
-    pub(crate) fn new(stream: TcpStream) -> Self {
-        Self { stream: Some(stream), buf: Buffer::default() }
+    pub(crate) fn new(stream: impl Into<Stream>) -> Self {
+        Self { stream: Some(stream.into()), buf: Buffer::default() }
     }
 
     /// The leg of an app, which was just accepted.
     pub(crate) fn accepted(stream: TcpStream) -> Self {
-        Self { stream: Some(stream), buf: Buffer::eager() }
+        Self { stream: Some(stream.into()), buf: Buffer::eager() }
     }
 
-    pub(crate) fn stream(&self) -> &TcpStream {
+    pub(crate) fn stream(&self) -> &Stream {
         self.stream.as_ref().expect("only the consuming methods take the stream")
     }
 
     /// The connection and the buffer, for use at the same time.
-    pub(crate) fn parts(&mut self) -> (&mut TcpStream, &mut Buffer) {
+    pub(crate) fn parts(&mut self) -> (&mut Stream, &mut Buffer) {
         (self.stream.as_mut().expect("only the consuming methods take the stream"), &mut self.buf)
     }
 
@@ -68,7 +70,7 @@ impl Leg {
 
     /// Returns when the connection is broken: a reset, or given up by the kernel. Its end alone is not waited for.
     pub(crate) async fn broken(&self) -> io::Error {
-        broken(self.stream()).await
+        broken(self.stream().tcp()).await
     }
 
     /// Writes all of `bytes`. Not for what may be cancelled and continued.
@@ -83,7 +85,16 @@ impl Leg {
 
     /// The orderly end.
     pub(crate) fn close(mut self) {
-        self.stream = None;
+        match self.stream.take() {
+            // A socket that is full does not take TLS's end at once.
+            Some(Stream::Tls(tls)) if !tls.end_now() && Handle::try_current().is_ok() => {
+                tokio::spawn(async move {
+                    let mut stream = Stream::Tls(tls);
+                    let _ = timeout(LINGER, stream.shutdown()).await;
+                });
+            }
+            _ => {}
+        }
     }
 
     /// The orderly end while the other side may still be sending: says that we end, then reads and throws away until
@@ -98,7 +109,7 @@ impl Leg {
     async fn drain(&mut self, most: usize) {
         let mut read = 0;
         let mut until = Instant::now() + LINGER_STEP;
-        let mut undelivered = dragoman_net::undelivered_bytes(self.stream());
+        let mut undelivered = dragoman_net::undelivered_bytes(self.stream().tcp());
         loop {
             self.buf.consume(self.buf.len());
             match timeout_at(until, self.fill()).await {
@@ -110,7 +121,7 @@ impl Leg {
                 }
                 Ok(Ok(0) | Err(_)) => return,
                 _ => {
-                    let left = dragoman_net::undelivered_bytes(self.stream());
+                    let left = dragoman_net::undelivered_bytes(self.stream().tcp());
                     if left == 0 || left >= undelivered {
                         return;
                     }
@@ -124,7 +135,8 @@ impl Leg {
     /// A reset, once the bytes before it were delivered.
     pub(crate) async fn reset(mut self) {
         if let Some(stream) = self.stream.take() {
-            dragoman_net::reset_after_delivery(stream, DELIVERY).await;
+            stream.reset_on_close();
+            dragoman_net::reset_after_delivery(stream.tcp(), DELIVERY).await;
         }
     }
 
@@ -134,12 +146,12 @@ impl Leg {
     }
 
     /// The bare connection, and what was read from it.
-    pub(crate) fn into_parts(mut self) -> Option<(TcpStream, Buffer)> {
+    pub(crate) fn into_parts(mut self) -> Option<(Stream, Buffer)> {
         Some((self.stream.take()?, std::mem::take(&mut self.buf)))
     }
 
     /// The bare connection, to be kept for another flow.
-    pub(crate) fn into_stream(mut self) -> Option<TcpStream> {
+    pub(crate) fn into_stream(mut self) -> Option<Stream> {
         self.stream.take()
     }
 }
@@ -147,7 +159,7 @@ impl Leg {
 impl Drop for Leg {
     fn drop(&mut self) {
         if let Some(stream) = &self.stream {
-            dragoman_net::reset_on_close(stream);
+            stream.reset_on_close();
         }
     }
 }

@@ -14,6 +14,7 @@ mod in_force;
 mod leg;
 mod names;
 mod shared;
+mod stream;
 #[cfg(test)]
 mod testing;
 mod tls;

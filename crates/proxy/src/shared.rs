@@ -64,6 +64,8 @@ pub(crate) struct Target<'a> {
     /// The route of an exchange.
     pub(crate) route: Option<&'a Route>,
     pub(crate) original: OrigDst,
+    /// What goes there is encrypted by the app itself: it goes to where the app dialled.
+    pub(crate) app_encrypts: bool,
 }
 
 impl Shared {
@@ -155,7 +157,7 @@ impl Shared {
     /// The endpoint that is next in turn, without taking the turn: the original destination, or one of the
     /// destination's own.
     pub(crate) fn next_endpoint(&self, destination: &Destination, original: OrigDst) -> Arc<Endpoint> {
-        let target = Target { destination, route: None, original };
+        let target = Target { destination, route: None, original, app_encrypts: false };
         self.endpoints.get(destination, None, target.in_turn(self.turn.load(Ordering::Relaxed)))
     }
 
@@ -192,7 +194,7 @@ impl Shared {
                 Err(_) => {}
             }
         }
-        Err(soonest.unwrap_or((target.original.0, Duration::ZERO)))
+        Err(soonest.unwrap_or((target.original_endpoint(), Duration::ZERO)))
     }
 }
 
@@ -203,14 +205,25 @@ impl Target<'_> {
 
     fn in_turn(self, turn: usize) -> SocketAddr {
         match self.destination.endpoints.as_slice() {
-            [] => self.original.0,
+            [] => self.original_endpoint(),
             own => own[turn % own.len()],
         }
     }
 
+    /// The original destination, where it is the endpoint. The port of a protocol without TLS is rarely the one with it.
+    fn original_endpoint(self) -> SocketAddr {
+        let mut address = self.original.0;
+        if let (Some(port), false) =
+            (self.destination.tls.as_ref().and_then(|tls| tls.port), self.app_encrypts)
+        {
+            address.set_port(port);
+        }
+        address
+    }
+
     fn includes(self, address: SocketAddr) -> bool {
         if self.destination.endpoints.is_empty() {
-            address == self.original.0
+            address == self.original_endpoint()
         } else {
             self.destination.endpoints.contains(&address)
         }

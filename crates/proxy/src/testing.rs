@@ -2,8 +2,14 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use dragoman_tls::session::Session;
+use rustls::pki_types::{PrivatePkcs8KeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use tokio::net::{TcpListener, TcpStream};
+
+use crate::stream::{Stream, TlsStream};
 
 /// Both ends of a connection over loopback: that of whoever connected, and that of whoever accepted.
 pub(crate) async fn pair() -> (TcpStream, TcpStream) {
@@ -11,6 +17,54 @@ pub(crate) async fn pair() -> (TcpStream, TcpStream) {
     let (client, accepted) =
         tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
     (client.unwrap(), accepted.unwrap().0)
+}
+
+/// Both versions of TLS.
+pub(crate) const TLS_VERSIONS: [&SupportedProtocolVersion; 2] =
+    [&rustls::version::TLS12, &rustls::version::TLS13];
+
+/// A client and a server that trust one another to speak one version of TLS.
+pub(crate) struct Tls {
+    client: Arc<ClientConfig>,
+    server: Arc<ServerConfig>,
+}
+
+impl Tls {
+    pub(crate) fn new(version: &'static SupportedProtocolVersion) -> Self {
+        let made = rcgen::generate_simple_self_signed(["server.test".to_owned()]).unwrap();
+        let certificate = made.cert.der().clone();
+        let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate.clone()).unwrap();
+        let client = ClientConfig::builder_with_protocol_versions(&[version]).with_root_certificates(roots);
+        let server = ServerConfig::builder_with_protocol_versions(&[version]).with_no_client_auth();
+        Self {
+            client: Arc::new(client.with_no_client_auth()),
+            server: Arc::new(server.with_single_cert(vec![certificate], key.into()).unwrap()),
+        }
+    }
+
+    pub(crate) fn client(&self) -> Session {
+        let name = ServerName::try_from("server.test").unwrap();
+        Session::client(Arc::clone(&self.client), name).unwrap()
+    }
+
+    pub(crate) fn server(&self) -> Session {
+        Session::server(Arc::clone(&self.server)).unwrap()
+    }
+
+    /// TLS on both ends of a connection: the client's and the server's.
+    pub(crate) async fn on(&self, (client, server): (TcpStream, TcpStream)) -> (Stream, Stream) {
+        let client = Box::new(TlsStream::new(client, self.client()));
+        let server = Box::new(TlsStream::new(server, self.server()));
+        let done = tokio::join!(client.handshake(&[]), server.handshake(&[]));
+        assert!(matches!(done, (Ok(()), Ok(()))), "{done:?}");
+        (Stream::Tls(client), Stream::Tls(server))
+    }
+
+    pub(crate) async fn pair(&self) -> (Stream, Stream) {
+        self.on(pair().await).await
+    }
 }
 
 /// A folder of one test's own, removed with this value.

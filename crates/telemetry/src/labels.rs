@@ -97,6 +97,18 @@ labels! {
 }
 
 labels! {
+    /// What became of a TLS handshake with a server.
+    Handshake {
+        /// The server has shown its certificate.
+        Full = "full",
+        /// A session was taken up that had begun with a full one.
+        Resumed = "resumed",
+        /// There is no connection.
+        Failed = "failed",
+    }
+}
+
+labels! {
     /// Why `accept` failed.
     AcceptError {
         /// The connection was gone before it was accepted.

@@ -8,6 +8,7 @@ pub mod identity;
 pub mod peer;
 pub mod roots;
 pub mod server;
+pub mod session;
 mod tickets;
 pub mod validity;
 pub mod verify;

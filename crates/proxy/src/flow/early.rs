@@ -15,12 +15,15 @@ use std::time::Duration;
 use dragoman_config::{ByAddress, Destination, Protocol};
 use dragoman_net::OrigDst;
 use dragoman_telemetry::EarlyDial;
+use dragoman_tls::client::Alpn;
 use tokio::time::{Instant, sleep_until};
 
 use crate::leg::Leg;
 use crate::shared::Shared;
-use crate::upstream::dial::{DialFailed, dial};
+use crate::upstream::dial::DialFailed;
 use crate::upstream::learnt::First;
+use crate::upstream::link::{Asked, Link};
+use crate::upstream::pool::SecureKey;
 use crate::upstream::state::{Endpoint, Pass};
 
 /// How long the app's first bytes are waited for where a name could still change where the flow goes.
@@ -51,7 +54,8 @@ pub(crate) fn plan(by_address: &ByAddress, learnt: Option<First>) -> Option<Dura
         (Protocol::Http, _) | (_, Some(First::App)) => APP_FIRST_WAIT,
         // A bound on connections is a bound on HTTP; an early dial is not under it.
         (Protocol::Auto, None) if has_bounded_pool(destination) => APP_FIRST_WAIT,
-        (Protocol::Auto, None) if by_address.name_may_decide => NAME_WAIT,
+        // What the app says first may change whom the server is asked to be, or what it is asked to speak.
+        (Protocol::Auto, None) if by_address.name_may_decide || destination.tls.is_some() => NAME_WAIT,
         (Protocol::Auto, None) => Duration::ZERO,
     })
 }
@@ -99,9 +103,14 @@ pub(crate) enum Taken {
 }
 
 impl Early {
-    /// The early dial of a flow to `original`, planned or not.
-    pub(crate) fn new(shared: &Arc<Shared>, by_address: &ByAddress, original: OrigDst) -> Self {
-        Self(Some(Box::new(Course::new(shared, by_address, original))))
+    /// The early dial of a flow to `original`, planned or not. `learnt`: the name of that address.
+    pub(crate) fn new(
+        shared: &Arc<Shared>,
+        by_address: &ByAddress,
+        original: OrigDst,
+        learnt: Option<&str>,
+    ) -> Self {
+        Self(Some(Box::new(Course::new(shared, by_address, original, learnt))))
     }
 
     /// Goes on with the dial, and reads what the server says. Cancelling loses nothing.
@@ -127,10 +136,10 @@ impl Early {
         self.0.as_ref().and_then(|course| course.address())
     }
 
-    /// The connection to `address`: a dial that is under way is waited for. `None` where there is none; one to another
-    /// address is closed.
-    pub(crate) async fn take(&mut self, address: SocketAddr) -> Option<Taken> {
-        let taken = self.0.as_mut()?.take(address).await;
+    /// The connection as it is wanted: a dial that is under way is waited for. `None` where there is none; one to another
+    /// address, or for another server, is closed.
+    pub(crate) async fn take(&mut self, wanted: &Link) -> Option<Taken> {
+        let taken = self.0.as_mut()?.take(wanted).await;
         self.0 = None;
         taken
     }
@@ -144,8 +153,11 @@ impl Early {
 /// An early dial that is not over.
 struct Course {
     shared: Arc<Shared>,
-    destination: usize,
+    destination: Arc<Destination>,
     endpoint: Arc<Endpoint>,
+    asked: Asked,
+    /// What makes it differ from other connections to the endpoint, once it is dialled.
+    secure: Option<Arc<SecureKey>>,
     limit: Duration,
     state: State,
     /// The breaker's leave for the dial alone: while the app is silent it must not hold a probe's place, and whoever takes
@@ -154,12 +166,14 @@ struct Course {
 }
 
 impl Course {
-    fn new(shared: &Arc<Shared>, by_address: &ByAddress, original: OrigDst) -> Self {
+    fn new(shared: &Arc<Shared>, by_address: &ByAddress, original: OrigDst, learnt: Option<&str>) -> Self {
         let destination = &by_address.destination;
         let planned = plan(by_address, shared.learnt.get(original.0));
         Self {
             shared: Arc::clone(shared),
-            destination: destination.index,
+            destination: Arc::clone(destination),
+            asked: Asked::of(destination, "", learnt),
+            secure: None,
             endpoint: shared.next_endpoint(destination, original),
             limit: destination.connect_timeout,
             state: planned.map_or(State::Never, |wait| State::Planned(Instant::now() + wait)),
@@ -211,8 +225,17 @@ impl Course {
             .then_some(self.endpoint.address)
     }
 
-    async fn take(&mut self, address: SocketAddr) -> Option<Taken> {
-        if address != self.endpoint.address {
+    fn serves(&self, wanted: &Link) -> bool {
+        let alike = match (&self.secure, &wanted.key.secure) {
+            (None, None) => true,
+            (Some(secure), Some(wanted)) => secure.serves(wanted),
+            _ => false,
+        };
+        alike && wanted.endpoint() == self.endpoint.address
+    }
+
+    async fn take(&mut self, wanted: &Link) -> Option<Taken> {
+        if !self.serves(wanted) {
             self.discard();
             return None;
         }
@@ -255,11 +278,16 @@ impl Course {
                 return false;
             }
         }
-        let (shared, destination, address, limit) =
-            (Arc::clone(&self.shared), self.destination, self.endpoint.address, self.limit);
-        self.state =
-            State::Dialling(Box::pin(async move { dial(&shared, destination, address, limit).await }));
-        true
+        let (shared, limit) = (Arc::clone(&self.shared), self.limit);
+        let address = self.endpoint.address;
+        match Link::new(&shared, &self.destination, address, Alpn::None, &self.asked) {
+            Ok(link) => {
+                self.secure.clone_from(&link.key.secure);
+                self.state = State::Dialling(Box::pin(async move { link.dial(&shared, limit).await }));
+                true
+            }
+            Err(failed) => self.dialled(Err(failed)).is_ok(),
+        }
     }
 
     /// The dial is over. Its failure is reported by whoever takes it.

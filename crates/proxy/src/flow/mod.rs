@@ -99,7 +99,7 @@ async fn find_relay(shared: &Arc<Shared>, stream: TcpStream, record: &mut FlowRe
     let by_address = shared.config.now().by_address(original.0, record.host.as_deref());
     let redirected = Redirected { original, by_address };
     record.destination = redirected.by_address.destination.index;
-    let mut early = Early::new(shared, &redirected.by_address, original);
+    let mut early = Early::new(shared, &redirected.by_address, original, record.host.as_deref());
     let sniffed = sniff(shared, &mut app, &mut early, &redirected).await;
     record.first_bytes = first_bytes(&app, &early, sniffed.as_ref().ok());
     let sniffed = match sniffed {
@@ -135,7 +135,7 @@ fn find_original_dst(shared: &Shared, app: &Leg, record: &mut FlowRecord) -> Opt
     let found = match record.original_dst {
         Some(port) if shared.config.now().at_listener(port).is_some() => Ok(OrigDst(port)),
         Some(port) => Err(NoOriginalDst::OwnListener(port)),
-        None => original_dst(app.stream(), record.peer(), shared.own_ports()),
+        None => original_dst(app.stream().tcp(), record.peer(), shared.own_ports()),
     };
     match found {
         Ok(original) => {
@@ -209,7 +209,7 @@ mod tests {
         let original = OrigDst(listener.local_addr().unwrap());
         let by_address = shared.config.now().by_address(original.0, None);
         let mut record = telemetry.flow(original.0);
-        let early = || Early::new(&shared, &by_address, original);
+        let early = || Early::new(&shared, &by_address, original, None);
         let stream = async || TcpStream::connect(original.0).await.unwrap();
         let leg = async || Leg::new(stream().await);
 

@@ -3,19 +3,21 @@
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use dragoman_config::Destination;
 use dragoman_net::OrigDst;
 use dragoman_policy::{Attempt, Decision, Failure, RetryParams, Verdict};
-use dragoman_telemetry::{Cause, FlowRecord, Note, Way};
+use dragoman_telemetry::{Cause, FlowRecord, Note, Protocol, Way};
+use dragoman_tls::client::Alpn;
 use tokio::time::sleep;
 
 use super::early::{Early, Taken};
 use super::relay::{Relay, relay, upstream_cause};
 use crate::leg::Leg;
 use crate::shared::{Shared, Target, with_random};
-use crate::upstream::dial::{DialFailed, dial};
+use crate::upstream::dial::DialFailed;
+use crate::upstream::link::{Asked, Link};
 use crate::upstream::state::{Endpoint, verdict};
 
 /// Serves an opaque flow to its end.
@@ -96,7 +98,9 @@ async fn connect(
     record: &mut FlowRecord,
 ) -> Result<Upstream, DialFailed> {
     let retry = destination.policy.retry.as_ref();
-    let target = Target { destination, route: None, original };
+    let app_encrypts = record.protocol == Protocol::Tls;
+    let target = Target { destination, route: None, original, app_encrypts };
+    let asked = Asked::of(destination, "", record.host.as_deref());
     let mut failed_on = None;
     loop {
         let admitted = shared.admit(target, early, failed_on);
@@ -109,16 +113,14 @@ async fn connect(
         if let (1, Some(params)) = (record.connect_attempts, retry) {
             endpoint.deposit(params, Instant::now());
         }
-        let mut way = Way::Early;
-        let taken = match early.take(endpoint.address).await {
-            Some(taken) => taken,
-            None => {
-                way = Way::New;
-                match dial(shared, destination.index, endpoint.address, destination.connect_timeout).await {
-                    Ok(leg) => Taken::Open(leg),
-                    Err(failed) => Taken::Failed(failed),
-                }
-            }
+        let link = if app_encrypts {
+            Ok(Link::plain(destination, endpoint.address))
+        } else {
+            Link::new(shared, destination, endpoint.address, Alpn::None, &asked)
+        };
+        let (way, taken) = match link {
+            Ok(link) => obtain(shared, early, &link, destination.connect_timeout).await,
+            Err(failed) => (Way::New, Taken::Failed(failed)),
         };
         let failed = match taken {
             Taken::Failed(failed) => failed,
@@ -157,6 +159,14 @@ async fn connect(
                 return Err(failed);
             }
         }
+    }
+}
+
+/// The early dial, or a new one.
+async fn obtain(shared: &Shared, early: &mut Early, link: &Link, limit: Duration) -> (Way, Taken) {
+    match early.take(link).await {
+        Some(taken) => (Way::Early, taken),
+        None => (Way::New, link.dial(shared, limit).await.map_or_else(Taken::Failed, Taken::Open)),
     }
 }
 

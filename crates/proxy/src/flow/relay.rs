@@ -17,11 +17,13 @@ use std::time::Duration;
 
 use dragoman_net::{Asleep, Sleepers};
 use dragoman_telemetry::{Cause, FlowRecord, Who};
+use dragoman_tls::failure::Failure;
 use tokio::net::TcpStream;
-use tokio::net::tcp::ReadHalf;
 use tokio::time::timeout;
 
 use crate::leg::{Leg, broken};
+use crate::stream::{ReadHalf, Stream};
+use crate::upstream::tls::tls_cause;
 use pump::{Stopped, pump};
 use silence::{Listener, Patience};
 
@@ -126,10 +128,12 @@ fn relay_awake<'a>(
 ) -> impl Future<Output = Option<Sleeping<'a>>> + use<'a> {
     async move {
         let listeners = <[Listener; 2]>::default();
+        // What there is of TLS cannot be laid down.
+        let may_sleep = app.stream().tls().or(upstream.stream().tls()).is_none();
         let ended = tokio::select! {
             biased;
             ended = exchange_bytes(&mut app, &mut upstream, record, &listeners) => Some(ended),
-            () = patience.until_silence(listeners.each_ref()) => None,
+            () = patience.until_silence(listeners.each_ref()), if may_sleep => None,
         };
         match ended {
             None => return lay_down(sleepers, app, upstream, record, patience),
@@ -151,7 +155,10 @@ fn lay_down<'a>(
     record: &'a mut FlowRecord,
     patience: Patience,
 ) -> Option<Sleeping<'a>> {
-    let pair = [app.into_stream()?, upstream.into_stream()?];
+    let (Stream::Plain(app), Stream::Plain(upstream)) = (app.into_stream()?, upstream.into_stream()?) else {
+        return None;
+    };
+    let pair = [app, upstream];
     match sleepers.lay_down(pair) {
         Ok(pair) => Some(Sleeping { pair, record, patience }),
         Err(error) => {
@@ -183,7 +190,11 @@ pub(crate) fn app_cause(error: &io::Error) -> Cause {
 
 /// What an error on the upstream connection means.
 pub(crate) fn upstream_cause(error: &io::Error) -> Cause {
-    if dragoman_net::is_timeout(error) { Cause::UpstreamLost } else { Cause::UpstreamReset }
+    match Failure::of(error) {
+        Some(failure) => tls_cause(failure.kind),
+        None if dragoman_net::is_timeout(error) => Cause::UpstreamLost,
+        None => Cause::UpstreamReset,
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -270,7 +281,7 @@ async fn pump_last<'a>(
 ) -> Result<(), Torn> {
     tokio::select! {
         result = last => result.map(drop).map_err(|stopped| stopped.of(sender)),
-        error = broken(ended.as_ref()) => Err(Torn { side: sender.other(), error, writing: false }),
+        error = broken(ended.tcp()) => Err(Torn { side: sender.other(), error, writing: false }),
     }
 }
 

@@ -78,7 +78,7 @@ fn a_breaker_outlives_a_reload_that_does_not_touch_its_destination() {
 async fn pair(listener: &TcpListener) -> (Pooled, TcpStream) {
     let connected = TcpStream::connect(listener.local_addr().unwrap());
     let (stream, accepted) = tokio::join!(connected, listener.accept());
-    (Pooled { stream: stream.unwrap(), made: Instant::now() }, accepted.unwrap().0)
+    (Pooled { stream: stream.unwrap().into(), made: Instant::now() }, accepted.unwrap().0)
 }
 
 /// Whether the other end closes it, without a reset.
@@ -92,7 +92,7 @@ async fn idle_connections_of_a_destination_that_changed_are_closed_and_no_more_a
     let shared = rig();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (stays, changes) = (named(&shared, "stays"), named(&shared, "changes"));
-    let key = |of: &Destination| PoolKey { endpoint: address(), destination: of.version() };
+    let key = |of: &Destination| PoolKey { endpoint: address(), destination: of.version(), secure: None };
     let mut servers = Vec::new();
     for destination in [&stays, &changes, &changes] {
         let (connection, server) = pair(&listener).await;
@@ -152,7 +152,7 @@ async fn no_connection_slips_past_a_reload() {
             let (mut reused, mut server) = (0, None);
             while shared.config.now().generation() < RELOADS {
                 let destination = named(&shared, "changes");
-                let key = PoolKey { endpoint: address(), destination: destination.version() };
+                let key = PoolKey { endpoint: address(), destination: destination.version(), secure: None };
                 let connection = match shared.pool.take(&key, Wanted::Open, Instant::now()) {
                     Some(connection) => {
                         reused += 1;
@@ -177,7 +177,7 @@ async fn no_connection_slips_past_a_reload() {
     }
     let reused: u64 = exchanges.join_all().await.iter().sum();
     let destination = named(&shared, "changes");
-    let key = PoolKey { endpoint: address(), destination: destination.version() };
+    let key = PoolKey { endpoint: address(), destination: destination.version(), secure: None };
     while shared.pool.take(&key, Wanted::Open, Instant::now()).is_some() {}
     let idle = shared.observe().iter().map(|(_, state)| state.http1_idle).sum::<usize>();
     assert_eq!(idle, 0, "{reused} reused");

@@ -22,8 +22,8 @@ impl DialFailed {
     }
 }
 
-/// Dials `address` and counts the connection for `destination`.
-pub(crate) async fn dial(
+/// Connects to `address` and counts the connection for `destination`. Nothing is encrypted yet.
+pub(super) async fn connect(
     shared: &Shared,
     destination: usize,
     address: SocketAddr,

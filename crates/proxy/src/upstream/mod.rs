@@ -2,6 +2,8 @@
 
 pub(crate) mod dial;
 pub(crate) mod learnt;
+pub(crate) mod link;
 pub(crate) mod multiplex;
 pub(crate) mod pool;
 pub(crate) mod state;
+pub(crate) mod tls;

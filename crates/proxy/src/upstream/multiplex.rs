@@ -147,7 +147,7 @@ impl Multiplexers {
 
     /// Lets go of the connections of destinations that are gone or have changed, or whose TLS has other material now: each ends with its last stream.
     pub(crate) fn forget_retired(&self) {
-        lock(&self.shelves).retain(|key, _| self.policy.allows(key.destination, None));
+        lock(&self.shelves).retain(|key, _| self.policy.allows(key.destination, key.generation()));
     }
 
     /// The shelf of `key`, made if there is none. One of a retired destination is the exchange's own: its connections
@@ -160,7 +160,7 @@ impl Multiplexers {
         self.forget_retired();
         let mut shelves = lock(&self.shelves);
         let new = || Arc::new(Shelf::new(*params));
-        if self.policy.allows(key.destination, None) {
+        if self.policy.allows(key.destination, key.generation()) {
             Arc::clone(shelves.entry(key.clone()).or_insert_with(new))
         } else {
             new()

@@ -18,11 +18,13 @@ use std::time::{Duration, Instant};
 
 use dragoman_config::{PoolParams, Version};
 use dragoman_telemetry::{DestinationState, Held, Telemetry};
+use dragoman_tls::client::Alpn;
 use foldhash::fast::RandomState;
-use tokio::net::TcpStream;
+use rustls::pki_types::ServerName;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::in_force::InForce;
+use crate::stream::Stream;
 
 /// The most idle connections of one version of HTTP that one process keeps, over all keys.
 pub(super) const IDLE_IN_ALL: usize = 4096;
@@ -37,12 +39,47 @@ const FRESH: Duration = Duration::from_secs(1);
 pub(crate) struct PoolKey {
     pub(crate) endpoint: SocketAddr,
     pub(crate) destination: Version,
+    /// Of a connection with TLS.
+    pub(crate) secure: Option<Arc<SecureKey>>,
+}
+
+impl PoolKey {
+    /// That of the files that a connection with TLS is made with.
+    pub(super) fn generation(&self) -> Option<u64> {
+        self.secure.as_ref().map(|secure| secure.generation)
+    }
+
+    /// Whether the other one leads to the same server, be policy and files as they were or not.
+    pub(crate) fn is_alike(&self, other: &Self) -> bool {
+        let name = |key: &Self| key.secure.as_ref().map(|secure| secure.name.clone());
+        self.destination.index == other.destination.index
+            && self.endpoint == other.endpoint
+            && name(self) == name(other)
+    }
+}
+
+/// What makes a connection with TLS differ from another one to the same endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct SecureKey {
+    /// Whom the server has shown to be.
+    pub(crate) name: ServerName<'static>,
+    pub(crate) alpn: Alpn,
+    /// That of the files that it was made with.
+    pub(crate) generation: u64,
+}
+
+impl SecureKey {
+    /// Whether a connection with this key, on which nothing was agreed to be spoken, serves for one with `wanted`.
+    pub(crate) fn serves(&self, wanted: &Self) -> bool {
+        let alike = self.name == wanted.name && self.generation == wanted.generation;
+        alike && (self.alpn == wanted.alpn || self.alpn == Alpn::None && wanted.alpn == Alpn::Http1)
+    }
 }
 
 /// A connection, and since when there is one.
 #[derive(Debug)]
 pub(crate) struct Pooled {
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: Stream,
     pub(crate) made: Instant,
 }
 
@@ -142,8 +179,8 @@ impl Pool {
     pub(crate) fn take(&self, key: &PoolKey, wanted: Wanted, now: Instant) -> Option<Pooled> {
         let is_open = match wanted {
             Wanted::New => return None,
-            Wanted::Fresh | Wanted::Open => dragoman_net::is_still_open,
-            Wanted::Likely => dragoman_net::seems_open,
+            Wanted::Fresh | Wanted::Open => Stream::is_still_open,
+            Wanted::Likely => Stream::seems_open,
         };
         loop {
             let idle = {
@@ -182,7 +219,10 @@ impl Pool {
         let idle_end = now + params.idle;
         let until = params.max_age.map_or(idle_end, |age| idle_end.min(connection.made + age));
         let mut shelves = self.lock();
-        if shelves.count >= IDLE_IN_ALL || until <= now || !self.policy.allows(key.destination, None) {
+        if shelves.count >= IDLE_IN_ALL
+            || until <= now
+            || !self.policy.allows(key.destination, key.generation())
+        {
             return;
         }
         let shelf = shelves.shelf(key, params, now);
@@ -198,9 +238,7 @@ impl Pool {
         let mut shelves = self.lock();
         shelves.by_key.retain(|key, shelf| {
             let before = shelf.idle.len();
-            shelf
-                .idle
-                .retain(|idle| now < idle.until && dragoman_net::is_still_open(&idle.connection.stream));
+            shelf.idle.retain(|idle| now < idle.until && idle.connection.stream.is_still_open());
             self.closed(key, before - shelf.idle.len());
             !shelf.is_over(now)
         });
@@ -213,8 +251,10 @@ impl Pool {
     /// their exchange.
     pub(crate) fn forget_retired(&self) {
         let mut shelves = self.lock();
-        let retired: Vec<_> =
-            shelves.by_key.extract_if(|key, _| !self.policy.allows(key.destination, None)).collect();
+        let retired: Vec<_> = shelves
+            .by_key
+            .extract_if(|key, _| !self.policy.allows(key.destination, key.generation()))
+            .collect();
         for (key, shelf) in &retired {
             shelves.count -= shelf.idle.len();
             self.closed(key, shelf.idle.len());

@@ -10,7 +10,7 @@ use super::endpoints::EndpointTable;
 use super::histogram::Histogram;
 use super::page::Page;
 use crate::cause::Cause;
-use crate::labels::{Outcome, Protocol};
+use crate::labels::{Handshake, Outcome, Protocol};
 
 /// What stands for "no cause" and "no status was sent" in a label: Prometheus takes an empty one as absent.
 const NONE: &str = "-";
@@ -24,6 +24,9 @@ pub struct DestinationMetrics {
     attempts: [Counter; Outcome::ALL.len()],
     endpoints: EndpointTable,
     connect: Histogram,
+    handshakes: [Counter; Handshake::ALL.len()],
+    handshake: Histogram,
+    unverified: Counter,
     first_byte: Histogram,
     exchange_time: Histogram,
     grpc: Words,
@@ -48,6 +51,9 @@ impl DestinationMetrics {
             attempts: Default::default(),
             endpoints: EndpointTable::default(),
             connect: Histogram::default(),
+            handshakes: Default::default(),
+            handshake: Histogram::default(),
+            unverified: Counter::default(),
             first_byte: Histogram::default(),
             exchange_time: Histogram::default(),
             grpc: Words::default(),
@@ -73,6 +79,19 @@ impl DestinationMetrics {
     pub fn connection_dialled(&self, took: Duration) {
         self.dialled.add(1);
         self.connect.record(took);
+    }
+
+    /// Counts a TLS handshake with a server, and how long it took where it succeeded.
+    pub fn handshake(&self, result: Handshake, took: Duration) {
+        self.handshakes[result as usize].add(1);
+        if result != Handshake::Failed {
+            self.handshake.record(took);
+        }
+    }
+
+    /// Counts a TLS connection to a server that was not asked who it is.
+    pub fn unverified(&self) {
+        self.unverified.add(1);
     }
 
     /// Counts an upstream connection that was taken out of the pool.
@@ -150,6 +169,7 @@ impl DestinationMetrics {
         }
         self.endpoints.write(page, name, Instant::now());
         page.histogram(Metric::Connect, &[name], &self.connect);
+        self.write_tls(page, name);
         page.histogram(Metric::FirstByte, &[name], &self.first_byte);
         page.histogram(Metric::ExchangeTime, &[name], &self.exchange_time);
         for (metric, words) in [
@@ -167,6 +187,21 @@ impl DestinationMetrics {
         page.sample(Metric::Bytes, &[name, "to_app"], self.to_app.get());
         page.sample(Metric::PoolConnections, &[name, "http1", "in_use"], self.pool_in_use.get());
         page.sample(Metric::PoolWaiting, &[name], self.pool_waiting.get());
+    }
+}
+
+impl DestinationMetrics {
+    /// Nothing, for a destination that has had nothing to do with TLS.
+    fn write_tls(&self, page: &mut Page, name: &str) {
+        let counts = self.handshakes.each_ref().map(Counter::get);
+        if counts.iter().all(|count| *count == 0) {
+            return;
+        }
+        for (result, count) in Handshake::ALL.iter().zip(counts) {
+            page.sample(Metric::Handshakes, &[name, result.as_str()], count);
+        }
+        page.histogram(Metric::HandshakeTime, &[name], &self.handshake);
+        page.sample(Metric::Unverified, &[name], self.unverified.get());
     }
 }
 

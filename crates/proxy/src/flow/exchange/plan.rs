@@ -1,13 +1,17 @@
 //! What is decided about a request once its head is known.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use dragoman_config::{BreakerPolicy, Config, Destination, Name, Policy, Request, Route};
 use dragoman_net::OrigDst;
 use dragoman_telemetry::{Cause, ExchangeRecord};
+use dragoman_tls::client::Alpn;
 
-use crate::shared::Target;
+use super::tries::Failed;
+use crate::shared::{Shared, Target};
+use crate::upstream::link::{Asked, Link};
 use crate::upstream::pool::Wanted;
 
 /// The policy of one exchange.
@@ -21,6 +25,7 @@ pub(crate) struct Plan {
     pub(crate) has_idempotency_key: bool,
     /// The method has the same effect twice as once, by policy, or by its definition where policy says nothing.
     pub(crate) is_idempotent: bool,
+    asked: Asked,
 }
 
 /// When to give up, and what that is called.
@@ -31,11 +36,12 @@ pub(crate) struct Limit {
 }
 
 impl Plan {
-    /// The plan of `request` to `destination`; its route goes into the record.
+    /// The plan of `request` to `destination`; its route goes into the record. `learnt`: the name of its address.
     pub(crate) fn new(
         destination: Arc<Destination>,
         original: OrigDst,
         request: &Request<'_>,
+        learnt: Option<&str>,
         record: &mut ExchangeRecord,
     ) -> Self {
         let route = destination.route(request);
@@ -54,6 +60,7 @@ impl Plan {
                 None => matches!(request.method, "GET" | "HEAD" | "OPTIONS"),
             },
             route: route.map(|route| route.index),
+            asked: Asked::of(&destination, request.host, learnt),
             destination,
             policy,
         }
@@ -61,7 +68,15 @@ impl Plan {
 
     /// Where the exchange may go.
     pub(crate) fn target(&self) -> Target<'_> {
-        Target { destination: &self.destination, route: self.route(), original: self.original }
+        let (destination, original) = (&self.destination, self.original);
+        Target { destination, route: self.route(), original, app_encrypts: false }
+    }
+
+    /// A connection for the exchange.
+    pub(crate) fn link(&self, shared: &Shared, endpoint: SocketAddr, alpn: Alpn) -> Result<Link, Failed> {
+        let link = Link::new(shared, &self.destination, endpoint, alpn, &self.asked);
+        // What the app calls its server is not the endpoint's fault.
+        link.map_err(|failed| Failed { slow_app: true, ..Failed::here(failed.cause, &*failed.detail) })
     }
 
     fn route(&self) -> Option<&Route> {

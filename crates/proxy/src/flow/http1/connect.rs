@@ -1,28 +1,29 @@
 //! A connection for an attempt: the flow's own, one of the pool, the early dial, or a new one.
 
 use std::future::ready;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dragoman_config::PoolParams;
-use dragoman_net::{DialError, is_still_open};
+use dragoman_net::DialError;
 use dragoman_telemetry::{Cause, Way};
+use dragoman_tls::client::Alpn;
 use dragoman_wire::http1::BodyReader;
 use tokio::time::timeout;
 
+use super::Connection;
 use super::attempt::app_failed;
 use super::exchange::Shape;
 use super::upload::Upload;
-use super::{Connection, Kept};
 use crate::flow::early::{Early, Taken};
 use crate::flow::exchange::plan::Plan;
 use crate::flow::exchange::response::Spent;
 use crate::flow::exchange::tries::{Failed, dial_failed, dial_limit};
 use crate::leg::Leg;
 use crate::shared::Shared;
-use crate::upstream::dial::{DialFailed, dial};
+use crate::upstream::dial::DialFailed;
+use crate::upstream::link::Link;
 use crate::upstream::pool::warm::keep_warm;
 use crate::upstream::pool::{Place, PoolKey, Pooled, Wanted};
 use crate::upstream::state::Endpoint;
@@ -31,7 +32,7 @@ use crate::upstream::state::Endpoint;
 #[derive(Debug)]
 pub(in crate::flow) struct Upstream {
     pub(in crate::flow) leg: Leg,
-    pub(super) endpoint: SocketAddr,
+    pub(super) key: PoolKey,
     /// It came out of the pool.
     pub(in crate::flow) reused: bool,
     /// It was made before the app had said anything.
@@ -47,16 +48,16 @@ pub(in crate::flow) struct Upstream {
 }
 
 impl Upstream {
-    fn new(leg: Leg, endpoint: SocketAddr, place: Option<Place>) -> Self {
+    fn new(leg: Leg, key: PoolKey, place: Option<Place>) -> Self {
         let now = Instant::now();
-        Self { leg, endpoint, reused: false, early: false, unread: false, since: now, made: now, place }
+        Self { leg, key, reused: false, early: false, unread: false, since: now, made: now, place }
     }
 
     /// Gives the connection, which is quiet, to the pool.
-    pub(in crate::flow) fn put(self, shared: &Shared, plan: &Plan, params: &PoolParams) {
-        let Self { leg, endpoint, made, place, .. } = self;
+    pub(in crate::flow) fn put(self, shared: &Shared, params: &PoolParams) {
+        let Self { leg, key, made, place, .. } = self;
         if let Some(stream) = leg.into_stream() {
-            shared.pool.put(&key(plan, endpoint), Pooled { stream, made }, params, Instant::now());
+            shared.pool.put(&key, Pooled { stream, made }, params, Instant::now());
         }
         drop(place);
     }
@@ -101,25 +102,24 @@ impl Connection<'_> {
         endpoint: &Arc<Endpoint>,
         wanted: Wanted,
     ) -> Result<Upstream, Failed> {
-        if let Some(kept) = self.take_kept(plan, endpoint.address) {
+        let link = plan.link(self.shared, endpoint.address, Alpn::Http1)?;
+        if let Some(kept) = self.take_kept(&link.key) {
             return Ok(kept);
         }
         tokio::select! {
             biased;
-            obtained = obtain(self.shared, &mut self.early, plan, endpoint, wanted) => obtained,
+            obtained = obtain(self.shared, &mut self.early, plan, endpoint, &link, wanted) => obtained,
             // Nobody waits for an answer any more.
             error = self.app.broken() => Err(app_failed(&error)),
         }
     }
 
     /// The connection that lives with this flow, if it is the right one and still open.
-    fn take_kept(&mut self, plan: &Plan, address: SocketAddr) -> Option<Upstream> {
-        let Kept { upstream, destination } = *self.kept.take()?;
-        let wanted = plan.destination.version();
+    fn take_kept(&mut self, wanted: &PoolKey) -> Option<Upstream> {
+        let upstream = *self.kept.take()?;
         // Where the app has logged in on it, another one would not do, whatever a reload has changed.
-        let same = destination == wanted || self.pinned && destination.index == wanted.index;
-        let right = same && upstream.endpoint == address;
-        if right && is_still_open(upstream.leg.stream()) {
+        let right = upstream.key == *wanted || self.pinned && upstream.key.is_alike(wanted);
+        if right && upstream.leg.stream().is_still_open() {
             return Some(Upstream { since: Instant::now(), reused: false, ..upstream });
         }
         upstream.leg.close();
@@ -145,8 +145,8 @@ impl Connection<'_> {
             return upstream.leg.close();
         }
         match &plan.destination.pool {
-            Some(params) if !self.pinned => upstream.put(self.shared, plan, params),
-            _ => self.kept = Some(Box::new(Kept { upstream, destination: plan.destination.version() })),
+            Some(params) if !self.pinned => upstream.put(self.shared, params),
+            _ => self.kept = Some(Box::new(upstream)),
         }
     }
 
@@ -175,24 +175,24 @@ pub(in crate::flow) async fn obtain(
     early: &mut Early,
     plan: &Plan,
     endpoint: &Arc<Endpoint>,
+    link: &Link,
     wanted: Wanted,
 ) -> Result<Upstream, Failed> {
-    let address = endpoint.address;
-    let Some(params) = &plan.destination.pool else { return reach(shared, early, plan, address, None).await };
-    let key = key(plan, address);
-    let place = wait_for_place(shared, early, plan, &key, params).await?;
-    let upstream = match shared.pool.take(&key, wanted, Instant::now()) {
+    let Some(params) = &plan.destination.pool else { return reach(shared, early, plan, link, None).await };
+    let key = &link.key;
+    let place = wait_for_place(shared, early, plan, key, params).await?;
+    let upstream = match shared.pool.take(key, wanted, Instant::now()) {
         Some(Pooled { stream, made }) => {
             early.discard();
             shared.telemetry.destination(key.destination.index).connection_reused();
-            Ok(Upstream { made, reused: true, ..Upstream::new(Leg::new(stream), address, Some(place)) })
+            Ok(Upstream { made, reused: true, ..Upstream::new(Leg::new(stream), key.clone(), Some(place)) })
         }
         None => {
-            shared.pool.make_room(&key);
-            reach(shared, early, plan, address, Some(place)).await
+            shared.pool.make_room(key);
+            reach(shared, early, plan, link, Some(place)).await
         }
     };
-    keep_warm(shared, &plan.destination, endpoint);
+    keep_warm(shared, &plan.destination, endpoint, key);
     upstream
 }
 
@@ -224,13 +224,13 @@ async fn reach(
     shared: &Shared,
     early: &mut Early,
     plan: &Plan,
-    address: SocketAddr,
+    link: &Link,
     place: Option<Place>,
 ) -> Result<Upstream, Failed> {
     let (limit, whole) = dial_limit(plan);
-    match timeout(limit, early.take(address)).await {
-        Ok(Some(Taken::Open(leg))) if leg.buf.is_empty() && is_still_open(leg.stream()) => {
-            return Ok(Upstream { early: true, ..Upstream::new(leg, address, place) });
+    match timeout(limit, early.take(link)).await {
+        Ok(Some(Taken::Open(leg))) if leg.buf.is_empty() && leg.stream().is_still_open() => {
+            return Ok(Upstream { early: true, ..Upstream::new(leg, link.key.clone(), place) });
         }
         // What a server says unasked (an idle 408) is not the answer to this request.
         Ok(Some(Taken::Open(leg) | Taken::Ended(leg, _))) => leg.close(),
@@ -238,16 +238,12 @@ async fn reach(
         Ok(None) => {}
         Err(_) => {
             early.discard();
-            return Err(dial_failed(DialFailed::new(address, &DialError::Timeout(limit)), whole));
+            return Err(dial_failed(DialFailed::new(link.endpoint(), &DialError::Timeout(limit)), whole));
         }
     }
     let (limit, whole) = dial_limit(plan);
-    match dial(shared, plan.destination.index, address, limit).await {
-        Ok(leg) => Ok(Upstream::new(leg, address, place)),
+    match link.dial(shared, limit).await {
+        Ok(leg) => Ok(Upstream::new(leg, link.key.clone(), place)),
         Err(failed) => Err(dial_failed(failed, whole)),
     }
-}
-
-fn key(plan: &Plan, endpoint: SocketAddr) -> PoolKey {
-    PoolKey { endpoint, destination: plan.destination.version() }
 }

@@ -4,7 +4,6 @@ use std::io;
 
 use dragoman_telemetry::{Cause, ExchangeRecord};
 use dragoman_wire::http1::{BadBody, Body, BodyReader};
-use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use super::attempt::{app_failed, app_silent, shut_down, upstream_failed};
 use super::upload::{Step, Upload};
@@ -12,6 +11,7 @@ use crate::buffer::{Buffer, write_last_parts, write_parts};
 use crate::flow::exchange::plan::Limit;
 use crate::flow::exchange::tries::{Failed, passed};
 use crate::leg::{Leg, acknowledge};
+use crate::stream::{ReadHalf, WriteHalf};
 
 /// A response on its way. Its head stands rewritten in `head`, or as it came at the front of the upstream's
 /// buffer, where `ready` counts it in.
@@ -99,7 +99,7 @@ impl<'a> Download<'a> {
         }
         if !self.acknowledged {
             self.acknowledged = true;
-            acknowledge(from.as_ref());
+            acknowledge(from.tcp());
         }
         match buf.fill(from).await {
             Ok(0) if self.reader.may_end_at_close() => Progress::Ended,
@@ -214,7 +214,8 @@ mod tests {
             let ((mut upstream, mut server), (mut app, _client)) = (pair().await, pair().await);
             // As the kernel does by itself after some exchanges.
             upstream.set_quickack(false).unwrap();
-            let (mut read, mut write) = (upstream.split().0, app.split().1);
+            let (mut read, mut write) =
+                (ReadHalf::Plain(upstream.split().0), WriteHalf::Plain(app.split().1));
             let mut buf = Buffer::default();
             server.write_all(part.as_bytes()).await.unwrap();
             while buf.len() < part.len() {
@@ -222,12 +223,12 @@ mod tests {
             }
             let mut download = Download::new(&mut buf, 19, None, Body::Length(4)).unwrap();
             assert!(matches!(download.step(&mut read, &mut buf, &mut write).await, Progress::Wrote(_)));
-            assert!(!read.as_ref().quickack().unwrap(), "nothing was waited for");
+            assert!(!read.tcp().quickack().unwrap(), "nothing was waited for");
             let (step, ()) = tokio::join!(download.step(&mut read, &mut buf, &mut write), async {
                 server.write_all(rest.as_bytes()).await.unwrap();
             });
             assert!(matches!(step, Progress::Read));
-            assert!(read.as_ref().quickack().unwrap());
+            assert!(read.tcp().quickack().unwrap());
         }
     }
 }

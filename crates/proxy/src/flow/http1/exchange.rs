@@ -126,7 +126,7 @@ impl Connection<'_> {
         let header = |name: &str| head.find_name(bytes, name.as_bytes()).map(|field| field.value.of(bytes));
         let request =
             Request { method, path: head.path(bytes), host, query: head.query(bytes), header: &header };
-        let plan = Plan::new(destination, self.original, &request, record);
+        let plan = Plan::new(destination, self.original, &request, self.flow.host.as_deref(), record);
         let strip_close = plan.destination.pool.is_some();
         let hop = HopByHop { strip_close, strip_h2c: !plan.destination.observe_only };
         let rules = &plan.policy.headers;

@@ -13,7 +13,6 @@ mod upload;
 
 use std::sync::Arc;
 
-use dragoman_config::Version;
 use dragoman_net::OrigDst;
 use dragoman_telemetry::{FlowRecord, Who};
 use dragoman_wire::http1::Limits;
@@ -42,13 +41,6 @@ enum End {
     Tunnel(Upstream),
 }
 
-/// An upstream connection that lives and dies with the flow.
-#[derive(Debug)]
-struct Kept {
-    upstream: Upstream,
-    destination: Version,
-}
-
 /// The state of an HTTP flow between and during its exchanges.
 struct Connection<'a> {
     shared: &'a Arc<Shared>,
@@ -56,8 +48,8 @@ struct Connection<'a> {
     original: OrigDst,
     app: Leg,
     early: Early,
-    /// Boxed, as few flows have one.
-    kept: Option<Box<Kept>>,
+    /// An upstream connection that lives and dies with the flow. Boxed, as few flows have one.
+    kept: Option<Box<Upstream>>,
     lookup: Lookup,
     /// When the first request began, if it is not whole yet.
     began: Option<Instant>,
@@ -140,7 +132,7 @@ impl Connection<'_> {
         self.flow.closed_by(Who::Upstream);
         match read {
             Ok(_) => {
-                let _ = self.app.write_all(kept.upstream.leg.buf.bytes()).await;
+                let _ = self.app.write_all(kept.leg.buf.bytes()).await;
                 End::Close
             }
             Err(_) => End::Reset,
@@ -155,7 +147,7 @@ impl Connection<'_> {
             End::Close => {
                 self.app.close();
                 if let Some(kept) = kept {
-                    kept.upstream.leg.close();
+                    kept.leg.close();
                 }
             }
             End::Linger => self.app.close_lingering(usize::MAX).await,
@@ -169,9 +161,9 @@ impl Connection<'_> {
 }
 
 /// Returns when the server of an idle, unshared connection speaks or ends.
-async fn upstream_spoke(kept: &mut Option<Box<Kept>>) -> std::io::Result<usize> {
+async fn upstream_spoke(kept: &mut Option<Box<Upstream>>) -> std::io::Result<usize> {
     match kept {
-        Some(kept) => kept.upstream.leg.fill().await,
+        Some(kept) => kept.leg.fill().await,
         None => std::future::pending().await,
     }
 }

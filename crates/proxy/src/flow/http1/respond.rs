@@ -11,7 +11,7 @@ use super::exchange::{Shape, is_connection_auth};
 use super::request::write_field;
 use super::scratch::Storage;
 use super::upload::Upload;
-use super::{Connection, End, Kept, answer};
+use super::{Connection, End, answer};
 use crate::flow::exchange::plan::Plan;
 use crate::flow::exchange::response::Changes;
 use crate::flow::exchange::tries::{Failed, conclude};
@@ -156,9 +156,8 @@ impl Connection<'_> {
         let can_go_on = upload.head_is_sent() && !upstream.leg.buf.is_empty();
         if plan.destination.observe_only && unread && can_go_on {
             let no_name_decides = !self.shared.config.now().by_address(self.original.0, None).name_may_decide;
-            let destination = plan.destination.version();
             upstream.unread = true;
-            self.kept = no_name_decides.then(|| Box::new(Kept { upstream, destination }));
+            self.kept = no_name_decides.then(|| Box::new(upstream));
         }
     }
 
@@ -167,8 +166,8 @@ impl Connection<'_> {
         let closed = failed.cause == Cause::UpstreamClosed;
         self.scratch.record.cause = None;
         self.scratch.record.fail(failed.cause, failed.detail);
-        if let Some(kept) = self.kept.take_if(|kept| kept.upstream.unread) {
-            return End::Tunnel(kept.upstream);
+        if let Some(kept) = self.kept.take_if(|kept| kept.unread) {
+            return End::Tunnel(*kept);
         }
         if closed { End::Close } else { End::Reset }
     }
@@ -186,8 +185,8 @@ impl Connection<'_> {
         if torn {
             return Err(End::Reset);
         }
-        if let Some(kept) = self.kept.take_if(|kept| kept.upstream.unread) {
-            return Err(End::Tunnel(kept.upstream));
+        if let Some(kept) = self.kept.take_if(|kept| kept.unread) {
+            return Err(End::Tunnel(*kept));
         }
         if plan.destination.observe_only
             && let Some(end) = as_without_us(cause)

@@ -58,7 +58,7 @@ impl Connection<'_> {
     fn context(&mut self) -> Arc<Context> {
         let context = self.translated.get_or_insert_with(|| {
             let early = std::mem::take(&mut self.early);
-            Arc::new(Context::new(self.shared, self.flow.facts(), self.original, early))
+            Arc::new(Context::new(self.shared, self.flow, self.original, early))
         });
         Arc::clone(context)
     }

@@ -6,12 +6,12 @@
 use std::io;
 
 use dragoman_wire::http1::{BadBody, Body, BodyReader};
-use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use crate::buffer::{Buffer, write_parts};
 use crate::flow::exchange::replay::Replay;
 use crate::flow::exchange::silence::Silence;
 use crate::leg::broken;
+use crate::stream::{ReadHalf, WriteHalf};
 
 /// A request on its way.
 #[derive(Debug)]
@@ -177,7 +177,7 @@ impl<'a> Upload<'a> {
         let done = self.is_done();
         // A broken upload is not read on: its answer decides. Pipelined requests wait in the socket.
         if self.app_ended || self.broken || done && !buf.is_empty() {
-            return Step::AppBroke(broken(from.as_ref()).await);
+            return Step::AppBroke(broken(from.tcp()).await);
         }
         let read = tokio::select! {
             biased;

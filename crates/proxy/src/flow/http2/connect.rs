@@ -14,9 +14,9 @@ use crate::flow::exchange::tries::Failed;
 use crate::flow::message::connection_cause;
 use crate::leg::Leg;
 use crate::shared::Shared;
-use crate::upstream::dial::{DialFailed, dial};
+use crate::upstream::dial::DialFailed;
+use crate::upstream::link::Link;
 use crate::upstream::multiplex::connection::{Connected, handshake};
-use crate::upstream::pool::PoolKey;
 
 /// Connects to an endpoint within `limit`, by way of `early` if it goes there.
 ///
@@ -24,11 +24,11 @@ use crate::upstream::pool::PoolKey;
 /// It cannot be connected to. Nothing was asked of it.
 pub(crate) async fn connect(
     shared: Arc<Shared>,
-    key: PoolKey,
+    link: Link,
     limit: Duration,
     early: Option<Early>,
 ) -> Result<Connected, Failed> {
-    let leg = reach(&shared, &key, limit, early).await?;
+    let leg = reach(&shared, &link, limit, early).await?;
     let io = Io::new(leg).ok_or_else(|| Failed::here(Cause::ConnectFailed, None))?;
     let head_bytes = shared.config.now().proxy.max_head_bytes;
     handshake(io, head_bytes)
@@ -36,18 +36,18 @@ pub(crate) async fn connect(
         .map_err(|error| Failed::there(connection_cause(&error), Some(error.to_string()), Failure::Connect))
 }
 
-async fn reach(shared: &Shared, key: &PoolKey, limit: Duration, early: Option<Early>) -> Result<Leg, Failed> {
+async fn reach(shared: &Shared, link: &Link, limit: Duration, early: Option<Early>) -> Result<Leg, Failed> {
     if let Some(mut early) = early {
-        match timeout(limit, early.take(key.endpoint)).await {
+        match timeout(limit, early.take(link)).await {
             Ok(Some(Taken::Open(leg))) => return Ok(leg),
             Ok(Some(Taken::Failed(failed))) => return Err(Failed::not_connected(failed)),
             Ok(Some(Taken::Ended(leg, _))) => leg.close(),
             Ok(None) => {}
             Err(_) => {
-                let failed = DialFailed::new(key.endpoint, &DialError::Timeout(limit));
+                let failed = DialFailed::new(link.endpoint(), &DialError::Timeout(limit));
                 return Err(Failed::not_connected(failed));
             }
         }
     }
-    dial(shared, key.destination.index, key.endpoint, limit).await.map_err(Failed::not_connected)
+    link.dial(shared, limit).await.map_err(Failed::not_connected)
 }

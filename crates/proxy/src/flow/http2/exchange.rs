@@ -105,7 +105,8 @@ impl Exchange {
             query: head.uri().query().unwrap_or_default().as_bytes(),
             header: &header,
         };
-        let plan = Plan::new(destination, context.original, &facts, &mut record);
+        let learnt = context.learnt.as_deref();
+        let plan = Plan::new(destination, context.original, &facts, learnt, &mut record);
         let rules = &plan.policy.headers;
         let trace = Trace::join(shared, rules, |known| trace_field(head.headers(), known), &mut record);
         apply(head.headers_mut(), rules, trace.as_ref());

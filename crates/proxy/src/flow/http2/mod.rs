@@ -63,6 +63,8 @@ type Accepted = Result<(Request<RecvStream>, SendResponse<Bytes>), h2::Error>;
 pub(super) struct Context {
     shared: Arc<Shared>,
     facts: FlowFacts,
+    /// What the address that the app dialled is called.
+    learnt: Option<Arc<str>>,
     original: OrigDst,
     /// Connections that live and die with the flow, for destinations that do not pool.
     own: Multiplexers,
@@ -79,10 +81,11 @@ pub(super) struct Context {
 
 impl Context {
     /// The context of a flow to `original`, whose first exchange may take `early`.
-    pub(super) fn new(shared: &Arc<Shared>, facts: FlowFacts, original: OrigDst, early: Early) -> Self {
+    pub(super) fn new(shared: &Arc<Shared>, flow: &FlowRecord, original: OrigDst, early: Early) -> Self {
         Self {
             shared: Arc::clone(shared),
-            facts,
+            facts: flow.facts(),
+            learnt: flow.host.clone(),
             original,
             own: Multiplexers::new(shared.telemetry.clone(), shared.config.clone()),
             early: Mutex::new(Some(early)),
@@ -126,7 +129,7 @@ pub(super) async fn serve(
     let is_known = early.endpoint().is_some_and(|endpoint| shared.learnt.takes_extended_connect(endpoint));
     let Some((mut connection, wire)) = Box::pin(handshake(shared, app, is_known, flow)).await else { return };
     let mut offer = if is_known { Offer::Made } else { Offer::Unwanted };
-    let context = Arc::new(Context::new(shared, flow.facts(), original, early));
+    let context = Arc::new(Context::new(shared, flow, original, early));
     let mut exchanges = JoinSet::new();
     let mut ending = false;
     // Shared by futures of one task: it orders nothing.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use dragoman_config::{PoolParams, UpstreamProtocol};
 use dragoman_policy::Failure;
 use dragoman_telemetry::{Cause, Way};
+use dragoman_tls::client::Alpn;
 use dragoman_wire::http1::Limits;
 use h2::ext::Protocol;
 use http::Method;
@@ -18,7 +19,6 @@ use crate::flow::http1::connect::obtain;
 use crate::flow::message::{Awaited, Held, NO_CONNECT, Outgoing, Sent, connection_cause, send_http1};
 use crate::upstream::multiplex::connection::Lease;
 use crate::upstream::multiplex::warm::keep_warm;
-use crate::upstream::pool::PoolKey;
 use crate::upstream::state::Endpoint;
 
 /// Where the flow owns its connections they are kept as long as the flow, and are as many as it needs.
@@ -53,8 +53,9 @@ impl Exchange {
         }
         let Self { context, plan, early, respond, .. } = self;
         let wanted = plan.wanted(fresh, !has_content);
+        let link = plan.link(&context.shared, endpoint.address, Alpn::Http1)?;
         let upstream = tokio::select! {
-            obtained = obtain(&context.shared, early, plan, endpoint, wanted) => obtained?,
+            obtained = obtain(&context.shared, early, plan, endpoint, &link, wanted) => obtained?,
             broke = respond.gone() => return Err(app_broke(&broke)),
         };
         self.record.attempt_connected(upstream.way(), upstream.since());
@@ -104,14 +105,15 @@ impl Exchange {
     async fn lease(&mut self, endpoint: &Arc<Endpoint>, fresh: bool) -> Result<Lease, Failed> {
         let Self { context, plan, early, respond, .. } = self;
         let shared = &context.shared;
-        let key = PoolKey { endpoint: endpoint.address, destination: plan.destination.version() };
+        let link = plan.link(shared, endpoint.address, Alpn::Http2)?;
+        let key = link.key.clone();
         let (multiplexers, params) = match &plan.destination.pool {
             Some(params) => (&shared.multiplexers, params),
             None => (&context.own, &WITH_THE_FLOW),
         };
         let limit = plan.destination.connect_timeout;
         let early = std::mem::take(early);
-        let connect = || connect(Arc::clone(shared), key.clone(), limit, Some(early));
+        let connect = || connect(Arc::clone(shared), link, limit, Some(early));
         let lease = tokio::select! {
             lease = multiplexers.lease(&key, params, limit, fresh, connect) => lease?,
             // Nobody waits for an answer any more.
@@ -125,7 +127,7 @@ impl Exchange {
         if lease.reused {
             shared.telemetry.destination(plan.destination.index).connection_reused();
         }
-        keep_warm(shared, &plan.destination, endpoint);
+        keep_warm(shared, &plan.destination, endpoint, &key);
         Ok(lease)
     }
 }

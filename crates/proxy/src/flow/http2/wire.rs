@@ -12,8 +12,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::AsyncWrite;
-use tokio::net::TcpStream;
 use tokio::task::yield_now;
+
+use crate::stream::Stream;
 
 /// The most that is gathered, in bytes. What is larger goes straight to the socket, after what was gathered before it.
 const GATHERED: usize = 16 * 1024;
@@ -25,7 +26,7 @@ pub(crate) struct Wire(Arc<Mutex<State>>);
 #[derive(Debug)]
 struct State {
     /// `None` once it was taken.
-    stream: Option<TcpStream>,
+    stream: Option<Stream>,
     /// What was gathered; no memory while there is nothing.
     out: Vec<u8>,
     /// So much of it is written.
@@ -39,21 +40,21 @@ struct State {
 }
 
 impl Wire {
-    pub(super) fn new(stream: TcpStream) -> Self {
-        let stream = Some(stream);
+    pub(super) fn new(stream: impl Into<Stream>) -> Self {
+        let stream = Some(stream.into());
         let state = State { stream, out: Vec::new(), written: 0, failed: None, refused: None, ended: false };
         Self(Arc::new(Mutex::new(state)))
     }
 
     /// Takes the socket, for good.
-    pub(super) fn take(&self) -> Option<TcpStream> {
+    pub(super) fn take(&self) -> Option<Stream> {
         self.lock().stream.take()
     }
 
     /// Polls the socket itself.
     pub(super) fn poll<T>(
         &self,
-        ask: impl FnOnce(Pin<&mut TcpStream>) -> Poll<io::Result<T>>,
+        ask: impl FnOnce(Pin<&mut Stream>) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         match &mut self.lock().stream {
             Some(stream) => ask(Pin::new(stream)),

@@ -1,6 +1,7 @@
 //! An HTTP/1 message on its way out, framed as it goes.
 
 use std::fmt::Write;
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 
@@ -93,12 +94,8 @@ impl Http1Write {
                 return Ok(());
             }
             let stream = self.leg.stream();
-            stream.writable().await?;
             let parts = [IoSlice::new(&self.before), IoSlice::new(chunk), IoSlice::new(after)];
-            let mut count = match stream.try_write_vectored(&parts) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-                written => written?,
-            };
+            let mut count = poll_fn(|context| stream.poll_write_shared(context, &parts)).await?;
             let content = chunk.len();
             for part in [&mut self.before as &mut dyn Buf, chunk, &mut self.after] {
                 let of_it = count.min(part.remaining());

@@ -88,7 +88,7 @@ impl Held {
         match &plan.destination.pool {
             Some(params) if all_sent && rest.is_some_and(|rest| rest.is_empty()) => {
                 upstream.leg = leg;
-                upstream.put(shared, plan, params);
+                upstream.put(shared, params);
             }
             _ => leg.close(),
         }

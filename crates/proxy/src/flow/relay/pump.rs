@@ -6,10 +6,10 @@ use std::io;
 use dragoman_net::Pipe;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use super::silence::Listener;
 use crate::buffer::Buffer;
+use crate::stream::{ReadHalf, WriteHalf};
 
 /// What comes in one go and is worth a pipe, in bytes.
 const FLOOD: usize = 32 * 1024;
@@ -42,8 +42,8 @@ pub(super) fn pump<'a>(
             }
             // Boxed, as most flows have none.
             if flood
-                && let Burst::Ended =
-                    Box::pin(bursts(from.as_ref(), buf, to.as_ref(), moved, listener)).await?
+                && let (Some(from), Some(to)) = (from.plain(), to.plain())
+                && let Burst::Ended = Box::pin(bursts(from, buf, to, moved, listener)).await?
             {
                 break;
             }

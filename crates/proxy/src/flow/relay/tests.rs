@@ -19,7 +19,7 @@ fn record() -> FlowRecord {
 
 /// A stopped reader looks to the kernel like one that is gone: the user timeout counts for a closed window too.
 fn give_up_soon(leg: &Leg) {
-    SockRef::from(leg.stream()).set_tcp_user_timeout(Some(Duration::from_millis(50))).unwrap();
+    SockRef::from(leg.stream().tcp()).set_tcp_user_timeout(Some(Duration::from_millis(50))).unwrap();
 }
 
 async fn flood(mut stream: TcpStream) -> TcpStream {

@@ -40,7 +40,7 @@ fn multiplexers() -> Multiplexers {
 }
 
 fn key(endpoint: SocketAddr) -> PoolKey {
-    PoolKey { endpoint, destination: Version { index: 0, generation: 1 } }
+    PoolKey { endpoint, destination: Version { index: 0, generation: 1 }, secure: None }
 }
 
 async fn connect(address: SocketAddr) -> Result<Connected, Failed> {

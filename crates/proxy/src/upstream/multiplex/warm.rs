@@ -10,6 +10,7 @@ use super::Filling;
 use crate::drain::Stage;
 use crate::flow::http2::connect::connect;
 use crate::shared::Shared;
+use crate::upstream::link::Link;
 use crate::upstream::pool::PoolKey;
 use crate::upstream::state::Endpoint;
 
@@ -18,28 +19,33 @@ pub(crate) fn look_after(shared: &Arc<Shared>, now: Instant) {
     for key in shared.multiplexers.reap(now) {
         let Some(destination) = shared.config.now().at(key.destination).cloned() else { continue };
         let endpoint = shared.endpoints.get(&destination, None, key.endpoint);
-        keep_warm(shared, &destination, &endpoint);
+        keep_warm(shared, &destination, &endpoint, &key);
     }
 }
 
 /// Makes connections to the endpoint in the background, until `min_warm` of them are idle.
-pub(crate) fn keep_warm(shared: &Arc<Shared>, destination: &Arc<Destination>, endpoint: &Arc<Endpoint>) {
+pub(crate) fn keep_warm(
+    shared: &Arc<Shared>,
+    destination: &Arc<Destination>,
+    endpoint: &Arc<Endpoint>,
+    key: &PoolKey,
+) {
     if destination.pool.is_none_or(|params| params.min_warm == 0) {
         return;
     }
-    let key = PoolKey { endpoint: endpoint.address, destination: destination.version() };
-    let Some(filling) = shared.multiplexers.begin_filling(&key) else { return };
+    let Some(link) = Link::again(shared, destination, key) else { return };
+    let Some(filling) = shared.multiplexers.begin_filling(key) else { return };
     let (shared, limit, endpoint) = (Arc::clone(shared), destination.connect_timeout, Arc::clone(endpoint));
-    tokio::spawn(async move { fill(&filling, &shared, &key, &endpoint, limit).await });
+    tokio::spawn(async move { fill(&filling, &shared, &link, &endpoint, limit).await });
 }
 
-async fn fill(filling: &Filling, shared: &Arc<Shared>, key: &PoolKey, endpoint: &Endpoint, limit: Duration) {
+async fn fill(filling: &Filling, shared: &Arc<Shared>, link: &Link, endpoint: &Endpoint, limit: Duration) {
     while !shared.drain.has_reached(Stage::Draining)
         && endpoint.is_closed(Instant::now())
         && let Some(growth) = filling.next().await
     {
         // How it fails is no verdict on the endpoint, and nobody waits for it.
-        let Ok(connected) = connect(Arc::clone(shared), key.clone(), limit, None).await else { return };
+        let Ok(connected) = connect(Arc::clone(shared), link.clone(), limit, None).await else { return };
         growth.add(connected).await;
     }
 }
@@ -63,7 +69,8 @@ mod tests {
         let destination = Arc::clone(&shared.config.now().destinations()[0]);
         let (limit, params) = (destination.connect_timeout, destination.pool.unwrap());
         let endpoint = shared.endpoints.get(&destination, None, server.local_addr().unwrap());
-        let key = PoolKey { endpoint: endpoint.address, destination: destination.version() };
+        let link = Link::plain(&destination, endpoint.address);
+        let key = link.key.clone();
 
         let refused = Failed::there(Cause::ConnectRefused, None, Failure::Connect);
         let used =
@@ -72,7 +79,7 @@ mod tests {
         endpoint.admit(Instant::now()).unwrap().report(Verdict::Failure);
         let filling = shared.multiplexers.begin_filling(&key).expect("it is used, and cold");
         // It returns at once, and nobody knocks at the server.
-        fill(&filling, &shared, &key, &endpoint, limit).await;
+        fill(&filling, &shared, &link, &endpoint, limit).await;
         assert!(filling.next().await.is_some(), "there is room for one");
     }
 }

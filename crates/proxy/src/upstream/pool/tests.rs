@@ -5,7 +5,7 @@ use std::task::{Context, Poll, Waker};
 use dragoman_config::Config;
 use dragoman_telemetry::AccessLog;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 const PARAMS: PoolParams =
     PoolParams { max_idle: 2, idle: Duration::from_secs(60), max_age: None, max_size: None, min_warm: 0 };
@@ -17,7 +17,7 @@ async fn pair(made: Instant) -> (Pooled, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (client, accepted) =
         tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
-    (Pooled { stream: client.unwrap(), made }, accepted.unwrap().0)
+    (Pooled { stream: client.unwrap().into(), made }, accepted.unwrap().0)
 }
 
 fn pool() -> Pool {
@@ -30,11 +30,11 @@ fn pool() -> Pool {
 
 fn key(destination: usize) -> PoolKey {
     let destination = Version { index: destination, generation: 1 };
-    PoolKey { endpoint: "192.0.2.1:80".parse().unwrap(), destination }
+    PoolKey { endpoint: "192.0.2.1:80".parse().unwrap(), destination, secure: None }
 }
 
 fn port(pooled: &Pooled) -> u16 {
-    pooled.stream.local_addr().unwrap().port()
+    pooled.stream.tcp().local_addr().unwrap().port()
 }
 
 /// What the future gives without waiting.
@@ -78,11 +78,11 @@ async fn a_closed_or_speaking_connection_is_not_reused() {
         let (pool, now) = (pool(), Instant::now());
         let (client, server) = pair(now).await;
         drop(server);
-        client.stream.readable().await.unwrap();
+        client.stream.tcp().readable().await.unwrap();
         pool.put(&key(0), client, &PARAMS, now);
         let (client, mut server) = pair(now).await;
         server.write_all(b"HTTP/1.1 408 Request Timeout\r\n\r\n").await.unwrap();
-        client.stream.readable().await.unwrap();
+        client.stream.tcp().readable().await.unwrap();
         pool.put(&key(0), client, &PARAMS, now);
         assert!(pool.take(&key(0), wanted, now).is_none());
         assert_eq!(idle_closed(&pool), 2);

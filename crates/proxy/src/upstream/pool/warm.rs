@@ -14,7 +14,7 @@ use super::{PoolKey, Pooled};
 use crate::drain::Stage;
 use crate::leg::Leg;
 use crate::shared::Shared;
-use crate::upstream::dial::dial;
+use crate::upstream::link::Link;
 use crate::upstream::state::Endpoint;
 
 /// Closes idle connections whose time is over, and makes new ones where there are too few. Called now and then.
@@ -22,16 +22,21 @@ pub(crate) fn look_after(shared: &Arc<Shared>, now: Instant) {
     for key in shared.pool.reap(now) {
         let Some(destination) = shared.config.now().at(key.destination).cloned() else { continue };
         let endpoint = shared.endpoints.get(&destination, None, key.endpoint);
-        keep_warm(shared, &destination, &endpoint);
+        keep_warm(shared, &destination, &endpoint, &key);
     }
 }
 
 /// Makes connections to the endpoint in the background, until `min_warm` of them are idle.
-pub(crate) fn keep_warm(shared: &Arc<Shared>, destination: &Arc<Destination>, endpoint: &Arc<Endpoint>) {
+pub(crate) fn keep_warm(
+    shared: &Arc<Shared>,
+    destination: &Arc<Destination>,
+    endpoint: &Arc<Endpoint>,
+    key: &PoolKey,
+) {
     let Some(params) = destination.pool.filter(|params| params.min_warm > 0) else { return };
-    let key = PoolKey { endpoint: endpoint.address, destination: destination.version() };
-    if shared.pool.begin_filling(&key) {
-        let filling = Filling { shared: Arc::clone(shared), key };
+    let Some(link) = Link::again(shared, destination, key) else { return };
+    if shared.pool.begin_filling(key) {
+        let filling = Filling { shared: Arc::clone(shared), link };
         let (limit, endpoint) = (destination.connect_timeout, Arc::clone(endpoint));
         tokio::spawn(async move { filling.fill(&endpoint, &params, limit).await });
     }
@@ -40,20 +45,20 @@ pub(crate) fn keep_warm(shared: &Arc<Shared>, destination: &Arc<Destination>, en
 /// The one task that makes connections to an endpoint ahead of need.
 struct Filling {
     shared: Arc<Shared>,
-    key: PoolKey,
+    link: Link,
 }
 
 impl Filling {
     async fn fill(&self, endpoint: &Endpoint, params: &PoolParams, limit: Duration) {
-        let Self { shared, key } = self;
+        let Self { shared, link } = self;
         while !shared.drain.has_reached(Stage::Draining)
             && endpoint.is_closed(Instant::now())
-            && let Some(place) = shared.pool.place_to_fill(key)
+            && let Some(place) = shared.pool.place_to_fill(&link.key)
         {
-            let dialled = dial(shared, key.destination.index, key.endpoint, limit).await;
+            let dialled = link.dial(shared, limit).await;
             let Some(stream) = dialled.ok().and_then(Leg::into_stream) else { return };
             let now = Instant::now();
-            shared.pool.put(key, Pooled { stream, made: now }, params, now);
+            shared.pool.put(&link.key, Pooled { stream, made: now }, params, now);
             drop(place);
         }
     }
@@ -61,7 +66,7 @@ impl Filling {
 
 impl Drop for Filling {
     fn drop(&mut self) {
-        self.shared.pool.end_filling(&self.key);
+        self.shared.pool.end_filling(&self.link.key);
     }
 }
 
@@ -87,7 +92,7 @@ mod tests {
     fn endpoint(shared: &Shared, server: &TcpListener) -> (PoolKey, Arc<Endpoint>) {
         let destination = Arc::clone(&shared.config.now().destinations()[0]);
         let address = server.local_addr().unwrap();
-        let key = PoolKey { endpoint: address, destination: destination.version() };
+        let key = PoolKey { endpoint: address, destination: destination.version(), secure: None };
         (key, shared.endpoints.get(&destination, None, address))
     }
 
@@ -116,14 +121,14 @@ mod tests {
         let (shared, server) = rig().await;
         let (key, endpoint) = endpoint(&shared, &server);
         let destination = Arc::clone(&shared.config.now().destinations()[0]);
-        keep_warm(&shared, &destination, &endpoint);
+        keep_warm(&shared, &destination, &endpoint, &key);
         assert!(!is_being_filled(&shared, &key), "nobody has used it");
         use_once(&shared, &key).await;
-        keep_warm(&shared, &destination, &endpoint);
+        keep_warm(&shared, &destination, &endpoint, &key);
         let servers = [accept(&server).await, accept(&server).await];
         filled(&shared, &key).await;
         let taken = shared.pool.take(&key, Wanted::Open, Instant::now()).expect("one of two");
-        keep_warm(&shared, &destination, &endpoint);
+        keep_warm(&shared, &destination, &endpoint, &key);
         let third = accept(&server).await;
         filled(&shared, &key).await;
 
@@ -144,7 +149,7 @@ mod tests {
         let (key, endpoint) = endpoint(&shared, &server);
         use_once(&shared, &key).await;
         endpoint.admit(Instant::now()).unwrap().report(Verdict::Failure);
-        keep_warm(&shared, &shared.config.now().destinations()[0], &endpoint);
+        keep_warm(&shared, &shared.config.now().destinations()[0], &endpoint, &key);
         filled(&shared, &key).await;
         assert!(shared.pool.take(&key, Wanted::Open, Instant::now()).is_none(), "it was dialled");
     }
@@ -155,7 +160,7 @@ mod tests {
         let (key, endpoint) = endpoint(&shared, &server);
         use_once(&shared, &key).await;
         drop(server);
-        keep_warm(&shared, &shared.config.now().destinations()[0], &endpoint);
+        keep_warm(&shared, &shared.config.now().destinations()[0], &endpoint, &key);
         filled(&shared, &key).await;
         assert!(endpoint.is_closed(Instant::now()));
         assert!(shared.pool.begin_filling(&key), "it may be tried again");

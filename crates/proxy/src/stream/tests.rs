@@ -1,0 +1,168 @@
+use super::*;
+
+use std::future::ready;
+
+use socket2::SockRef;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::task::yield_now;
+
+use crate::buffer::{Buffer, write_parts};
+use crate::testing::{TLS_VERSIONS, Tls, pair};
+
+fn numbered(length: usize) -> Vec<u8> {
+    (0..length).map(|n| (n * 31 % 251) as u8).collect()
+}
+
+/// A connection that takes little at once.
+async fn narrow() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    SockRef::from(&listener).set_recv_buffer_size(4096).unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    SockRef::from(&client).set_send_buffer_size(4096).unwrap();
+    (client, listener.accept().await.unwrap().0)
+}
+
+#[tokio::test]
+async fn bytes_go_both_ways_at_once() {
+    for version in TLS_VERSIONS {
+        let (mut client, mut server) = Tls::new(version).on(narrow().await).await;
+        let sent = numbered(1_000_000);
+        let (mut up, mut down) = (Vec::new(), Vec::new());
+        let (mut client_read, mut client_write) = client.split();
+        let (mut server_read, mut server_write) = server.split();
+        tokio::join!(
+            async {
+                client_write.write_all(&sent).await.unwrap();
+                client_write.shutdown().await.unwrap();
+            },
+            async {
+                server_write.write_all(&sent).await.unwrap();
+                server_write.shutdown().await.unwrap();
+            },
+            read_to_end(&mut client_read, &mut down),
+            read_to_end(&mut server_read, &mut up),
+        );
+        assert!(up == sent && down == sent);
+    }
+}
+
+async fn read_to_end(from: &mut ReadHalf<'_>, all: &mut Vec<u8>) {
+    let mut buffer = Buffer::default();
+    while buffer.fill(from).await.unwrap() > 0 {
+        all.extend_from_slice(buffer.bytes());
+        buffer.consume(buffer.len());
+    }
+}
+
+#[tokio::test]
+async fn a_write_that_is_cancelled_wherever_it_waits_loses_and_doubles_nothing() {
+    for version in TLS_VERSIONS {
+        let (mut client, mut server) = Tls::new(version).on(narrow().await).await;
+        let sent = numbered(600_000);
+        let read = tokio::spawn(async move {
+            let mut all = Vec::new();
+            server.read_to_end(&mut all).await.unwrap();
+            all
+        });
+        let (mut at, mut cancelled) = (0, 0);
+        while at < sent.len() {
+            // What is offered again may have grown meanwhile, or be less.
+            let most = [1, 3000, 100_000, 20_000][cancelled % 4];
+            let offered = &sent[at..sent.len().min(at + most)];
+            let (head, body) = offered.split_at(offered.len().min(7));
+            let mut half = client.split().1;
+            tokio::select! {
+                biased;
+                written = write_parts(&mut half, [head, body]) => at += written.unwrap(),
+                () = ready(()) => cancelled += 1,
+            }
+            yield_now().await;
+        }
+        assert!(cancelled > 10, "only {cancelled} waits");
+        client.shutdown().await.unwrap();
+        assert!(read.await.unwrap() == sent);
+    }
+}
+
+#[tokio::test]
+async fn an_end_of_tcp_alone_is_no_end() {
+    for version in TLS_VERSIONS {
+        let tls = Tls::new(version);
+        for orderly in [true, false] {
+            let (mut client, mut server) = tls.pair().await;
+            server.write_all(b"content").await.unwrap();
+            if orderly {
+                drop(server);
+            } else {
+                SockRef::from(server.tcp()).shutdown(std::net::Shutdown::Write).unwrap();
+            }
+            let mut all = Vec::new();
+            let end = client.read_to_end(&mut all).await;
+            assert_eq!(all, b"content");
+            match orderly {
+                true => assert!(end.is_ok()),
+                false => assert_eq!(end.unwrap_err().kind(), io::ErrorKind::UnexpectedEof),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_half_close_stays_one() {
+    for version in TLS_VERSIONS {
+        let (mut client, mut server) = Tls::new(version).pair().await;
+        client.write_all(b"question").await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut all = Vec::new();
+        server.read_to_end(&mut all).await.unwrap();
+        assert_eq!(all, b"question");
+        server.write_all(&[7; 100_000]).await.unwrap();
+        drop(server);
+        let mut all = Vec::new();
+        client.read_to_end(&mut all).await.unwrap();
+        assert_eq!(all, [7; 100_000]);
+        assert_eq!(client.write(b"more").await.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_has_only_tickets_to_read_is_open() {
+    for version in TLS_VERSIONS {
+        let tls = Tls::new(version);
+        let (client, mut server) = tls.pair().await;
+        assert!(client.is_still_open() && client.seems_open());
+        server.write_all(b"x").await.unwrap();
+        client.tcp().readable().await.unwrap();
+        assert!(!client.seems_open() && !client.is_still_open(), "unread content");
+        let (client, server) = tls.pair().await;
+        if version.version == rustls::ProtocolVersion::TLSv1_3 {
+            // They come behind the handshake.
+            client.tcp().readable().await.unwrap();
+        }
+        assert!(client.seems_open() && client.is_still_open());
+        drop(server);
+        client.tcp().readable().await.unwrap();
+        assert!(!client.seems_open() && !client.is_still_open(), "closed");
+    }
+}
+
+#[tokio::test]
+async fn what_was_read_before_the_handshake_is_the_first_of_it() {
+    let tls = Tls::new(TLS_VERSIONS[1]);
+    let (client, mut server) = pair().await;
+    let client = Box::new(TlsStream::new(client, tls.client()));
+    let hello = async {
+        let mut held = vec![0; 17];
+        server.read_exact(&mut held).await.unwrap();
+        let server = TlsStream::new(server, tls.server());
+        server.handshake(&held).await.unwrap();
+    };
+    let (done, ()) = tokio::join!(client.handshake(&[]), hello);
+    done.unwrap();
+}
+
+#[test]
+fn tls_costs_a_plain_connection_no_memory() {
+    assert_eq!(size_of::<Option<Stream>>(), size_of::<TcpStream>());
+}
