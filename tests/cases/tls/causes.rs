@@ -24,7 +24,7 @@ fn every_way_to_be_right_goes_through() {
     });
     goes_well(|side, way| {
         let middle = side.pki.intermediate();
-        side.shows_what(way, &middle.issue(&Spec::dns("*.test")));
+        side.shows_what(way, &middle.intermediate().issue(&Spec::dns("a.test").and_dns("SHOP.test")));
         side.keys += ", post_quantum = false";
         side.setting.versions = Versions::Only12;
     });
@@ -59,7 +59,7 @@ fn cause_tls_certificate_expired_where_it_is_that_of_an_authority() {
 fn cause_tls_certificate_not_yet_valid_says_when() {
     shows("tls_certificate_not_yet_valid", |side, way| {
         let server = side.shows(way, &Spec::dns(NAME).not_yet_valid());
-        side.says(["not valid", "now"]);
+        side.says(["not yet valid", "now", "1d"]);
         side.says([server.not_before, server.not_after].map(stamp));
     });
 }
@@ -102,8 +102,11 @@ fn cause_tls_certificate_revoked() {
 
 #[test]
 fn cause_tls_certificate_revoked_where_no_list_tells() {
-    shows("tls_certificate_revoked", |side, _| {
-        side.keys += &format!(", crls = [{}]", quoted(&Pki::new().crl(&[])));
+    shows("tls_certificate_revoked", |side, way| {
+        let stranger = Pki::new();
+        let list = std::fs::read(stranger.crl(&[])).unwrap();
+        let file = side.pki.write(&format!("{:?}-{}.crl", way.app, way.mutual), list);
+        side.keys += &format!(", crls = [{}]", quoted(&file));
     });
 }
 

@@ -288,7 +288,11 @@ impl Seen<'_> {
             "{way:?}: {told:?}\n{}",
             self.dragoman.log()
         );
-        assert_eq!(self.connections, 0, "{way:?}: the server behind it got a connection");
+        for seen in self.front.seen() {
+            let wire = String::from_utf8_lossy(&seen.wire.so_far()).into_owned();
+            assert!(!wire.contains(SECRET), "{way:?}: the app's words, in the clear");
+            assert!(seen.plain.is_empty(), "{way:?}: the server got {:?}", seen.plain.so_far());
+        }
         let destination = way.destination();
         let kind = if way.app == App::Opaque { "flow" } else { "exchange" };
         let of = |record: &serde_json::Value| record["destination"] == destination && record["kind"] == kind;
@@ -305,10 +309,6 @@ impl Seen<'_> {
             metrics.sum(&total, &[&[("destination", destination.as_str())], labels].concat())
         };
         assert_eq!((counted(&[("cause", cause)]), counted(&[])), (1, 1), "{way:?}");
-        for seen in self.front.seen() {
-            let wire = String::from_utf8_lossy(&seen.wire.so_far()).into_owned();
-            assert!(!wire.contains(SECRET), "{way:?}: the app's words, in the clear");
-        }
     }
 
     fn served(&self, way: Way, side: &Side, told: &Told) {

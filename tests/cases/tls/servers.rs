@@ -83,7 +83,6 @@ fn openssl_that_speaks_only_what_is_odd() {
         &["-tls1_3", "-num_tickets", "0", "-ciphersuites", "TLS_CHACHA20_POLY1305_SHA256"],
         // No key share for this one is in the first ClientHello: the server asks for another.
         &["-tls1_3", "-groups", "P-384"],
-        &["-tls1_2", "-groups", "P-384"],
         &["-tls1_3", "-max_send_frag", "512"],
     ];
     for arguments in odd {
@@ -150,8 +149,9 @@ fn a_java_server_that_demands_a_certificate_gets_it() {
     let dragoman = ground.dragoman("");
     let answer =
         ground.net.app.connect(server(80)).exchange("GET / HTTP/1.1\r\nhost: shop.test\r\n\r\n").unwrap();
+    // This server says no alert when it has refused a client. It ends the connection, and that without TLS's own end.
     let cause = answer.header("x-dragoman-cause");
-    assert_eq!((answer.status(), cause), (503, Some("tls_client_certificate_refused")), "{}", dragoman.log());
+    assert_eq!((answer.status(), cause), (502, Some("tls_truncated")), "{}", dragoman.log());
 }
 
 #[test]
@@ -172,7 +172,12 @@ fn redis_with_and_without_stunnel_before_it() {
         assert_eq!(told(&["get", "k"]), value);
         assert_eq!(told(&["-r", "200", "incr", "n"]).lines().last(), Some("200"));
         let metrics = dragoman.settle();
-        assert_eq!(metrics.sum("dragoman_flows_total", &[("destination", "shop"), ("cause", "-")]), 3);
+        assert_eq!(
+            metrics.sum("dragoman_flows_total", &[("destination", "shop"), ("cause", "-")]),
+            3,
+            "{:#?}",
+            dragoman.records()
+        );
         drop(dragoman);
         ground.net.app.succeed("nft delete table inet dragoman");
         let dragoman = ground.dragoman("");
