@@ -420,7 +420,8 @@ impl Io<'_> {
                 }
             },
             Ok(ConnectionState::EncodeTlsData(mut message)) => {
-                append(self.outgoing, 0, |room| message.encode(room).map_err(too_small)).map(|()| Step::Again)
+                append(self.outgoing, 0, |room| message.encode(room).map_err(|error| too_small(&error)))
+                    .map(|()| Step::Again)
             }
             // It stands in the one buffer that all goes out of, in its order.
             Ok(ConnectionState::TransmitTlsData(sent)) => {
@@ -455,11 +456,13 @@ impl Io<'_> {
             Wish::Read => Ok(()),
             Wish::Write(bytes) => {
                 let room = bytes.len() + (bytes.len() / RECORD + 1) * OVERHEAD;
-                append(self.outgoing, room, |room| traffic.encrypt(bytes, room).map_err(refused))
+                append(self.outgoing, room, |room| {
+                    traffic.encrypt(bytes, room).map_err(|error| refused(&error))
+                })
             }
-            Wish::Close => {
-                append(self.outgoing, OVERHEAD, |room| traffic.queue_close_notify(room).map_err(refused))
-            }
+            Wish::Close => append(self.outgoing, OVERHEAD, |room| {
+                traffic.queue_close_notify(room).map_err(|error| refused(&error))
+            }),
         }
     }
 }
@@ -467,14 +470,14 @@ impl Io<'_> {
 /// The room that is needed, or why none would do.
 type Refused = Result<usize, rustls::Error>;
 
-fn too_small(error: EncodeError) -> Refused {
+fn too_small(error: &EncodeError) -> Refused {
     match error {
         EncodeError::InsufficientSize(size) => Ok(size.required_size),
         EncodeError::AlreadyEncoded => Err(rustls::Error::General(error.to_string())),
     }
 }
 
-fn refused(error: EncryptError) -> Refused {
+fn refused(error: &EncryptError) -> Refused {
     match error {
         EncryptError::InsufficientSize(size) => Ok(size.required_size),
         EncryptError::EncryptExhausted => Err(rustls::Error::EncryptError),

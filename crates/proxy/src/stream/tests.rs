@@ -65,10 +65,11 @@ async fn a_write_that_is_cancelled_wherever_it_waits_loses_and_doubles_nothing()
             server.read_to_end(&mut all).await.unwrap();
             all
         });
-        let (mut at, mut cancelled) = (0, 0);
+        let (mut at, mut cancelled, mut turn) = (0, 0, 0);
         while at < sent.len() {
+            turn += 1;
             // What is offered again may have grown meanwhile, or be less.
-            let most = [1, 3000, 100_000, 20_000][cancelled % 4];
+            let most = [100_000, 3000, 1, 20_000, 70_000][turn % 5];
             let offered = &sent[at..sent.len().min(at + most)];
             let (head, body) = offered.split_at(offered.len().min(7));
             let mut half = client.split().1;
