@@ -149,9 +149,10 @@ fn a_java_server_that_demands_a_certificate_gets_it() {
     let dragoman = ground.dragoman("");
     let answer =
         ground.net.app.connect(server(80)).exchange("GET / HTTP/1.1\r\nhost: shop.test\r\n\r\n").unwrap();
-    // This server says no alert when it has refused a client. It ends the connection, and that without TLS's own end.
-    let cause = answer.header("x-dragoman-cause");
-    assert_eq!((answer.status(), cause), (502, Some("tls_truncated")), "{}", dragoman.log());
+    // This server says no alert when it has refused a client: it ends the connection as it comes.
+    let cause = answer.header("x-dragoman-cause").unwrap_or_default();
+    assert!(["tls_truncated", "upstream_reset"].contains(&cause), "{cause}\n{}", dragoman.log());
+    assert_eq!(answer.status(), 502);
 }
 
 #[test]
