@@ -6,28 +6,32 @@
 //! so that none of an old one is used again.
 
 mod follow;
+mod inbound;
 mod material;
 mod origination;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
-use dragoman_config::{Config, Destination, Origination, Version};
+use dragoman_config::{Config, Destination, Inbound, Origination, Version};
 use dragoman_telemetry::Telemetry;
 use dragoman_tls::client::ClientConfigs;
 use dragoman_tls::files::Contents;
+use dragoman_tls::server::ServerMaterial;
 use foldhash::fast::RandomState;
 use tokio::sync::Notify;
 
 pub(crate) use follow::follow;
-use material::Material;
+use material::{Follow, Material, Terms};
 
-/// The material of all destinations.
+/// What inbound is called where destinations are.
+const INBOUND: &str = "inbound";
+
+/// The material of all destinations, and of inbound.
 pub(crate) struct Store {
     table: ArcSwap<Table>,
     /// There may be files to follow where there were none.
@@ -40,6 +44,10 @@ struct Table {
     in_force: HashMap<Version, Held, RandomState>,
     /// Of destinations that are gone or have changed, as long as something is under way by them.
     retired: HashMap<Version, Held, RandomState>,
+    /// Of the connections that come to the app.
+    inbound: Option<Arc<Material<Inbound>>>,
+    /// Whether the process has begun: inbound is there from its start or never.
+    started: bool,
 }
 
 #[derive(Clone)]
@@ -48,8 +56,12 @@ struct Held {
     destination: Weak<Destination>,
 }
 
-/// The material of a configuration that is not in force yet, by the names of its destinations.
-pub(crate) struct Prepared(HashMap<Arc<str>, Arc<Material<Origination>>, RandomState>);
+/// The material of a configuration that is not in force yet.
+pub(crate) struct Prepared {
+    /// By the names of destinations.
+    by_name: HashMap<Arc<str>, Arc<Material<Origination>>, RandomState>,
+    inbound: Option<Arc<Material<Inbound>>>,
+}
 
 impl Default for Store {
     /// Without any material.
@@ -65,6 +77,12 @@ impl Store {
         let (table, version) = (self.table.load(), destination.version());
         let held = table.in_force.get(&version).or_else(|| table.retired.get(&version))?;
         Some(held.material.ready())
+    }
+
+    /// What connections that come to the app are made with from now on; `None` where they are not taken.
+    #[allow(dead_code, reason = "the data path takes it next")]
+    pub(crate) fn inbound(&self) -> Option<Arc<ServerMaterial>> {
+        self.table.load().inbound.as_ref().map(|material| material.ready())
     }
 
     /// Whether connections to a destination are still made with the material of this generation.
@@ -87,23 +105,34 @@ impl Store {
             before.get(&**name).filter(|material| material.terms() == terms).map(|it| Arc::clone(it))
         };
         let new = || terms().filter(|(name, terms)| carried(name, terms).is_none());
-        let paths: Vec<&Path> = new().flat_map(|(_, terms)| material::Terms::files(terms)).collect();
+        // A reload leaves it as it is: docs/configuration.md.
+        let inbound = next.inbound.as_ref().filter(|_| !table.started);
+        let paths =
+            new().flat_map(|(_, terms)| terms.files()).chain(inbound.into_iter().flat_map(Terms::files));
         let contents = Contents::read(paths);
-        let (mut prepared, mut errors) = (HashMap::default(), Vec::new());
+        let (mut by_name, mut errors) = (HashMap::default(), Vec::new());
         for (name, terms) in terms() {
             let material = match carried(name, terms) {
                 Some(material) => Ok(material),
                 None => Material::new(name, terms, &contents, now).map(Arc::new),
             };
             match material {
-                Ok(material) => drop(prepared.insert(Arc::clone(name), material)),
+                Ok(material) => drop(by_name.insert(Arc::clone(name), material)),
                 Err(wrong) => errors.extend(wrong),
             }
         }
+        let inbound = match inbound.map(|terms| Material::new(&INBOUND.into(), terms, &contents, now)) {
+            None => table.inbound.clone(),
+            Some(Ok(material)) => Some(Arc::new(material)),
+            Some(Err(wrong)) => {
+                errors.extend(wrong);
+                None
+            }
+        };
         // A file that many destinations share is wrong once.
         let mut told = HashSet::new();
         errors.retain(|error: &String| told.insert(error.clone()));
-        if errors.is_empty() { Ok(Prepared(prepared)) } else { Err(errors) }
+        if errors.is_empty() { Ok(Prepared { by_name, inbound }) } else { Err(errors) }
     }
 
     /// Puts what was prepared for a configuration beside it, which has its versions by now. To be called before anybody
@@ -111,7 +140,7 @@ impl Store {
     pub(crate) fn adopt(&self, prepared: &Prepared, next: &Config, telemetry: &Telemetry) {
         let before = self.table.load_full();
         let held = |destination: &Arc<Destination>| {
-            let material = Arc::clone(prepared.0.get(&destination.name)?);
+            let material = Arc::clone(prepared.by_name.get(&destination.name)?);
             Some((destination.version(), Held { material, destination: Arc::downgrade(destination) }))
         };
         let in_force: HashMap<_, _, _> = with_tls(next).filter_map(held).collect();
@@ -120,23 +149,25 @@ impl Store {
             .filter(|(version, held)| !in_force.contains_key(version) && held.destination.strong_count() > 0)
             .map(|(version, held)| (*version, held.clone()))
             .collect::<HashMap<_, _, _>>();
-        if in_force.is_empty() && before.in_force.is_empty() && retired.is_empty() {
-            return;
+        let inbound = prepared.inbound.clone();
+        self.table.store(Arc::new(Table { in_force, retired, inbound, started: true }));
+        if !self.is_empty() || !before.in_force.is_empty() {
+            self.tell(telemetry);
+            self.adopted.notify_one();
         }
-        self.table.store(Arc::new(Table { in_force, retired }));
-        self.tell(telemetry);
-        self.adopted.notify_one();
     }
 
     /// Whether there is nothing to follow.
     fn is_empty(&self) -> bool {
-        self.table.load().in_force.is_empty()
+        self.materials().is_empty()
     }
 
     /// Those in force, in the order of their names.
-    fn materials(&self) -> Vec<Arc<Material<Origination>>> {
-        let mut materials: Vec<_> =
-            self.table.load().in_force.values().map(|held| Arc::clone(&held.material)).collect();
+    fn materials(&self) -> Vec<Arc<dyn Follow>> {
+        let table = self.table.load();
+        let inbound = table.inbound.iter().map(|material| Arc::clone(material) as Arc<dyn Follow>);
+        let clients = table.in_force.values().map(|held| Arc::clone(&held.material) as Arc<dyn Follow>);
+        let mut materials: Vec<_> = inbound.chain(clients).collect();
         materials.sort_by(|one, other| one.owner().cmp(other.owner()));
         materials
     }
@@ -151,7 +182,7 @@ impl fmt::Debug for Store {
 
 impl fmt::Debug for Prepared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
+        f.debug_set().entries(self.by_name.keys()).finish()
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use super::Store;
-use super::material::{Event, Notice, Presented, Terms};
+use super::material::{Event, Notice, Presented};
 use crate::shared::Shared;
 
 /// How often the files are read.
@@ -59,7 +59,7 @@ impl Store {
     /// Looks at all files of the destinations in force, takes what is new and right, and tells of it.
     pub(super) fn look(&self, telemetry: &Telemetry, now: SystemTime) -> Looked {
         let materials = self.materials();
-        let contents = Contents::read(materials.iter().flat_map(|material| material.terms().files()));
+        let contents = Contents::read(materials.iter().flat_map(|material| material.files()));
         let (mut events, mut notices, mut looked) = (Grouped::new(), Grouped::new(), Looked::default());
         for material in &materials {
             let Some(event) = material.look(&contents, now) else { continue };

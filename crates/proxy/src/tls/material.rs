@@ -11,9 +11,9 @@ use dragoman_tls::validity::Validity;
 use dragoman_tls::watch::{Age, Look, Watch};
 
 /// What policy says of one purpose: which files there are, and what is made of them.
-pub(super) trait Terms: Clone + PartialEq {
+pub(super) trait Terms: Clone + Send + Sync {
     /// What connections are made with.
-    type Ready;
+    type Ready: Send + Sync;
 
     /// All files, in an order that does not change.
     fn files(&self) -> Vec<&Path>;
@@ -92,6 +92,27 @@ pub(super) enum Event {
     Back,
 }
 
+/// A material as those see it who follow its files.
+pub(super) trait Follow: Send + Sync {
+    /// The name of the destination.
+    fn owner(&self) -> &str;
+
+    /// All files, in an order that does not change.
+    fn files(&self) -> Vec<&Path>;
+
+    /// Looks at what the files say now, and takes it if it is new and right.
+    fn look(&self, contents: &Contents, now: SystemTime) -> Option<Event>;
+
+    /// Who we say that we are.
+    fn presented(&self) -> Option<Presented>;
+
+    /// Whether the files say what cannot be used.
+    fn is_refused(&self) -> bool;
+
+    /// What should be put right and has not been told of yet.
+    fn notices(&self, now: SystemTime) -> Vec<Notice>;
+}
+
 impl<T: Terms> Material<T> {
     /// That of a destination of this name.
     ///
@@ -118,11 +139,6 @@ impl<T: Terms> Material<T> {
         })
     }
 
-    /// The name of the destination.
-    pub(super) fn owner(&self) -> &str {
-        &self.owner
-    }
-
     pub(super) fn terms(&self) -> &T {
         &self.terms
     }
@@ -132,8 +148,21 @@ impl<T: Terms> Material<T> {
         self.ready.load_full()
     }
 
-    /// Looks at what the files say now, and takes it if it is new and right.
-    pub(super) fn look(&self, contents: &Contents, now: SystemTime) -> Option<Event> {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T: Terms> Follow for Material<T> {
+    fn owner(&self) -> &str {
+        &self.owner
+    }
+
+    fn files(&self) -> Vec<&Path> {
+        self.terms.files()
+    }
+
+    fn look(&self, contents: &Contents, now: SystemTime) -> Option<Event> {
         let mut state = self.state();
         match state.watch.look(contents.digest(self.terms.files())) {
             Look::Same => None,
@@ -151,18 +180,15 @@ impl<T: Terms> Material<T> {
         }
     }
 
-    /// Who we say that we are.
-    pub(super) fn presented(&self) -> Option<Presented> {
+    fn presented(&self) -> Option<Presented> {
         self.state().presented.clone()
     }
 
-    /// Whether the files say what cannot be used.
-    pub(super) fn is_refused(&self) -> bool {
+    fn is_refused(&self) -> bool {
         self.state().watch.is_refused()
     }
 
-    /// What should be put right and has not been told of yet.
-    pub(super) fn notices(&self, now: SystemTime) -> Vec<Notice> {
+    fn notices(&self, now: SystemTime) -> Vec<Notice> {
         let mut state = self.state();
         let Some(presented) = state.presented.clone() else { return Vec::new() };
         let (age, mut notices) = (Age::at(presented.validity, now), Vec::new());
@@ -175,9 +201,5 @@ impl<T: Terms> Material<T> {
             notices.push(if age == Age::Due { Notice::Due(presented) } else { Notice::Expired(presented) });
         }
         notices
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -18,13 +18,9 @@ impl Terms for Origination {
     type Ready = ClientConfigs;
 
     fn files(&self) -> Vec<&Path> {
-        let roots = self.roots.iter().filter_map(|source| match source {
-            RootSource::Pem(path) => Some(path.as_path()),
-            RootSource::Webpki | RootSource::System => None,
-        });
         let crls = self.crls.iter().map(AsRef::as_ref);
         let identity = self.identity.iter().flat_map(|files| [files.certificate.as_path(), &files.key]);
-        roots.chain(crls).chain(identity).collect()
+        bundles(&self.roots).chain(crls).chain(identity).collect()
     }
 
     fn make(&self, contents: &Contents, now: SystemTime) -> Result<Made<ClientConfigs>, Vec<String>> {
@@ -63,6 +59,14 @@ impl Terms for Origination {
         let ready = ClientConfigs::new(material, Instant::now()).map_err(|error| vec![error])?;
         Ok(Made { ready, presented })
     }
+}
+
+/// The files among these.
+pub(super) fn bundles(sources: &[RootSource]) -> impl Iterator<Item = &Path> {
+    sources.iter().filter_map(|source| match source {
+        RootSource::Pem(path) => Some(path.as_path()),
+        RootSource::Webpki | RootSource::System => None,
+    })
 }
 
 /// All that these name; what is wrong with them goes to `errors`. The machine's own are read here and not followed: they

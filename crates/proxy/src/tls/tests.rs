@@ -256,3 +256,36 @@ fn nothing_secret_is_printed() {
     assert_eq!(format!("{prepared:?} {:?}", rig.shared.tls).matches("\"one\"").count(), 2);
     assert!(!format!("{prepared:?} {:?}", rig.shared.tls).contains("BEGIN"));
 }
+
+#[test]
+fn inbound_changes_with_its_files_and_not_with_the_configuration() {
+    let rig = Rig::new("tls-inbound");
+    let config = |keys: &str| {
+        let path = |name| rig.folder.path(name).display().to_string();
+        let (certificate, key, ca) = (path("tls.crt"), path("tls.key"), path("ca.crt"));
+        let identity = format!("identity = {{ certificate = '{certificate}', key = '{key}' }}");
+        Config::parse("test", &format!("inbound = {{ roots = ['{ca}'], {identity} }}\n{keys}"), &|_| None)
+            .unwrap()
+    };
+    let shared = &rig.shared;
+    let apply = |keys: &str| {
+        let prepared = shared.tls.prepare(&config(keys), now())?;
+        shared.config.replace(config(keys), |next| shared.tls.adopt(&prepared, next, &shared.telemetry));
+        Ok::<_, Vec<String>>(())
+    };
+    apply("").unwrap();
+    let first = shared.tls.inbound().unwrap();
+    assert_eq!(rig.replace(&issue(2026..2028)), [CHANGING, CHANGING, APPLIED]);
+    let second = shared.tls.inbound().unwrap();
+    assert!(!Arc::ptr_eq(&first, &second));
+    assert_eq!(
+        rig.metric("dragoman_tls_certificate_expiry_seconds{destination=\"inbound\"}"),
+        Some(1_830_297_600)
+    );
+    fs::remove_file(rig.folder.path("tls.key")).unwrap();
+    apply("log = { level = 'debug' }").unwrap();
+    assert!(Arc::ptr_eq(&second, &shared.tls.inbound().unwrap()));
+    // At a start it is needed.
+    let errors = Store::default().prepare(&config(""), now()).unwrap_err();
+    assert!(errors.len() == 1 && errors[0].contains("tls.key: cannot be read"), "{errors:?}");
+}
