@@ -153,7 +153,8 @@ impl Proxy {
     ) -> Self {
         telemetry.process().set_flow_limit(config.proxy.max_flows);
         telemetry.set_own_ports(listeners.ports());
-        let shared = Shared::new(config, telemetry, listeners.ports()).with_tls(&material.0);
+        let Material(prepared) = material;
+        let shared = Shared::new(config, telemetry, listeners.ports()).with_tls(&prepared);
         Self { shared: Arc::new(shared.with_inside(inside)), listeners }
     }
 

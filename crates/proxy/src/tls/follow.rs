@@ -149,7 +149,10 @@ impl Notice {
     fn log(&self, destinations: &str) {
         match self {
             Self::PublicKey(path) => {
-                tracing::warn!("every user of this machine can read the key {}: chmod o-r it", path.display())
+                tracing::warn!(
+                    "every user of this machine can read the key {}: chmod o-r it",
+                    path.display()
+                );
             }
             Self::Due(presented) => tracing::warn!(
                 destinations,

@@ -9,7 +9,8 @@ use std::time::Duration;
 use crate::common::{exposition, metric, pages, receiver, telemetry};
 use dragoman_telemetry::{
     AcceptError, AccessFormat, AccessLog, AccessMode, BreakerState, Cause, DestinationState, EarlyDial,
-    EndpointState, ExchangeRecord, MaterialReload, Metric, Outcome, Protocol, Reload, Telemetry, Tracer,
+    EndpointState, ExchangeRecord, Handshake, MaterialReload, Metric, Outcome, Protocol, Reload, Telemetry,
+    Tracer,
 };
 
 #[test]
@@ -46,6 +47,8 @@ fn everything_that_can_be_counted_follows_the_grammar() {
     destination.connection_dialled(Duration::from_millis(3));
     destination.connection_reused();
     destination.idle_connection_closed();
+    Handshake::ALL.iter().for_each(|result| destination.handshake(*result, Duration::from_millis(3)));
+    destination.unverified();
 
     destination.breaker_transition("opened");
     exchange_with_everything(&telemetry);
