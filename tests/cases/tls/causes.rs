@@ -61,8 +61,8 @@ fn cause_tls_certificate_expired_where_it_is_that_of_an_authority() {
 fn cause_tls_certificate_not_yet_valid_says_when() {
     let now = SystemTime::now();
     shows("tls_certificate_not_yet_valid", |side, way| {
-        let server = side.shows(way, &Spec::dns(NAME).between(now + DAY + DAY / 2, now + 9 * DAY));
-        side.says(["not yet valid", "now", "1d11h"]);
+        let server = side.shows(way, &Spec::dns(NAME).between(now + DAY + DAY / 2 + DAY / 48, now + 9 * DAY));
+        side.says(["not yet valid", "now", "1d12h"]);
         side.says([server.not_before, server.not_after].map(stamp));
     });
 }

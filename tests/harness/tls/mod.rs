@@ -76,8 +76,10 @@ pub enum Fault {
 /// How a front behaves.
 #[derive(Clone)]
 pub struct Setting {
-    chain: Vec<CertificateDer<'static>>,
-    key: Arc<PrivateKeyDer<'static>>,
+    /// The certificates that it shows, its own first.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// Its key.
+    pub key: Arc<PrivateKeyDer<'static>>,
     /// What it speaks.
     pub versions: Versions,
     /// The protocols that it agrees to (ALPN), the best first. With none, it agrees to nothing and goes on.
