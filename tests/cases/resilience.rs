@@ -117,6 +117,12 @@ fn h8_a_post_is_repeated_where_the_server_says_it_did_nothing_or_a_key_makes_it_
     assert!(origin.requests().iter().all(|request| request.text() == "abc"), "the body is sent again");
     assert_eq!(post("k.test", ""), 503);
     assert_eq!(origin.requests().len(), 5);
+    // A key that says nothing tells no repetition from another request.
+    for blank in ["Idempotency-Key:\r\n", "Idempotency-Key: \t \r\n"] {
+        assert_eq!(post("k.test", ""), 200);
+        assert_eq!(post("k.test", blank), 503, "{blank:?}");
+    }
+    assert_eq!(origin.requests().len(), 9);
 }
 
 #[test]

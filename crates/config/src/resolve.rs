@@ -1,6 +1,7 @@
 //! From the file as it is written to the model that cannot be invalid.
 
 mod check;
+mod headers;
 pub(crate) mod listeners;
 mod policy;
 mod routes;

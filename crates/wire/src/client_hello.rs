@@ -202,7 +202,10 @@ fn parse(body: &[u8]) -> Parsed<ClientHello> {
             return Some(Err("an extension that stands twice"));
         }
         match kind {
-            SERVER_NAME => hello.sni = server_name(content)?,
+            SERVER_NAME => match server_name(content)? {
+                Ok(sni) => hello.sni = sni,
+                Err(why) => return Some(Err(why)),
+            },
             ALPN => match protocols(content)? {
                 Ok(alpn) => hello.alpn = alpn,
                 Err(why) => return Some(Err(why)),
@@ -214,18 +217,19 @@ fn parse(body: &[u8]) -> Parsed<ClientHello> {
     Some(Ok(hello))
 }
 
-/// The first host name of a server_name extension (RFC 6066 §3).
-fn server_name(mut content: Reader<'_>) -> Option<Option<String>> {
+/// The host name of a server_name extension (RFC 6066 §3). Of two, nobody knows which a server would take.
+fn server_name(mut content: Reader<'_>) -> Parsed<Option<String>> {
     const HOST_NAME: u8 = 0;
     let mut list = content.vector16()?;
+    let mut found = None;
     while !list.0.is_empty() {
         let kind = list.byte()?;
         let name = list.vector16()?.0;
-        if kind == HOST_NAME {
-            return Some(dns_name(name));
+        if kind == HOST_NAME && found.replace(name).is_some() {
+            return Some(Err("two server names"));
         }
     }
-    Some(None)
+    Some(Ok(found.and_then(dns_name)))
 }
 
 fn protocols(mut content: Reader<'_>) -> Parsed<Vec<Vec<u8>>> {
@@ -244,14 +248,14 @@ fn protocols(mut content: Reader<'_>) -> Parsed<Vec<Vec<u8>>> {
     Some(Ok(protocols))
 }
 
-/// `name` in lower case if it is a DNS name without a root dot. An address is not: its last label would
-/// be a number, and no top-level domain is one (RFC 1123 §2.1).
+/// `name` in lower case and without a root dot, if it is a DNS name as policy may state it. The dot must not be there
+/// (RFC 6066 §3), but servers overlook it, and so policy must. An address is no name: its last label would be a number, and no
+/// top-level domain is one (RFC 1123 §2.1).
 fn dns_name(name: &[u8]) -> Option<String> {
+    let name = name.strip_suffix(b".").unwrap_or(name);
     let label = |label: &[u8]| {
         (1..=63).contains(&label.len())
             && label.iter().all(|&b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-            && label.first() != Some(&b'-')
-            && label.last() != Some(&b'-')
     };
     let last = name.rsplit(|&b| b == b'.').next()?;
     let valid =

@@ -146,13 +146,16 @@ fn only_a_dns_name_is_a_server_name() {
     let read = |name: &[u8]| hello(&records(&message(&[sni(name)]), 9999)).sni;
     assert_eq!(read(b"A-1.b_2.Example").as_deref(), Some("a-1.b_2.example"));
     assert_eq!(read(b"localhost").as_deref(), Some("localhost"));
+    // What servers overlook.
+    assert_eq!(read(b"a.Test.").as_deref(), Some("a.test"));
+    assert_eq!(read(b"-a-.r3---b.test").as_deref(), Some("-a-.r3---b.test"));
     assert_eq!(read(b"xn--bcher-kva.example").as_deref(), Some("xn--bcher-kva.example"));
     let long = [b"a".repeat(63), b"b".repeat(63), b"c".repeat(63), b"d".repeat(61)].join(&b'.');
     assert_eq!(read(&long).map(|name| name.len()), Some(253));
     assert_eq!(read(&[&long[..], b"d"].concat()), None);
     #[rustfmt::skip]
-    let refused: [&[u8]; 14] = [
-        b"", b".", b"a.", b".a", b"a..b", b"-a.b", b"a-.b", b"a b", b"a\0.b", b"127.0.0.1", b"::1", b"a/b",
+    let refused: [&[u8]; 12] = [
+        b"", b".", b"a..", b".a", b"a..b", b"a b", b"a\0.b", b"127.0.0.1", b"::1", b"a/b",
         "b\u{fc}cher.example".as_bytes(), &[b'a'; 64],
     ];
     for name in refused {
@@ -170,6 +173,8 @@ fn malformed_hellos_say_why() {
     assert_malformed(b"\x16\x03\x01\0\x01\x02", "the first handshake message is not a ClientHello");
     assert_malformed(b"\x16\x03\x01\0\x01\x01\x17", "not a handshake record");
     assert_malformed(&whole(&[sni(b"a.b"), sni(b"c.d")]), "an extension that stands twice");
+    let two = [&b"\0\0\x03a.b"[..], b"\0\0\x03c.d"].concat();
+    assert_malformed(&whole(&[extension(SERVER_NAME, &prefixed16(&two))]), "two server names");
     assert_malformed(&whole(&[alpn(&[b"h2"]), alpn(&[b"h2"])]), "an extension that stands twice");
     assert_malformed(&whole(&[alpn(&[b"h2", b""])]), "an empty ALPN protocol");
     assert_malformed(&whole(&[alpn(&[b"x".as_slice(); 65])]), "more than 64 ALPN protocols");

@@ -9,7 +9,7 @@ use dragoman_harness::pki::{Pki, Spec};
 use dragoman_harness::tls::{At, Fault, Front, GARBAGE, Setting, behind};
 use dragoman_harness::{Dragoman, Net, Origin, Peer, wait};
 
-use crate::matrix::{NAME, quoted};
+use crate::matrix::{NAME, PATIENT, quoted};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n";
 
@@ -33,7 +33,7 @@ impl<'n> Case<'n> {
         let roots = quoted(pki.roots());
         let tls = format!("tls = {{ server_name = {NAME:?}, roots = [{roots}] }}\n");
         let dragoman =
-            Dragoman::start(net, &format!("[destination.shop]\ncidrs = [\"198.18.0.2/32\"]\n{tls}"));
+            Dragoman::start(net, &format!("[destination.shop]\ncidrs = [\"198.18.0.2/32\"]\n{PATIENT}{tls}"));
         Case { dragoman, fronts, _pki: pki }
     }
 
@@ -197,7 +197,7 @@ fn a_connection_that_is_cut_anywhere_fails_with_a_cause_and_passes_nothing_on() 
         })
         .collect();
     let tls = format!("tls = {{ roots = [{}] }}\n", quoted(pki.roots()));
-    let dragoman = Dragoman::start(&net, &format!("[destination.shop]\nhosts = [{NAME:?}]\n{tls}"));
+    let dragoman = Dragoman::start(&net, &format!("[destination.shop]\nhosts = [{NAME:?}]\n{PATIENT}{tls}"));
     thread::scope(|scope| {
         for (port, at, fault) in &cuts {
             let net = &net;

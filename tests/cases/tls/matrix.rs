@@ -19,6 +19,10 @@ pub(crate) const NAME: &str = "shop.test";
 /// What the app says within TLS; nobody may see it outside.
 const SECRET: &str = "the-words-of-the-app";
 
+/// A line of a destination's policy: a busy machine may take its time over a handshake, and no case but that of the timeout
+/// itself is about that.
+pub(crate) const PATIENT: &str = "connect_timeout = \"1m\"\n";
+
 /// What the app speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum App {
@@ -100,7 +104,7 @@ impl<'p> Side<'p> {
             roots: pki.roots().to_owned(),
             identity: way.mutual.then(|| clients.issue(&Spec::uri("spiffe://shop.test/app"))),
             keys: String::new(),
-            more: String::new(),
+            more: PATIENT.to_owned(),
             cause,
             words: Vec::new(),
         };

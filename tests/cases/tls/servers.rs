@@ -6,7 +6,7 @@ use dragoman_harness::net::server;
 use dragoman_harness::pki::{Issued, Pki, Spec};
 use dragoman_harness::{Dragoman, Net, process, servers};
 
-use crate::matrix::{NAME, quoted};
+use crate::matrix::{NAME, PATIENT, quoted};
 
 /// A server's certificate, a client's, and who has signed each.
 struct Ground {
@@ -29,7 +29,10 @@ impl Ground {
     fn dragoman(&self, more: &str) -> Dragoman<'_> {
         let roots = quoted(self.pki.roots());
         let tls = format!("tls = {{ port = 443, server_name = {NAME:?}, roots = [{roots}]{more} }}\n");
-        Dragoman::start(&self.net, &format!("[destination.shop]\ncidrs = [\"198.18.0.2/32\"]\n{tls}"))
+        Dragoman::start(
+            &self.net,
+            &format!("[destination.shop]\ncidrs = [\"198.18.0.2/32\"]\n{PATIENT}{tls}"),
+        )
     }
 
     /// The key of `tls` by which the client shows its certificate.

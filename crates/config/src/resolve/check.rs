@@ -10,10 +10,10 @@ use std::net::SocketAddr;
 use crate::{
     effective::Effective,
     errors::{Place, Problem},
-    raw::{Connection, Exchange, Headers, Pool, Retry, Root},
+    raw::{Connection, Exchange, Pool, Retry, Root},
     read::{Located, Value},
     table::Table,
-    value::{collection::Switch, pairs::Pair, quantity::Deadline, trace::Receiver, word::Protocol},
+    value::{collection::Switch, quantity::Deadline, trace::Receiver, word::Protocol},
 };
 
 /// The receiver of traces is another process.
@@ -126,8 +126,7 @@ fn exchange(root: &Root, own: &Exchange, exchange: &Exchange, problems: &mut Vec
     if let Some(Switch::On(settings)) = exchange.retry.as_ref().map(|retry| &retry.value) {
         retry(root, settings, problems);
     }
-    headers(&exchange.headers(), problems);
-    headers(&exchange.response_headers(), problems);
+    super::headers::check(exchange, problems);
 }
 
 fn retry(root: &Root, retry: &Retry, problems: &mut Vec<Problem>) {
@@ -159,19 +158,6 @@ fn retry(root: &Root, retry: &Retry, problems: &mut Vec<Problem>) {
             Problem::new(budget.place, "this budget never allows a retry")
                 .label("`ratio` and `min_per_second` are both 0")
                 .help("for no retries, write `retry = false`"),
-        );
-    }
-}
-
-fn headers(headers: &Headers, problems: &mut Vec<Problem>) {
-    let set = headers.set();
-    for removed in &headers.remove().0 {
-        let Some(Pair { place, .. }) = set.find(&removed.value.0) else { continue };
-        problems.push(
-            Problem::new(removed.place, format!("the header `{}` is both set and removed", removed.value.0))
-                .label("removed here")
-                .also(*place, "set here")
-                .help("`set` already replaces what was sent"),
         );
     }
 }

@@ -224,7 +224,7 @@ pub(super) fn check_name(name: &str) -> Result<(), &'static str> {
 
 /// Headers that frame the message or belong to the connection: changing them would change what the
 /// message is, not what it says (RFC 9110, 7.6.1; RFC 9112, 6).
-pub(super) fn check_changeable(name: &str) -> Result<(), &'static str> {
+pub(crate) fn check_changeable(name: &str) -> Result<(), &'static str> {
     check_name(name)?;
     match name.to_ascii_lowercase().as_str() {
         "host" => Err("it says where the request goes, which policy cannot change"),

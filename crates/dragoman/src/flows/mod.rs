@@ -63,13 +63,23 @@ pub(crate) fn page(telemetry: &Telemetry, policy: &Config, filter: &Filter) -> S
     serde_json::to_string(&page).unwrap_or_default() + "\n"
 }
 
-/// A table of all that was recorded, the oldest first: nothing where nothing was. Flows are left out of which an exchange
-/// tells the same.
+/// A table of all that was recorded, the oldest first, and how much more there was: nothing where nothing was. Flows are
+/// left out of which an exchange tells the same.
 pub(crate) fn table(telemetry: &Telemetry, color: bool) -> String {
+    let Some(held) = telemetry.recorded() else {
+        return "dragoman: nothing to list: the flight recorder is off (recorder.memory = 0)\n".to_owned();
+    };
     let all = telemetry.stories();
     let carriers: std::collections::HashSet<_> =
         all.iter().filter(|story| !story.flow.is_empty()).map(|story| story.flow.clone()).collect();
     let is_told = |story: &&Story| !(carriers.contains(&story.id) && story.cause.is_empty());
     let shown: Vec<_> = all.iter().filter(is_told).collect();
-    row::table(&shown, color)
+    let mut table = row::table(&shown, color);
+    let more = held.ever.saturating_sub(all.len() as u64);
+    if more > 0 {
+        let memory = held.memory / 1024;
+        table +=
+            &format!("({more} more, most of them earlier, had no room in recorder.memory, {memory} KiB)\n");
+    }
+    table
 }

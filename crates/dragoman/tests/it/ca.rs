@@ -277,9 +277,8 @@ fn an_identity_does_not_outlive_its_authority() {
     assert_eq!(faked.status.code(), Some(1));
 }
 
-/// Reads a pair again and again, as a server would that looks at the certificate first.
 #[test]
-fn t1_watch_renews_what_is_due_and_heals_what_was_interrupted() {
+fn watch_renews_what_is_due_and_heals_what_was_interrupted() {
     let ca = Authority::new(&[]);
     ca.succeed(
         "issue",

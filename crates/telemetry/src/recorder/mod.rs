@@ -107,6 +107,8 @@ pub struct Recorded {
     pub used: usize,
     /// How many there are.
     pub stories: u64,
+    /// How many there have been, those that had to go included.
+    pub ever: u64,
 }
 
 impl Recorder {
@@ -143,6 +145,7 @@ impl Recorder {
         let mut held = Recorded { memory: self.memory, ..Recorded::default() };
         for shard in &self.shards {
             let shard = lock(shard);
+            held.ever += shard.all.ever();
             for (stories, used) in [shard.all.held(), shard.failures.held()] {
                 held.stories += stories;
                 held.used += used;

@@ -119,6 +119,11 @@ impl Ring {
         (self.held, self.used)
     }
 
+    /// Records that were ever added.
+    pub(super) fn ever(&self) -> u64 {
+        self.count
+    }
+
     fn oldest(&self) -> usize {
         self.wrapped(self.end + self.bytes.len() - self.used)
     }

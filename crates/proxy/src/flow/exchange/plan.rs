@@ -54,7 +54,10 @@ impl Plan {
         Self {
             original,
             started: Instant::now(),
-            has_idempotency_key: key.is_some_and(|key| (request.header)(key).is_some()),
+            // An empty one is no key: the server could not tell a repetition by it.
+            has_idempotency_key: key
+                .and_then(request.header)
+                .is_some_and(|value| !value.trim_ascii().is_empty()),
             is_idempotent: match retry {
                 Some(retry) => retry.methods.contains(request.method),
                 None => matches!(request.method, "GET" | "HEAD" | "OPTIONS"),
