@@ -13,6 +13,9 @@ use crate::matrix::{NAME, PATIENT, quoted};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n";
 
+/// What is not good about a good server.
+type Change = fn(Setting) -> Setting;
+
 /// A front on each of these ports, with its setting, and dragoman before all of them.
 struct Case<'n> {
     dragoman: Dragoman<'n>,
@@ -22,11 +25,11 @@ struct Case<'n> {
 }
 
 impl<'n> Case<'n> {
-    fn new(net: &'n Net, alpn: &[&'static str], settings: &[(u16, fn(Setting) -> Setting)]) -> Case<'n> {
+    fn new(net: &'n Net, alpn: &[&'static str], settings: &[(u16, Change)]) -> Case<'n> {
         let pki = Pki::new();
         let issued = pki.issue(&Spec::dns(NAME));
         let good = || Setting { alpn: alpn.to_vec(), ..Setting::of(&issued) };
-        let start = |&(port, setting): &(u16, fn(Setting) -> Setting)| {
+        let start = |&(port, setting): &(u16, Change)| {
             Front::start(&net.servers, server(port), behind(8000), setting(good()))
         };
         let fronts = settings.iter().map(start).collect();

@@ -318,6 +318,7 @@ impl Seen<'_> {
     fn served(&self, way: Way, side: &Side, told: &Told) {
         let expected = Told { status: 200, cause: None, body: "welcome".to_owned() };
         assert_eq!(told, &expected, "{way:?}\n{}", self.dragoman.log());
+        assert!(self.connections > 0, "{way:?}: who has answered?");
         let handshake: Handshake = self.front.handshake(0).expect("a good handshake");
         assert_eq!(handshake.server_name.as_deref(), Some(NAME), "{way:?}");
         assert_eq!(handshake.alpn.as_deref(), side.setting.alpn.first().copied(), "{way:?}");
