@@ -86,10 +86,15 @@ impl<'n> Dragoman<'n> {
     pub fn reload(&self, configuration: &str) -> Metrics {
         let generation = |metrics: &Metrics| metrics.sum("dragoman_config_generation", &[]);
         let before = generation(&self.metrics());
-        let new = self.scratch.write("dragoman.toml.new", with_log(configuration));
-        fs::rename(new, self.scratch.path().join(FILE)).expect("a file can be renamed beside itself");
+        self.write(configuration);
         self.signal(Signal::SIGHUP);
         self.metrics_where("the new configuration is in force", |metrics| generation(metrics) == before + 1)
+    }
+
+    /// Replaces its configuration, as [`reload`](Self::reload) does, and leaves it to find out.
+    pub fn write(&self, configuration: &str) {
+        let new = self.scratch.write("dragoman.toml.new", with_log(configuration));
+        fs::rename(new, self.scratch.path().join(FILE)).expect("a file can be renamed beside itself");
     }
 
     /// Its process id.
