@@ -2,7 +2,7 @@
 
 use std::process::{Command, Output};
 
-use crate::running::DRAGOMAN;
+use crate::running::{DRAGOMAN, Scratch};
 
 const COMMANDS: [&str; 9] =
     ["run", "proxy", "check", "schema", "wait", "explain", "flows", "ca", "completions"];
@@ -87,4 +87,24 @@ fn a_request_is_explained_by_a_file_alone() {
     let nobody = say(&["explain", "0123456789abcdef", "--control", "/nowhere/control.sock"]);
     assert_eq!(nobody.status.code(), Some(1));
     assert!(String::from_utf8(nobody.stderr).unwrap().contains("is `dragoman proxy` running?"));
+}
+
+#[test]
+fn colours_are_for_a_terminal_and_for_who_wants_them() {
+    let wrong = Scratch::new("[prxy]\n");
+    let check = format!("'{DRAGOMAN}' check '{}'", wrong.path());
+    let told = |command: &mut Command| {
+        let out = command.env_remove("NO_COLOR").output().unwrap();
+        let told = [out.stdout, out.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
+        assert!(told.contains("prxy"), "{told}");
+        told
+    };
+    // `script` gives its command a terminal.
+    let at_terminal = |variable: &str| {
+        told(Command::new("script").args(["-qec", &format!("{variable} {check}"), "/dev/null"]))
+    };
+    assert!(at_terminal("").contains('\x1b'));
+    assert!(at_terminal("NO_COLOR=").contains('\x1b'), "an empty one is none (no-color.org)");
+    assert!(!at_terminal("NO_COLOR=1").contains('\x1b'));
+    assert!(!told(Command::new("sh").args(["-c", &check])).contains('\x1b'), "a pipe");
 }
