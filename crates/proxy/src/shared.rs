@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use dragoman_config::{Config, Destination, Route};
+use dragoman_config::{Config, Destination, Route, Verify};
 use dragoman_net::{Inside, OrigDst, Sleepers};
 use dragoman_policy::SplitMix64;
 use dragoman_telemetry::{DestinationState, Telemetry};
@@ -102,6 +102,7 @@ impl Shared {
     /// The same with what its TLS connections are made with.
     pub(crate) fn with_tls(self, prepared: &Prepared) -> Self {
         self.tls.adopt(prepared, &self.config.now(), &self.telemetry);
+        warn_of_unverified(&self.config.now());
         self
     }
 
@@ -127,6 +128,7 @@ impl Shared {
             self.telemetry.add_destinations(next.names());
             self.tls.adopt(&prepared, next, &self.telemetry);
         });
+        warn_of_unverified(&next);
         self.telemetry.process().set_flow_limit(next.proxy.max_flows);
         self.endpoints.forget_retired();
         self.forget_retired();
@@ -226,6 +228,19 @@ impl Target<'_> {
             address == self.original_endpoint()
         } else {
             self.destination.endpoints.contains(&address)
+        }
+    }
+}
+
+/// Says which destinations could be anybody's.
+fn warn_of_unverified(config: &Config) {
+    for destination in config.destinations() {
+        if destination.tls.as_ref().is_some_and(|tls| tls.verify == Verify::Nothing) {
+            let name = &*destination.name;
+            tracing::warn!(
+                destination = name,
+                "`danger_accept_any_certificate` verifies nothing: whoever is in the path reads and changes everything"
+            );
         }
     }
 }

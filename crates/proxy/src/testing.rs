@@ -55,6 +55,9 @@ impl Tls {
 
     /// TLS on both ends of a connection: the client's and the server's.
     pub(crate) async fn on(&self, (client, server): (TcpStream, TcpStream)) -> (Stream, Stream) {
+        // As all connections of the data path: else what is written behind the tickets waits for these.
+        client.set_nodelay(true).unwrap();
+        server.set_nodelay(true).unwrap();
         let client = Box::new(TlsStream::new(client, self.client()));
         let server = Box::new(TlsStream::new(server, self.server()));
         let done = tokio::join!(client.handshake(&[]), server.handshake(&[]));

@@ -38,6 +38,24 @@ pub enum FailureKind {
     Protocol,
 }
 
+impl FailureKind {
+    /// What an error of a stream is, if it is one of TLS: also where a library on its way has kept its kind and its words
+    /// alone, as h2 does.
+    pub fn of(error: &io::Error) -> Option<Self> {
+        if let Some(failure) = Failure::of(error) {
+            return Some(failure.kind);
+        }
+        // What the kernel says has no words with it.
+        error.get_ref()?;
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof => Some(Self::Truncated),
+            io::ErrorKind::PermissionDenied => Some(Self::OwnCertificateRefused),
+            io::ErrorKind::InvalidData => Some(Self::Protocol),
+            _ => None,
+        }
+    }
+}
+
 /// A TLS connection that could not be made, or broke. Nothing in it is secret.
 #[derive(Clone, Debug)]
 pub struct Failure {
@@ -71,8 +89,25 @@ impl From<Failure> for io::Error {
     fn from(failure: Failure) -> Self {
         let kind = match failure.kind {
             FailureKind::Closed | FailureKind::Truncated => io::ErrorKind::UnexpectedEof,
+            FailureKind::OwnCertificateRefused => io::ErrorKind::PermissionDenied,
             _ => io::ErrorKind::InvalidData,
         };
         Self::new(kind, failure)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_come_after_the_handshake_is_known_without_its_words() {
+        for kind in [FailureKind::Truncated, FailureKind::OwnCertificateRefused, FailureKind::Protocol] {
+            let error = io::Error::from(Failure::new(kind, "words"));
+            assert_eq!(FailureKind::of(&error), Some(kind));
+            assert_eq!(FailureKind::of(&io::Error::new(error.kind(), "words")), Some(kind));
+            assert_eq!(FailureKind::of(&error.kind().into()), None, "of the kernel");
+        }
+        assert_eq!(FailureKind::of(&io::Error::from_raw_os_error(1)), None, "EPERM");
     }
 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use dragoman_net::{Asleep, Sleepers};
 use dragoman_telemetry::{Cause, FlowRecord, Who};
-use dragoman_tls::failure::Failure;
+use dragoman_tls::failure::FailureKind;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -190,8 +190,8 @@ pub(crate) fn app_cause(error: &io::Error) -> Cause {
 
 /// What an error on the upstream connection means.
 pub(crate) fn upstream_cause(error: &io::Error) -> Cause {
-    match Failure::of(error) {
-        Some(failure) => tls_cause(failure.kind),
+    match FailureKind::of(error) {
+        Some(kind) => tls_cause(kind),
         None if dragoman_net::is_timeout(error) => Cause::UpstreamLost,
         None => Cause::UpstreamReset,
     }

@@ -7,7 +7,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::yield_now;
 
+use dragoman_tls::failure::FailureKind;
+
 use crate::buffer::{Buffer, write_parts};
+use crate::flow::http2::io::Io;
+use crate::flow::http2::wire::drive;
+use crate::leg::Leg;
 use crate::testing::{TLS_VERSIONS, Tls, pair};
 
 fn numbered(length: usize) -> Vec<u8> {
@@ -134,8 +139,10 @@ async fn a_connection_that_has_only_tickets_to_read_is_open() {
         let (client, mut server) = tls.pair().await;
         assert!(client.is_still_open() && client.seems_open());
         server.write_all(b"x").await.unwrap();
-        client.tcp().readable().await.unwrap();
-        assert!(!client.seems_open() && !client.is_still_open(), "unread content");
+        while client.seems_open() {
+            yield_now().await;
+        }
+        assert!(!client.is_still_open(), "unread content");
         let (client, server) = tls.pair().await;
         if version.version == rustls::ProtocolVersion::TLSv1_3 {
             // They come behind the handshake.
@@ -143,8 +150,10 @@ async fn a_connection_that_has_only_tickets_to_read_is_open() {
         }
         assert!(client.seems_open() && client.is_still_open());
         drop(server);
-        client.tcp().readable().await.unwrap();
-        assert!(!client.seems_open() && !client.is_still_open(), "closed");
+        while client.seems_open() {
+            yield_now().await;
+        }
+        assert!(!client.is_still_open(), "closed");
     }
 }
 
@@ -166,4 +175,62 @@ async fn what_was_read_before_the_handshake_is_the_first_of_it() {
 #[test]
 fn tls_costs_a_plain_connection_no_memory() {
     assert_eq!(size_of::<Option<Stream>>(), size_of::<TcpStream>());
+}
+
+#[tokio::test]
+async fn http2_goes_through_tls_in_large_bodies_both_ways() {
+    let (client, server) = Tls::new(TLS_VERSIONS[1]).on(narrow().await).await;
+    let (io, wire) = Io::new(Leg::new(client)).unwrap();
+    let body = numbered(400_000);
+    let answered = async {
+        let mut server = h2::server::handshake(server).await.unwrap();
+        let (request, mut respond) = server.accept().await.unwrap().unwrap();
+        let mut incoming = request.into_body();
+        let mut send = respond.send_response(http::Response::new(()), false).unwrap();
+        let echo = async move {
+            while let Some(data) = incoming.data().await {
+                let data = data.unwrap();
+                incoming.flow_control().release_capacity(data.len()).unwrap();
+                send.send_data(data, false).unwrap();
+            }
+            send.send_data(bytes::Bytes::new(), true).unwrap();
+        };
+        tokio::join!(echo, async { while server.accept().await.is_some() {} });
+    };
+    let asked = async {
+        let (mut send, connection) = h2::client::handshake(io).await.unwrap();
+        let mut connection = std::pin::pin!(connection);
+        let (response, mut upload) = send.send_request(http::Request::new(()), false).unwrap();
+        upload.send_data(body.clone().into(), true).unwrap();
+        // The connection ends with the last that stands on it.
+        drop((send, upload));
+        let exchange = async {
+            let mut incoming = response.await.unwrap().into_body();
+            let mut all = Vec::new();
+            while let Some(data) = incoming.data().await {
+                let data = data.unwrap();
+                incoming.flow_control().release_capacity(data.len()).unwrap();
+                all.extend_from_slice(&data);
+            }
+            all
+        };
+        tokio::join!(exchange, drive(&wire, || false, connection.as_mut()))
+    };
+    let ((all, ended), ()) = tokio::join!(asked, answered);
+    ended.unwrap();
+    assert!(all == body);
+}
+
+#[tokio::test]
+async fn what_tls_says_of_its_end_comes_through_http2() {
+    let (client, server) = Tls::new(TLS_VERSIONS[1]).pair().await;
+    let (io, wire) = Io::new(Leg::new(client)).unwrap();
+    let (mut send, connection) = h2::client::handshake(io).await.unwrap();
+    let (response, _) = send.send_request(http::Request::new(()), true).unwrap();
+    SockRef::from(server.tcp()).shutdown(std::net::Shutdown::Write).unwrap();
+    let connection = std::pin::pin!(connection);
+    let (response, ended) = tokio::join!(response, drive(&wire, || false, connection));
+    ended.unwrap_err();
+    let told = response.unwrap_err();
+    assert_eq!(told.get_io().and_then(FailureKind::of), Some(FailureKind::Truncated));
 }

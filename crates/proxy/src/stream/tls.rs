@@ -42,7 +42,6 @@ impl TlsStream {
     }
 
     /// Asks the session.
-    #[allow(dead_code, reason = "asked by whoever dials with TLS")]
     pub(crate) fn with_session<T>(&self, ask: impl FnOnce(&Session) -> T) -> T {
         ask(&self.lock().session)
     }

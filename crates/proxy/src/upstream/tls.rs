@@ -18,7 +18,6 @@ const LINGER: usize = 64 * 1024;
 ///
 /// # Errors
 /// Why there is no connection; nothing of the app was sent.
-#[allow(dead_code, reason = "the first to dial with TLS comes with its configuration")]
 pub(crate) async fn handshake(leg: Leg, session: Session, limit: Duration) -> Result<Leg, DialFailed> {
     handshake_as(leg, session, limit).await.map_err(|failure| match failure {
         HandshakeFailed::Late => {

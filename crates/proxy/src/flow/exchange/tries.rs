@@ -278,7 +278,7 @@ pub(crate) fn dial_limit(plan: &Plan) -> (Duration, bool) {
 
 /// A dial that failed; `whole`: the time of the whole exchange was its limit.
 pub(crate) fn dial_failed(failed: DialFailed, whole: bool) -> Failed {
-    if failed.cause == Cause::ConnectTimeout && whole {
+    if matches!(failed.cause, Cause::ConnectTimeout | Cause::TlsTimeout) && whole {
         // How little time was left is not the endpoint's fault.
         return Failed { slow_app: true, ..Failed::here(Cause::Timeout, &*failed.detail) };
     }

@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use dragoman_tls::failure::FailureKind;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::runtime::Handle;
 
@@ -56,8 +57,11 @@ impl Io {
         let read = self.wire.poll(|stream| stream.poll_read(cx, out));
         let ended = matches!(read, Poll::Ready(Ok(()))) && out.filled().len() == before;
         self.ended |= ended;
+        // What TLS says of the end says more than how a write has met it.
+        let told = matches!(&read, Poll::Ready(Err(error)) if FailureKind::of(error).is_some());
         if (ended || matches!(read, Poll::Ready(Err(_))))
             && let Some(refused) = self.wire.read_to_the_end()
+            && !told
         {
             return Poll::Ready(Err(refused));
         }

@@ -17,10 +17,12 @@ use std::future::poll_fn;
 
 use bytes::Bytes;
 use dragoman_telemetry::Cause;
+use dragoman_tls::failure::FailureKind;
 use h2::{Reason, RecvStream, SendStream};
 use http::HeaderMap;
 
 use crate::flow::http2::late::is_late;
+use crate::upstream::tls::tls_cause;
 pub(crate) use head::{NO_CONNECT, request_from_http1};
 pub(crate) use http1_read::Http1Read;
 use http1_write::Http1Write;
@@ -161,6 +163,8 @@ enum How {
     Closed,
     /// An app took too long for a field section.
     Late,
+    /// TLS with it has failed.
+    Tls(FailureKind),
     /// What came is not HTTP.
     Malformed,
 }
@@ -185,7 +189,7 @@ impl Broke {
     /// What it means where the app is the one that broke.
     pub(crate) fn app_cause(&self) -> Cause {
         match self.how {
-            How::Reset => Cause::AppReset,
+            How::Reset | How::Tls(_) => Cause::AppReset,
             How::Lost => Cause::AppLost,
             How::Closed => Cause::AppClosed,
             How::Late => Cause::RequestTimeout,
@@ -202,11 +206,12 @@ impl Broke {
 impl How {
     /// How an HTTP/2 connection ended. The library tells an orderly end, too, as an error.
     fn of_connection(error: &h2::Error) -> Self {
+        let of_tls = error.get_io().and_then(FailureKind::of);
         match error.get_io() {
             Some(error) if dragoman_net::is_timeout(error) => Self::Lost,
             Some(error) if error.kind() == std::io::ErrorKind::ConnectionReset => Self::Reset,
             Some(error) if is_late(error) => Self::Late,
-            _ => Self::Closed,
+            _ => of_tls.map_or(Self::Closed, Self::Tls),
         }
     }
 
@@ -214,6 +219,7 @@ impl How {
         match self {
             Self::Reset => Cause::UpstreamReset,
             Self::Lost => Cause::UpstreamLost,
+            Self::Tls(kind) => tls_cause(kind),
             // No server is timed so.
             Self::Closed | Self::Late => Cause::UpstreamClosed,
             Self::Malformed => Cause::BadResponse,
@@ -245,7 +251,11 @@ impl From<h2::Error> for Broke {
 
 impl From<std::io::Error> for Broke {
     fn from(error: std::io::Error) -> Self {
-        let how = if dragoman_net::is_timeout(&error) { How::Lost } else { How::Reset };
+        let how = match FailureKind::of(&error) {
+            Some(kind) => How::Tls(kind),
+            None if dragoman_net::is_timeout(&error) => How::Lost,
+            None => How::Reset,
+        };
         Self { how, detail: error.to_string(), code: None }
     }
 }

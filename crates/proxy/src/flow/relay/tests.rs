@@ -1,5 +1,5 @@
 use super::*;
-use crate::testing::pair;
+use crate::testing::{TLS_VERSIONS, Tls, pair};
 
 use dragoman_policy::{Random, SplitMix64};
 use dragoman_telemetry::{AccessLog, Telemetry};
@@ -335,4 +335,81 @@ async fn a_crowd_sleeps_and_wakes_together() {
     let ((), done) = tokio::join!(acts, all);
     assert!(done.iter().all(|record| *record == (3, None)), "{done:?}");
     assert!(sleepers.is_empty());
+}
+
+/// Two legs, the upstream's with TLS, and their far ends.
+async fn legs_with_tls(tls: &Tls) -> (Leg, TcpStream, Leg, Stream) {
+    let ((near_app, far_app), (near_server, far_server)) = (pair().await, tls.pair().await);
+    (Leg::new(near_app), far_app, Leg::new(near_server), far_server)
+}
+
+#[tokio::test]
+async fn bytes_through_tls_are_the_same_both_ways_and_so_are_their_ends() {
+    const LENGTH: usize = 2_000_000;
+    for version in TLS_VERSIONS {
+        let tls = Tls::new(version);
+        for seed in 0..4 {
+            let (app, mut app_end, upstream, mut server_end) = legs_with_tls(&tls).await;
+            let (sleepers, mut record) = (Sleepers::default(), record());
+            let sent = numbered(LENGTH);
+            let (mut app_read, app_write) = app_end.split();
+            let (mut server_read, server_write) = tokio::io::split(&mut server_end);
+            let (mut up, mut down) = (Vec::new(), Vec::new());
+            let (_, _, ends, ..) = tokio::join!(
+                dribble(app_write, &sent, SplitMix64(seed)),
+                dribble(server_write, &sent, SplitMix64(seed + 100)),
+                async { tokio::join!(server_read.read_to_end(&mut up), app_read.read_to_end(&mut down)) },
+                relay_with(&sleepers, app, upstream, &mut record, Patience::NONE),
+            );
+            assert!(ends.0.is_ok() && ends.1.is_ok(), "seed {seed}: {ends:?}");
+            assert!(up == sent && down == sent, "seed {seed}");
+            assert_eq!((record.bytes_from_app, record.bytes_to_app), (LENGTH as u64, LENGTH as u64));
+            assert_eq!(record.cause, None);
+        }
+    }
+}
+
+#[tokio::test]
+async fn tls_that_is_cut_off_is_no_end_for_the_app() {
+    for version in TLS_VERSIONS {
+        let (app, mut app_end, upstream, mut server_end) = legs_with_tls(&Tls::new(version)).await;
+        let (sleepers, mut record) = (Sleepers::default(), record());
+        let ends = async {
+            server_end.write_all(b"half an answer").await.unwrap();
+            SockRef::from(server_end.tcp()).shutdown(std::net::Shutdown::Write).unwrap();
+            let mut got = Vec::new();
+            let end = app_end.read_to_end(&mut got).await;
+            assert_eq!(got, b"half an answer");
+            assert!(end.is_err_and(|error| dragoman_net::is_reset(&error)), "a torn stream looks whole");
+        };
+        tokio::join!(relay(&sleepers, app, upstream, &mut record), ends);
+        assert_eq!(record.cause, Some(Cause::TlsTruncated));
+    }
+}
+
+#[tokio::test]
+async fn a_reset_is_one_through_tls_too() {
+    for (side, cause) in [(Side::App, Cause::AppReset), (Side::Upstream, Cause::UpstreamReset)] {
+        let (app, mut app_end, upstream, mut server_end) = legs_with_tls(&Tls::new(TLS_VERSIONS[1])).await;
+        let (sleepers, mut record) = (Sleepers::default(), record());
+        let ends = async {
+            let mut got = Vec::new();
+            let end = if side == Side::App {
+                app_end.write_all(b"half an order").await.unwrap();
+                dragoman_net::reset_on_close(&app_end);
+                drop(app_end);
+                server_end.read_to_end(&mut got).await
+            } else {
+                server_end.write_all(b"half an order").await.unwrap();
+                server_end.reset_on_close();
+                drop(server_end);
+                app_end.read_to_end(&mut got).await
+            };
+            (got, end)
+        };
+        let ((), (got, end)) = tokio::join!(relay(&sleepers, app, upstream, &mut record), ends);
+        assert_eq!((&got[..], record.cause), (&b"half an order"[..], Some(cause)));
+        assert!(end.is_err_and(|error| dragoman_net::is_reset(&error)), "{side:?}");
+        assert_eq!(record.cause, Some(cause));
+    }
 }

@@ -1,0 +1,176 @@
+//! TLS towards servers where all is well: whom a server is asked to be, what is offered to speak, which connections are
+//! shared and which sessions resumed. What is refused, and how that is told, is in `tls`.
+
+use std::net::Ipv4Addr;
+
+use dragoman_harness::net::server;
+use dragoman_harness::origin::Reply;
+use dragoman_harness::pki::{Pki, Spec};
+use dragoman_harness::tls::{Front, Setting, behind};
+use dragoman_harness::{Dragoman, Net, Origin, process, wait};
+
+/// A server with TLS on port 443 before one that answers each request with its path, and who has signed its certificate.
+struct Ground {
+    net: Net,
+    pki: Pki,
+}
+
+impl Ground {
+    fn new() -> Ground {
+        Ground { net: Net::new(), pki: Pki::new() }
+    }
+
+    fn serve(&self, certificate: &Spec) -> (Front, Origin) {
+        let origin =
+            Origin::http(&self.net.servers, behind(8000), |request, _| Reply::status(200, request.word(1)));
+        let mut setting = Setting::of(&self.pki.issue(certificate));
+        setting.alpn = vec!["h2", "http/1.1"];
+        (Front::start(&self.net.servers, server(443), behind(8000), setting), origin)
+    }
+
+    /// dragoman with these keys of `tls`, and others of the destination.
+    fn dragoman(&self, tls: &str, others: &str) -> Dragoman<'_> {
+        let text = format!(
+            "[destination.shop]\ncidrs = [\"198.18.0.2/32\"]\n{others}\ntls = {{ roots = [\"{}\"], {tls} }}\n",
+            self.pki.roots().display()
+        );
+        Dragoman::start(&self.net, &text)
+    }
+
+    /// One request on a connection of its own.
+    fn get(&self, host: &str) -> (u16, Option<String>) {
+        let request = format!("GET /x HTTP/1.1\r\nhost: {host}\r\n\r\n");
+        let answer = self.net.app.connect(server(80)).exchange(request).unwrap();
+        (answer.status(), answer.header("x-dragoman-cause").map(str::to_owned))
+    }
+}
+
+/// The names that were asked for. A connection that is made before the app has said a name is asked for by its address.
+fn names(front: &Front) -> Vec<String> {
+    front.handshakes().into_iter().filter_map(|handshake| handshake.server_name).collect()
+}
+
+#[test]
+fn a_server_is_asked_for_what_the_app_calls_it() {
+    let ground = Ground::new();
+    let (front, origin) = ground.serve(&Spec::dns("a.test").and_dns("b.test"));
+    let dragoman = ground.dragoman("port = 443", "pool = {}");
+    // One connection of the app, and one for each name: none is used for the other.
+    let mut app = ground.net.app.connect(server(80));
+    for (host, path) in [("a.test", "/1"), ("b.test:80", "/2"), ("A.TEST", "/3"), ("b.test.", "/4")] {
+        let answer = app.exchange(format!("GET {path} HTTP/1.1\r\nhost: {host}\r\n\r\n")).unwrap();
+        assert_eq!((answer.status(), answer.text().as_str()), (200, path), "{}", dragoman.log());
+    }
+    assert_eq!(names(&front), ["a.test", "b.test"]);
+    // It was not encrypted twice, and not changed.
+    assert_eq!(origin.requests()[1].header("host"), Some("b.test:80"));
+    let records = dragoman.records_where(4, |record| record["kind"] == "exchange");
+    assert!(records.iter().all(|record| record["endpoint"] == "198.18.0.2:443"), "{records:#?}");
+}
+
+#[test]
+fn without_a_name_a_server_is_asked_for_its_address() {
+    let ground = Ground::new();
+    let (front, _origin) = ground.serve(&Spec::ip(Ipv4Addr::new(198, 18, 0, 2).into()));
+    let _dragoman = ground.dragoman("port = 443", "");
+    let answer = ground.net.app.connect(server(80)).exchange("GET / HTTP/1.0\r\n\r\n").unwrap();
+    assert_eq!(answer.status(), 200);
+    assert_eq!(names(&front), Vec::<String>::new());
+}
+
+#[test]
+fn cause_tls_wrong_name_of_a_host_that_is_none() {
+    let ground = Ground::new();
+    let (_front, origin) = ground.serve(&Spec::dns("a.test"));
+    let dragoman = ground.dragoman("port = 443", "breaker = { failures = 1 }");
+    assert_eq!(ground.get("a..test"), (503, Some("tls_wrong_name".to_owned())));
+    let record = dragoman.record_of("tls_wrong_name");
+    let detail = record["detail"].as_str().unwrap();
+    assert!(detail.contains("`a..test` cannot be the name of a server"), "{detail}");
+    assert_eq!(origin.seen().len(), 0);
+    // What the app calls its server is not the server's fault.
+    assert_eq!(ground.get("a.test"), (200, None));
+}
+
+#[test]
+fn sessions_are_resumed_by_connections_that_carry_one_request() {
+    const REQUESTS: u64 = 100;
+    let ground = Ground::new();
+    let (front, _origin) = ground.serve(&Spec::dns("a.test"));
+    let dragoman = ground.dragoman("port = 443, server_name = \"a.test\"", "");
+    for _ in 0..REQUESTS {
+        assert_eq!(ground.get("whatever.test"), (200, None), "{}", dragoman.log());
+    }
+    let metrics = dragoman.settle();
+    let of =
+        |result| metrics.sum("dragoman_tls_handshakes_total", &[("destination", "shop"), ("result", result)]);
+    println!("{} full, {} resumed", of("full"), of("resumed"));
+    assert_eq!(of("failed"), 0);
+    assert!(of("resumed") * 100 > (of("full") + of("resumed")) * 95, "{} full", of("full"));
+    let resumed = front.handshakes().iter().filter(|handshake| handshake.resumed).count() as u64;
+    assert_eq!(resumed, of("resumed"), "both sides count alike");
+}
+
+#[test]
+fn tls_of_the_apps_own_passes_untouched() {
+    let ground = Ground::new();
+    let (front, _origin) = ground.serve(&Spec::dns("a.test"));
+    // Nobody listens where TLS of ours would go.
+    let dragoman = ground.dragoman("port = 8443", "");
+    let mut curl = ground.net.app.bounded("curl");
+    curl.args(["-sS", "--http1.1", "--resolve", "a.test:443:198.18.0.2", "--cacert"]).arg(ground.pki.roots());
+    assert_eq!(process::succeed(curl.arg("https://a.test/own")), "/own");
+    assert_eq!(names(&front), ["a.test"]);
+    let records = dragoman.records_where(1, |record| record["protocol"] == "tls");
+    assert_eq!(records[0]["endpoint"], "198.18.0.2:443", "{records:#?}");
+    assert_eq!(dragoman.settle().sum("dragoman_tls_handshakes_total", &[]), 0);
+}
+
+#[test]
+fn a_server_that_speaks_first_is_heard() {
+    let ground = Ground::new();
+    let _origin = Origin::tcp(&ground.net.servers, behind(8000), |mut peer| {
+        peer.send(b"220 who is it?\r\n")?;
+        let line = peer.read_until(b"\n")?;
+        peer.send(line)
+    });
+    let setting = Setting::of(&ground.pki.issue(&Spec::dns("a.test")));
+    let front = Front::start(&ground.net.servers, server(443), behind(8000), setting);
+    let dragoman = ground.dragoman("port = 443, server_name = \"a.test\"", "");
+    let mut app = ground.net.app.connect(server(2525));
+    assert_eq!(app.read_until(b"\n").unwrap(), b"220 who is it?\r\n", "{}", dragoman.log());
+    app.send(b"me\r\n").unwrap();
+    assert_eq!(app.read_to_end().unwrap(), b"me\r\n");
+    assert_eq!(names(&front), ["a.test"]);
+    assert_eq!(front.handshakes()[0].alpn, None);
+}
+
+#[test]
+fn connections_made_ahead_of_need_are_as_secure() {
+    let ground = Ground::new();
+    let (front, _origin) = ground.serve(&Spec::dns("a.test"));
+    let dragoman = ground.dragoman("port = 443", "pool = { min_warm = 3 }");
+    assert_eq!(ground.get("a.test"), (200, None));
+    wait::until("three connections wait", wait::SOON, || names(&front).len() >= 3);
+    let made = front.handshakes().into_iter().filter(|handshake| handshake.server_name.is_some());
+    assert!(made.into_iter().all(|handshake| handshake.alpn.as_deref() == Some("http/1.1")));
+    // They are used.
+    dragoman.metrics_where("as many idle ones", |metrics| {
+        metrics.sum("dragoman_pool_connections", &[("destination", "shop"), ("state", "idle")]) >= 3
+    });
+    for _ in 0..3 {
+        assert_eq!(ground.get("a.test"), (200, None));
+    }
+    assert!(dragoman.settle().sum("dragoman_upstream_connections_total", &[("how", "reused")]) >= 3);
+}
+
+#[test]
+fn a_server_that_is_not_verified_is_counted_and_warned_of() {
+    let ground = Ground::new();
+    let (_front, _origin) = ground.serve(&Spec::dns("other.test").expired());
+    let text = "[destination.shop]\ncidrs = [\"198.18.0.2/32\"]\ntls = { port = 443, danger_accept_any_certificate = true }\n";
+    let dragoman = Dragoman::start(&ground.net, text);
+    assert!(dragoman.log().contains("verifies nothing"), "{}", dragoman.log());
+    assert_eq!(ground.get("a.test"), (200, None));
+    assert!(dragoman.settle().sum("dragoman_tls_unverified_total", &[("destination", "shop")]) >= 1);
+}
