@@ -116,7 +116,10 @@ impl Reloader {
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let reading = tokio::select! {
-                _ = self.hangup.recv() => self.read().await,
+                _ = self.hangup.recv() => {
+                    self.look_at_files().await;
+                    self.read().await
+                }
                 _ = poll.tick(), if !self.paths.is_empty() => match self.news().await {
                     Some(reading) => reading,
                     None => continue,
@@ -126,6 +129,13 @@ impl Reloader {
             self.tell(&outcome);
             self.last = reading;
         }
+    }
+
+    /// Those that the configuration names.
+    async fn look_at_files(&self) {
+        let handle = self.handle.clone();
+        // A panic in there is on standard error, and the clock looks again.
+        let _ = spawn_blocking(move || handle.look_at_files()).await;
     }
 
     async fn read(&self) -> Reading {

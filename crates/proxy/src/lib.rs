@@ -11,6 +11,7 @@ mod dns;
 mod drain;
 mod flow;
 mod in_force;
+mod inbound;
 mod leg;
 mod names;
 mod shared;
@@ -47,19 +48,34 @@ pub struct Listeners {
 #[derive(Debug)]
 struct Port {
     socket: StdListener,
-    /// The plain port that it is; `None` for captured connections.
-    plain: Option<SocketAddr>,
+    purpose: Purpose,
+}
+
+/// Which connections come to a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// Those that the app has opened and capture has redirected.
+    Captured,
+    /// Those to a plain port, which has this address.
+    Plain(SocketAddr),
+    /// Those that somebody outside has opened to the app and capture has redirected.
+    Inbound,
 }
 
 impl Listeners {
     /// Adds one for captured connections, which does not block.
     pub fn add_captured(&mut self, socket: StdListener) {
-        self.flows.push(Port { socket, plain: None });
+        self.flows.push(Port { socket, purpose: Purpose::Captured });
+    }
+
+    /// Adds one for connections that come to the app, which does not block.
+    pub fn add_inbound(&mut self, socket: StdListener) {
+        self.flows.push(Port { socket, purpose: Purpose::Inbound });
     }
 
     /// Adds one that the configuration leads to a destination by this address; it does not block.
     pub fn add_plain(&mut self, address: SocketAddr, socket: StdListener) {
-        self.flows.push(Port { socket, plain: Some(address) });
+        self.flows.push(Port { socket, purpose: Purpose::Plain(address) });
     }
 
     /// Adds one for DNS over UDP, which does not block. Its queries go to the resolvers of `dns.resolv_conf`; each answer goes
@@ -177,7 +193,7 @@ impl Proxy {
         let runtime = Runtime::current();
         shared.telemetry.process().count_tasks(move || runtime.metrics().num_alive_tasks());
         shared.sleepers.prepare();
-        let open = |port: Port| Ok((TcpListener::from_std(port.socket)?, port.plain));
+        let open = |port: Port| Ok((TcpListener::from_std(port.socket)?, port.purpose));
         let Listeners { flows, dns } = listeners;
         let listeners = flows.into_iter().map(open).collect::<io::Result<_>>()?;
         let mut following = JoinSet::new();
@@ -197,6 +213,12 @@ impl Handle {
     /// Everything that is wrong with those files, each with its path, in a line. What was in force stays.
     pub fn apply(&self, next: Config) -> Result<Arc<Config>, Vec<String>> {
         self.0.apply(next)
+    }
+
+    /// Looks at the files that the policy in force names for TLS, in place of waiting until that is done anyway, and takes what
+    /// is new and right. Whoever asks for it says that they are complete. Not for a thread that serves flows.
+    pub fn look_at_files(&self) {
+        tls::look_now(&self.0);
     }
 
     /// The policy in force.

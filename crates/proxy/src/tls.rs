@@ -13,7 +13,7 @@ mod origination;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
@@ -25,7 +25,7 @@ use dragoman_tls::server::ServerMaterial;
 use foldhash::fast::RandomState;
 use tokio::sync::Notify;
 
-pub(crate) use follow::follow;
+pub(crate) use follow::{follow, look_now};
 use material::{Follow, Material, Terms};
 
 /// What inbound is called where destinations are.
@@ -36,6 +36,8 @@ pub(crate) struct Store {
     table: ArcSwap<Table>,
     /// There may be files to follow where there were none.
     adopted: Notify,
+    /// Held from when the files are read until what they say is told.
+    looking: Mutex<()>,
 }
 
 /// That of one configuration.
@@ -66,7 +68,7 @@ pub(crate) struct Prepared {
 impl Default for Store {
     /// Without any material.
     fn default() -> Self {
-        Self { table: ArcSwap::default(), adopted: Notify::new() }
+        Self { table: ArcSwap::default(), adopted: Notify::new(), looking: Mutex::default() }
     }
 }
 
@@ -80,7 +82,6 @@ impl Store {
     }
 
     /// What connections that come to the app are made with from now on; `None` where they are not taken.
-    #[allow(dead_code, reason = "the data path takes it next")]
     pub(crate) fn inbound(&self) -> Option<Arc<ServerMaterial>> {
         self.table.load().inbound.as_ref().map(|material| material.ready())
     }

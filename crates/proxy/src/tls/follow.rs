@@ -4,7 +4,7 @@
 //! said of a change is said once for all destinations that it concerns: an identity that `[identity]` gives to fifty of them
 //! changes in one line.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use dragoman_telemetry::{MaterialReload, Telemetry};
@@ -47,6 +47,13 @@ pub(crate) async fn follow(shared: Arc<Shared>) {
     }
 }
 
+/// Looks at the files at once. Whoever asks for it says that they are complete: what is new need not come to rest.
+pub(crate) fn look_now(shared: &Shared) {
+    if look(shared).changing {
+        look(shared);
+    }
+}
+
 fn look(shared: &Shared) -> Looked {
     let looked = shared.tls.look(&shared.telemetry, SystemTime::now());
     if looked.applied {
@@ -58,6 +65,7 @@ fn look(shared: &Shared) -> Looked {
 impl Store {
     /// Looks at all files of the destinations in force, takes what is new and right, and tells of it.
     pub(super) fn look(&self, telemetry: &Telemetry, now: SystemTime) -> Looked {
+        let _one_at_a_time = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
         let materials = self.materials();
         let contents = Contents::read(materials.iter().flat_map(|material| material.files()));
         let (mut events, mut notices, mut looked) = (Grouped::new(), Grouped::new(), Looked::default());
@@ -70,11 +78,11 @@ impl Store {
         for material in &materials {
             material.notices(now).into_iter().for_each(|notice| notices.add(notice, material.owner()));
         }
-        // Whoever reads the log may look at the metrics next.
+        // Whoever reads the log may look at the metrics next, and whoever sees a count at what it is about.
+        self.tell(telemetry);
         for (event, owners) in &events.0 {
             count(telemetry, event, owners.len());
         }
-        self.tell(telemetry);
         events.0.iter().for_each(|(event, owners)| event.log(&owners.join(", ")));
         notices.0.iter().for_each(|(notice, owners)| notice.log(&owners.join(", ")));
         looked
