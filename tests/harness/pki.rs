@@ -341,7 +341,9 @@ fn key() -> KeyPair {
 
 fn authority(shelf: &Shelf, spec: &Spec) -> CertificateParams {
     let mut params = spec.params();
-    params.distinguished_name.push(DnType::CommonName, format!("authority {}", shelf.next()));
+    // No two have the same name: it is by names that a verifier looks for a signer.
+    let name = format!("authority {} of {}", shelf.next(), shelf.scratch.path().display());
+    params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params.extended_key_usages.clear();

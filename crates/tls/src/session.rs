@@ -47,6 +47,8 @@ pub struct Session {
     closed: bool,
     /// The network has ended.
     ended: bool,
+    /// We have said our last word, and nothing came after it.
+    unanswered: bool,
     /// Why nothing more comes of it.
     failed: Option<Failure>,
 }
@@ -125,7 +127,14 @@ impl Session {
     }
 
     fn new(connection: Connection) -> Self {
-        Self { connection, buffers: Buffers::default(), closed: false, ended: false, failed: None }
+        Self {
+            connection,
+            buffers: Buffers::default(),
+            closed: false,
+            ended: false,
+            unanswered: false,
+            failed: None,
+        }
     }
 
     /// Whether the two sides still have to agree.
@@ -167,7 +176,10 @@ impl Session {
         let count = read(incoming);
         match count {
             Ok(0) => self.ended = true,
-            Ok(_) => *flood = incoming.len() == incoming.capacity(),
+            Ok(_) => {
+                *flood = incoming.len() == incoming.capacity();
+                self.unanswered = false;
+            }
             Err(_) => {}
         }
         self.buffers.release_incoming();
@@ -257,7 +269,15 @@ impl Session {
     /// # Errors
     /// The connection has failed before, or was never made.
     pub fn close(&mut self) -> Result<(), Failure> {
-        self.wish(&Wish::Close)
+        self.wish(&Wish::Close)?;
+        self.unanswered = self.buffers.unprocessed() == 0 && self.buffers.plain.is_empty();
+        Ok(())
+    }
+
+    /// Whether we have said that nothing more comes of us, and nothing has come since. Many a peer then ends the connection
+    /// without a word: it has nobody to say it to.
+    pub fn is_unanswered(&self) -> bool {
+        self.unanswered
     }
 
     fn wish(&mut self, wish: &Wish<'_>) -> Result<(), Failure> {

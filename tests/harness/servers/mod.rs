@@ -6,6 +6,7 @@
 mod database;
 mod names;
 mod shell;
+mod tls;
 mod web;
 
 use std::fs;
@@ -16,6 +17,7 @@ use std::time::Duration;
 pub use database::{mariadb, postgres, postgres_with_tls, redis};
 pub use names::dnsmasq;
 pub use shell::{SshServer, git_daemon, ssh};
+pub use tls::{java_with_tls, nginx_with_tls, redis_with_tls, s_server, stunnel};
 pub use web::{nghttpd, nginx};
 
 use crate::net::Namespace;

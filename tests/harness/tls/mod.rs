@@ -32,6 +32,9 @@ use crate::wait;
 /// What stands in place of TLS where a case asks for garbage: what a plain web server says to a ClientHello.
 pub const GARBAGE: &[u8] = b"HTTP/1.0 400 Bad Request\r\n\r\nThis is not a port for TLS.\r\n";
 
+/// How often it is said: so that it is more than a record that has begun before it.
+const GARBAGE_TIMES: usize = 1000;
+
 /// Where a server that only a [`Front`] speaks to listens: S's loopback.
 pub fn behind(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
@@ -73,8 +76,10 @@ pub enum Fault {
 /// How a front behaves.
 #[derive(Clone)]
 pub struct Setting {
-    chain: Vec<CertificateDer<'static>>,
-    key: Arc<PrivateKeyDer<'static>>,
+    /// The certificates that it shows, its own first.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// Its key.
+    pub key: Arc<PrivateKeyDer<'static>>,
     /// What it speaks.
     pub versions: Versions,
     /// The protocols that it agrees to (ALPN), the best first. With none, it agrees to nothing and goes on.
@@ -174,6 +179,8 @@ pub struct Seen {
     pub peer: SocketAddr,
     /// Every byte that arrived, as it stood on the wire.
     pub wire: Bytes,
+    /// Every byte that was decrypted.
+    pub plain: Bytes,
     /// What became of the handshake; `None` while it is under way.
     pub handshake: Option<Result<Handshake, String>>,
     /// How the client ended its direction: whether with close_notify; `None` while it has not.
@@ -200,13 +207,14 @@ impl Front {
             let seen = Arc::clone(&seen);
             move || {
                 while let Ok((stream, peer)) = listener.accept() {
-                    let wire = Bytes::default();
-                    let note = {
+                    let (wire, plain) = (Bytes::default(), Bytes::default());
+                    let at = {
                         let mut seen = lock(&seen);
-                        seen.push(Seen { peer, wire: wire.clone(), handshake: None, notified: None });
+                        let (wire, plain) = (wire.clone(), plain.clone());
+                        seen.push(Seen { peer, wire, plain, handshake: None, notified: None });
                         seen.len() - 1
                     };
-                    let note = Note { all: Arc::clone(&seen), at: note };
+                    let note = Note { all: Arc::clone(&seen), at, plain };
                     let (config, setting) = (Arc::clone(&config), Arc::clone(&setting));
                     thread::spawn(move || serve::serve(stream, wire, behind, config, &setting, &note));
                 }
@@ -253,6 +261,7 @@ impl Drop for Front {
 struct Note {
     all: Arc<Mutex<Vec<Seen>>>,
     at: usize,
+    plain: Bytes,
 }
 
 impl Note {

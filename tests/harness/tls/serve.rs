@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustls::{HandshakeKind, ServerConfig, ServerConnection};
 use socket2::SockRef;
 
-use super::{At, Fault, GARBAGE, Handshake, Note, Setting, lock};
+use super::{At, Fault, GARBAGE, GARBAGE_TIMES, Handshake, Note, Setting, lock};
 use crate::peer::Bytes;
 
 /// How long either side may be silent before a case counts as stuck.
@@ -47,7 +47,7 @@ pub(super) fn serve(
     let tls = Mutex::new(tls);
     thread::scope(|scope| {
         scope.spawn(|| answer(&wire, &tls, &backend, setting));
-        let notified = hear(&wire, &tls, &backend, early);
+        let notified = hear(&wire, &tls, &backend, &note.plain, early);
         note.set(|seen| seen.notified = Some(notified));
     });
 }
@@ -81,7 +81,7 @@ impl Wire {
     fn strike(&self, fault: Fault) -> io::Result<()> {
         match fault {
             Fault::Stall => {}
-            Fault::Garbage => (&self.stream).write_all(GARBAGE)?,
+            Fault::Garbage => (&self.stream).write_all(&GARBAGE.repeat(GARBAGE_TIMES))?,
             Fault::Close => self.stream.shutdown(Shutdown::Write)?,
             Fault::Reset => {
                 SockRef::from(&self.stream).set_linger(Some(Duration::ZERO))?;
@@ -139,8 +139,14 @@ struct Heard {
 }
 
 /// From the client to the server behind, to the client's end: whether it said close_notify.
-fn hear(wire: &Wire, tls: &Mutex<ServerConnection>, backend: &TcpStream, early: Heard) -> bool {
-    let notified = hear_all(wire, tls, backend, early).unwrap_or(false);
+fn hear(
+    wire: &Wire,
+    tls: &Mutex<ServerConnection>,
+    backend: &TcpStream,
+    plain: &Bytes,
+    early: Heard,
+) -> bool {
+    let notified = hear_all(wire, tls, backend, plain, early).unwrap_or(false);
     // Without one, nobody is left to answer.
     let _ = backend.shutdown(if notified { Shutdown::Write } else { Shutdown::Both });
     notified
@@ -150,10 +156,12 @@ fn hear_all(
     wire: &Wire,
     tls: &Mutex<ServerConnection>,
     mut backend: &TcpStream,
+    plain: &Bytes,
     mut heard: Heard,
 ) -> io::Result<bool> {
     let mut buffer = [0; 16 * 1024];
     loop {
+        plain.extend(&heard.bytes);
         backend.write_all(&heard.bytes)?;
         heard.bytes.clear();
         if heard.closed {

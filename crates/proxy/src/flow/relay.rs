@@ -18,6 +18,7 @@ use std::time::Duration;
 use dragoman_net::{Asleep, Sleepers};
 use dragoman_telemetry::{Cause, FlowRecord, Who};
 use dragoman_tls::failure::FailureKind;
+use dragoman_tls::session::Session;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -178,14 +179,26 @@ async fn end_torn(app: Leg, upstream: Leg, record: &mut FlowRecord, torn: Torn) 
         Side::App => (app, upstream, app_cause(&torn.error)),
         Side::Upstream => (upstream, app, upstream_cause(&torn.error)),
     };
+    // The app has ended and was owed nothing that it knows of: no failure of a server that says no end of its own then, as
+    // some do each time. An app that still reads is reset all the same, and takes nothing for all.
+    let over = cause == Cause::TlsTruncated
+        && broken.stream().tls().is_some_and(|tls| tls.with_session(Session::is_unanswered));
     drop(broken);
     other.reset().await;
-    record.fail(cause, torn.error.to_string());
+    match over {
+        true => record.closed_by(Who::App),
+        false => record.fail(cause, torn.error.to_string()),
+    }
 }
 
 /// What an error on the app's connection means.
 pub(crate) fn app_cause(error: &io::Error) -> Cause {
-    if dragoman_net::is_timeout(error) { Cause::AppLost } else { Cause::AppReset }
+    match FailureKind::of(error) {
+        // Apps of our own speak none to us: it is a client of the app's.
+        Some(_) => Cause::ClientTlsFailed,
+        None if dragoman_net::is_timeout(error) => Cause::AppLost,
+        None => Cause::AppReset,
+    }
 }
 
 /// What an error on the upstream connection means.

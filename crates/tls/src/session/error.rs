@@ -54,7 +54,9 @@ fn of_alert(alert: AlertDescription, agreed: bool) -> FailureKind {
         | A::CertificateUnknown
         | A::NoCertificate
         | A::UnknownCA
-        | A::AccessDenied => FailureKind::OwnCertificateRefused,
+        | A::AccessDenied
+        // Of an authority that has the name of the right one and another key, the signature is wrong.
+        | A::DecryptError => FailureKind::OwnCertificateRefused,
         // What a server with TLS 1.2 says to a client that has no certificate (RFC 5246 §7.4.6).
         A::HandshakeFailure if agreed => FailureKind::OwnCertificateRefused,
         A::ProtocolVersion | A::HandshakeFailure | A::InsufficientSecurity => FailureKind::Version,
@@ -128,6 +130,7 @@ mod tests {
             (Error::AlertReceived(A::UnknownCA), K::OwnCertificateRefused),
             (Error::AlertReceived(A::CertificateExpired), K::OwnCertificateRefused),
             (Error::AlertReceived(A::AccessDenied), K::OwnCertificateRefused),
+            (Error::AlertReceived(A::DecryptError), K::OwnCertificateRefused),
             (Error::AlertReceived(A::UnrecognisedName), K::WrongName),
             (Error::AlertReceived(A::InternalError), K::Protocol),
             (Error::DecryptError, K::Protocol),

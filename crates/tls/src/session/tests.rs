@@ -241,6 +241,34 @@ fn an_end_is_an_end_only_where_tls_says_so() {
 }
 
 #[test]
+fn a_last_word_is_unanswered_until_something_comes() {
+    for version in VERSIONS {
+        let setup = Setup::new(version);
+        let mut ends = setup.connected();
+        write_all(&mut ends.client, b"request");
+        assert!(!ends.client.is_unanswered());
+        ends.client.close().unwrap();
+        assert!(ends.client.is_unanswered());
+        end(&mut ends.client);
+        assert_eq!(read_all(&mut ends.client, 100).1.unwrap_err().kind, FailureKind::Truncated);
+        assert!(ends.client.is_unanswered(), "{version:?}");
+
+        let mut ends = setup.connected();
+        ends.client.close().unwrap();
+        write_all(&mut ends.server, b"answer");
+        carry(&mut ends.server, &mut ends.client, 1);
+        assert!(!ends.client.is_unanswered(), "{version:?}");
+
+        // What came before it and was not looked at is an answer too.
+        let mut ends = setup.connected();
+        write_all(&mut ends.server, b"answer");
+        carry(&mut ends.server, &mut ends.client, 100);
+        ends.client.close().unwrap();
+        assert!(!ends.client.is_unanswered(), "{version:?}");
+    }
+}
+
+#[test]
 fn an_end_inside_of_a_record_or_of_the_handshake_is_none() {
     for version in VERSIONS {
         let setup = Setup::new(version);
