@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::binaries;
 use crate::metrics::Metrics;
-use crate::net::Net;
+use crate::net::{Namespace, Net};
 use crate::peer::Message;
 use crate::process::{self, Process};
 use crate::scratch::Scratch;
@@ -49,7 +49,7 @@ pub type Record = Value;
 
 /// A running proxy.
 pub struct Dragoman<'n> {
-    net: &'n Net,
+    namespace: &'n Namespace,
     process: Process,
     access_log: PathBuf,
     // Dropped last: the proxy writes into it.
@@ -72,14 +72,27 @@ impl<'n> Dragoman<'n> {
 
     /// Starts the proxy without any rule by a command of the case's own, given the configuration's path.
     pub fn start_by(net: &'n Net, configuration: &str, command: fn(&Net, &Path) -> Command) -> Dragoman<'n> {
+        Dragoman::run(&net.app, configuration, |path| command(net, path))
+    }
+
+    /// Starts the proxy in any namespace, without any rule.
+    pub fn start_in(namespace: &'n Namespace, configuration: &str) -> Dragoman<'n> {
+        Dragoman::run(namespace, configuration, |path| proxy_in(namespace, path))
+    }
+
+    fn run(
+        namespace: &'n Namespace,
+        configuration: &str,
+        command: impl FnOnce(&Path) -> Command,
+    ) -> Dragoman<'n> {
         let scratch = Scratch::new("proxy");
-        let mut command = command(net, &scratch.write(FILE, with_log(configuration)));
+        let mut command = command(&scratch.write(FILE, with_log(configuration)));
         let access_log = scratch.path().join("access.log");
         let stdout = File::create(&access_log).expect("the scratch directory takes a file");
         let log = scratch.path().join("dragoman.log");
         let mut process = Process::start("dragoman", &mut command, &log, Some(stdout));
-        process.wait_ready(wait::SOON, || admin(net, "/ready").is_some_and(|r| r.status() == 200));
-        Dragoman { net, process, access_log, scratch }
+        process.wait_ready(wait::SOON, || admin(namespace, "/ready").is_some_and(|r| r.status() == 200));
+        Dragoman { namespace, process, access_log, scratch }
     }
 
     /// Replaces its configuration (a `[log]` table is added where it has none), and waits until that is in force.
@@ -119,7 +132,7 @@ impl<'n> Dragoman<'n> {
 
     /// Asks its admin port; `None` when nobody answers there.
     pub fn admin(&self, path: &str) -> Option<Message> {
-        admin(self.net, path)
+        admin(self.namespace, path)
     }
 
     /// Reads `/metrics`.
@@ -183,14 +196,23 @@ impl<'n> Dragoman<'n> {
 
 /// `dragoman proxy` in A, not started yet.
 pub fn proxy(net: &Net, configuration: &Path) -> Command {
-    let mut command = net.app.command(binaries::dragoman());
+    proxy_in(&net.app, configuration)
+}
+
+fn proxy_in(namespace: &Namespace, configuration: &Path) -> Command {
+    let mut command = namespace.command(binaries::dragoman());
     command.args(["proxy", "--config"]).arg(configuration);
     command
 }
 
 /// `dragoman-init` in A, not started yet.
 pub fn init(net: &Net, arguments: &[&str]) -> Command {
-    let mut command = net.app.bounded(binaries::dragoman_init());
+    init_in(&net.app, arguments)
+}
+
+/// `dragoman-init` in any namespace, not started yet.
+pub fn init_in(namespace: &Namespace, arguments: &[&str]) -> Command {
+    let mut command = namespace.bounded(binaries::dragoman_init());
     command.args(arguments);
     command
 }
@@ -200,7 +222,7 @@ pub fn run_init(net: &Net, arguments: &[&str]) -> Output {
     process::output(&mut init(net, arguments))
 }
 
-fn admin(net: &Net, path: &str) -> Option<Message> {
-    let mut peer = net.app.try_connect(ADMIN).ok()?;
+fn admin(namespace: &Namespace, path: &str) -> Option<Message> {
+    let mut peer = namespace.try_connect(ADMIN).ok()?;
     peer.exchange(format!("GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n")).ok()
 }

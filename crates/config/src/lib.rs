@@ -150,6 +150,12 @@ impl Config {
         self.index.destinations()
     }
 
+    /// The destination of connections that come to the app; `None` where `[inbound]` is off.
+    pub fn inbound_destination(&self) -> Option<&Arc<Destination>> {
+        let last = self.destinations().last()?;
+        (self.inbound.is_some() && last.name.as_ref() == "inbound").then_some(last)
+    }
+
     /// The destination that the plain port at `address` leads to; `None` if there is none, or no longer.
     pub fn at_listener(&self, address: SocketAddr) -> Option<&Arc<Destination>> {
         self.index.at_listener(address)

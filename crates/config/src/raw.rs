@@ -228,6 +228,9 @@ table! {
         min_version: TlsVersion = TlsVersion::V1_2;
         /// What becomes of connections that are not TLS: `strict` refuses them, `permissive` passes them on.
         mode: InboundMode = InboundMode::Strict;
+        /// What the app speaks, as in a destination: an app that believes `x-forwarded-client-cert` should have `http` here,
+        /// since of what is passed on as mere bytes no header is removed.
+        protocol: Protocol = Protocol::Auto;
         /// Who may connect; `[]` is whoever has a certificate that `roots` signed.
         allow: List<Peer> = List::of([]);
         /// What differs for a port of the app. The name is the port's number.
@@ -240,6 +243,8 @@ table! {
     AppPort {
         /// As in `[inbound]`, which holds where nothing is said.
         mode: InboundMode;
+        /// As in `[inbound]`, which holds where nothing is said.
+        protocol: Protocol;
         /// As in `[inbound]`, which holds where nothing is said.
         allow: List<Peer>;
     }

@@ -59,7 +59,7 @@ pub(crate) fn resolve(root: &Root, problems: &mut Vec<Problem>) -> Resolved {
     }
     check::reachable(root, &effective, problems);
     let listeners = listeners::resolve(root, &effective, problems);
-    let index = index(root, &effective).with_listeners(&listeners);
+    let index = index(root, &effective, inbound.is_some()).with_listeners(&listeners);
     Resolved {
         proxy: proxy(root),
         admin: admin(root),
@@ -149,8 +149,8 @@ fn trace(root: &Root) -> Trace {
 }
 
 /// The destination that matches everything comes first, whether the user wrote it or not; the others
-/// follow by name, which is the order that decides between equals.
-fn index(root: &Root, effective: &[Effective<'_>]) -> Index {
+/// follow by name, which is the order that decides between equals. The one of connections that come to the app is the last.
+fn index(root: &Root, effective: &[Effective<'_>], inbound: bool) -> Index {
     let catch_all = effective.iter().position(|it| matches_of(root, it).is_everything());
     let mut destinations = Vec::with_capacity(effective.len() + 1);
     match catch_all {
@@ -169,7 +169,20 @@ fn index(root: &Root, effective: &[Effective<'_>]) -> Index {
     for (_, other) in effective.iter().enumerate().filter(|(position, _)| Some(*position) != catch_all) {
         destinations.push(destination(root, destinations.len(), other));
     }
+    if inbound {
+        destinations.push(self::inbound(destinations.len()));
+    }
     Index::new(destinations.into_iter().map(Arc::new).collect())
+}
+
+/// Where connections to the app go: to where they were going, and as they are. Nothing that an app dials leads here.
+fn inbound(index: usize) -> Destination {
+    let (root, place) = (Root::default(), Default::default());
+    let entry =
+        Entry { name: tls::INBOUND.into(), place, complete: true, table: raw::Destination::default() };
+    let plain = destination(&root, index, &Effective::of(&root, &entry));
+    let matches = DestinationMatch { by_port_alone: true, ..plain.matches };
+    Destination { matches, ..plain }
 }
 
 fn destination(root: &Root, index: usize, effective: &Effective<'_>) -> Destination {

@@ -35,7 +35,7 @@ pub(crate) struct DestinationMatch {
     pub(crate) sni: Vec<NamePattern>,
     pub(crate) cidrs: Vec<IpNet>,
     pub(crate) ports: Vec<Ports>,
-    /// It states nothing because a plain port leads to it, and nothing else does.
+    /// It states nothing because a plain port leads to it, or what comes to the app, and nothing else does.
     pub(crate) by_port_alone: bool,
 }
 

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use dragoman_config::{
-    Config, Destination, IdentityFiles, Inbound, InboundPort, Origination, PeerPattern, RootSource,
-    TlsVersion, Verify,
+    Config, Destination, IdentityFiles, Inbound, InboundPort, Name, Origination, PeerPattern, Protocol,
+    RootSource, TlsVersion, Verify,
 };
 use dragoman_policy::SpiffePattern;
 
@@ -136,6 +136,7 @@ key = "/all.key"
 roots = ["/ca.crt"]
 allow = ["dns:Web.shop.test", "spiffe://shop.test/*"]
 [inbound.app_port.8080]
+protocol = "http"
 mode = "permissive"
 [inbound.app_port.9090]
 allow = []
@@ -151,10 +152,10 @@ fn a_port_of_the_app_starts_from_what_holds_for_all() {
         roots: vec![RootSource::Pem("/ca.crt".into())],
         crls: Vec::new(),
         min_version: TlsVersion::V1_2,
-        rest: InboundPort { permissive: false, allow: allow.clone() },
+        rest: InboundPort { permissive: false, protocol: Protocol::Auto, allow: allow.clone() },
         ports: [
-            (8080, InboundPort { permissive: true, allow }),
-            (9090, InboundPort { permissive: false, allow: Vec::new() }),
+            (8080, InboundPort { permissive: true, protocol: Protocol::Http, allow }),
+            (9090, InboundPort { permissive: false, protocol: Protocol::Auto, allow: Vec::new() }),
         ]
         .into(),
     };
@@ -201,4 +202,24 @@ fn a_destination_whose_tls_changes_is_a_new_version() {
         let next = parse(next).adopt(&running);
         assert_eq!(named(&next, "a").generation, if changes { 2 } else { 1 });
     }
+}
+
+/// Connections to the app have a destination of their own, which nothing that the app dials leads to.
+#[test]
+fn what_comes_to_the_app_is_a_destination_that_matches_nothing() {
+    let config = parse(&format!("[defaults]\ntimeout = '1s'\n[destination.zoo]\nhosts = ['zoo']\n{INBOUND}"));
+    let inbound = config.inbound_destination().expect("it is on");
+    let last = config.destinations().last().expect("it is the last");
+    assert!(std::sync::Arc::ptr_eq(inbound, last) && &*inbound.name == "inbound");
+    assert!(inbound.policy.timeout.is_none() && inbound.tls.is_none() && !inbound.observe_only);
+    for address in ["198.18.0.1:80", "198.18.0.1:15006", "127.0.0.1:8080"] {
+        let address = address.parse().expect("an address");
+        assert_eq!(&*config.lookup(address, Name::None).name, "default");
+        assert_eq!(&*config.lookup(address, Name::Host("inbound")).name, "default");
+    }
+    assert!(parse("[destination.inbound]\nhosts = ['a']\n").inbound_destination().is_none());
+    let twice =
+        Config::parse("test.toml", &format!("[destination.inbound]\nhosts = ['a']\n{INBOUND}"), &|_| None);
+    let errors = twice.expect_err("two of that name").to_string();
+    assert!(errors.contains("`inbound` is what `[inbound]` itself is called"), "{errors}");
 }

@@ -2,7 +2,7 @@
 
 use std::fs::DirBuilder;
 use std::io;
-use std::net::{Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, chown, lchown};
 use std::os::unix::net::UnixListener;
@@ -56,6 +56,9 @@ impl Sockets {
             let key = format!("listener.{}.address", port.name);
             flows.add_plain(port.address, said(opener.tcp(port.address), port.address, &key)?);
         }
+        if let Some(inbound) = &config.inbound {
+            opener.inbound(inbound.port, &mut flows)?;
+        }
         opener.dns(&config.dns.listen, &mut flows)?;
         let mut all = |addresses: &[SocketAddr], key: &str| -> Result<Vec<TcpListener>, StartError> {
             addresses.iter().map(|&address| said(opener.tcp(address), address, key)).collect()
@@ -86,6 +89,18 @@ impl Opener<'_> {
         };
         self.copies.push(listener.try_clone()?.into());
         Ok(listener)
+    }
+
+    /// On every address: what comes from outside is redirected to that of the interface by which it came.
+    fn inbound(&mut self, port: u16, flows: &mut Listeners) -> Result<(), StartError> {
+        for any in [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()] {
+            let address = SocketAddr::new(any, port);
+            match self.tcp(address) {
+                Err(error) if address.is_ipv6() && lacks_ipv6(address, &error) => {}
+                listener => flows.add_inbound(said(listener, address, "inbound.port")?),
+            }
+        }
+        Ok(())
     }
 
     /// Both sockets of each address for DNS.
@@ -160,7 +175,7 @@ fn make_folder(path: &Path, owner: (Uid, Gid)) -> io::Result<()> {
 }
 
 fn lacks_ipv6(address: SocketAddr, error: &io::Error) -> bool {
-    address.ip() == Ipv6Addr::LOCALHOST
+    [Ipv6Addr::LOCALHOST, Ipv6Addr::UNSPECIFIED].iter().any(|ip| address.ip() == *ip)
         && matches!(
             error.raw_os_error().map(Errno::from_raw),
             Some(Errno::EADDRNOTAVAIL | Errno::EAFNOSUPPORT)

@@ -8,13 +8,14 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use dragoman_net::{Pipe, Reserve};
-use dragoman_telemetry::{AcceptError, Cause};
+use dragoman_telemetry::{AcceptError, Cause, Direction};
 use nix::errno::Errno;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep, timeout};
 
+use crate::Purpose;
 use crate::drain::Stage;
 use crate::flow;
 use crate::shared::Shared;
@@ -38,8 +39,8 @@ const LAST_QUIET: Duration = Duration::from_millis(10);
 /// How long what is idle at the end has to be closed in order, and what is at work to be finished.
 const ORDERLY_END: Duration = Duration::from_millis(250);
 
-/// A listener, and the plain port that it is.
-type Port = (TcpListener, Option<SocketAddr>);
+/// A listener, and what comes to it.
+type Port = (TcpListener, Purpose);
 
 /// The listeners, and the flows that came from them.
 pub(crate) struct Acceptor {
@@ -108,10 +109,10 @@ impl Acceptor {
     /// Whether every flow has ended, and what has come is accepted, though nobody has told of it yet.
     fn has_ended(&mut self) -> bool {
         let Self { shared, listeners, flows, accepted, .. } = self;
-        for (listener, plain) in listeners {
+        for (listener, purpose) in listeners {
             while let Ok((stream, peer)) = accept_now(listener) {
                 *accepted += 1;
-                begin(flows, shared, stream, peer, *plain);
+                begin(flows, shared, stream, peer, *purpose);
             }
         }
         while let Some(ended) = flows.try_join_next() {
@@ -129,10 +130,10 @@ impl Acceptor {
                 biased;
                 () = &mut end => return,
                 Some(ended) = flows.join_next(), if !flows.is_empty() => report_panic(ended),
-                ((listener, plain), result) = accept(listeners, *accepted) => match result {
+                ((listener, purpose), result) = accept(listeners, *accepted) => match result {
                     Ok((stream, peer)) => {
                         *accepted += 1;
-                        begin(flows, shared, stream, peer, *plain);
+                        begin(flows, shared, stream, peer, *purpose);
                     }
                     Err(error) => refused(shared, listener, &error, reserve.as_mut()).await,
                 },
@@ -174,10 +175,14 @@ fn begin(
     shared: &Arc<Shared>,
     stream: TcpStream,
     peer: SocketAddr,
-    plain: Option<SocketAddr>,
+    purpose: Purpose,
 ) {
     let mut record = shared.telemetry.flow(peer);
-    record.original_dst = plain;
+    match purpose {
+        Purpose::Captured => {}
+        Purpose::Plain(address) => record.original_dst = Some(address),
+        Purpose::Inbound => record.direction = Direction::Inbound,
+    }
     let config = shared.config.now();
     record.destination = config.destinations()[0].index;
     if flows.len() >= config.proxy.max_flows {
@@ -253,7 +258,7 @@ mod tests {
             for _ in 0..connections {
                 clients.push(TcpStream::connect(listener.local_addr().unwrap()).await.unwrap());
             }
-            listeners.push((listener, None));
+            listeners.push((listener, Purpose::Captured));
         }
         let mut last = 0;
         for turn in 0..clients.len() as u64 {

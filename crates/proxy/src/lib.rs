@@ -11,6 +11,7 @@ mod dns;
 mod drain;
 mod flow;
 mod in_force;
+mod inbound;
 mod leg;
 mod names;
 mod shared;
@@ -47,19 +48,34 @@ pub struct Listeners {
 #[derive(Debug)]
 struct Port {
     socket: StdListener,
-    /// The plain port that it is; `None` for captured connections.
-    plain: Option<SocketAddr>,
+    purpose: Purpose,
+}
+
+/// Which connections come to a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// Those that the app has opened and capture has redirected.
+    Captured,
+    /// Those to a plain port, which has this address.
+    Plain(SocketAddr),
+    /// Those that somebody outside has opened to the app and capture has redirected.
+    Inbound,
 }
 
 impl Listeners {
     /// Adds one for captured connections, which does not block.
     pub fn add_captured(&mut self, socket: StdListener) {
-        self.flows.push(Port { socket, plain: None });
+        self.flows.push(Port { socket, purpose: Purpose::Captured });
+    }
+
+    /// Adds one for connections that come to the app, which does not block.
+    pub fn add_inbound(&mut self, socket: StdListener) {
+        self.flows.push(Port { socket, purpose: Purpose::Inbound });
     }
 
     /// Adds one that the configuration leads to a destination by this address; it does not block.
     pub fn add_plain(&mut self, address: SocketAddr, socket: StdListener) {
-        self.flows.push(Port { socket, plain: Some(address) });
+        self.flows.push(Port { socket, purpose: Purpose::Plain(address) });
     }
 
     /// Adds one for DNS over UDP, which does not block. Its queries go to the resolvers of `dns.resolv_conf`; each answer goes
@@ -177,7 +193,7 @@ impl Proxy {
         let runtime = Runtime::current();
         shared.telemetry.process().count_tasks(move || runtime.metrics().num_alive_tasks());
         shared.sleepers.prepare();
-        let open = |port: Port| Ok((TcpListener::from_std(port.socket)?, port.plain));
+        let open = |port: Port| Ok((TcpListener::from_std(port.socket)?, port.purpose));
         let Listeners { flows, dns } = listeners;
         let listeners = flows.into_iter().map(open).collect::<io::Result<_>>()?;
         let mut following = JoinSet::new();

@@ -19,6 +19,7 @@ use crate::flow::early::Early;
 use crate::flow::exchange::replay::ReplaySpace;
 use crate::flow::http1::scratch::Spare;
 use crate::in_force::InForce;
+use crate::inbound::Inbound;
 use crate::names::Names;
 use crate::tls::{Prepared, Store};
 use crate::upstream::learnt::Learnt;
@@ -44,6 +45,8 @@ pub(crate) struct Shared {
     pub(crate) scratch: Spare,
     /// The opaque flows of which nobody says anything.
     pub(crate) sleepers: Sleepers,
+    /// What serves connections that come to the app, where that is asked for.
+    pub(crate) inbound: Option<Inbound>,
     /// Where the app's own loopback is, if that is another than ours.
     inside: Option<Arc<Inside>>,
     own_ports: Vec<u16>,
@@ -73,6 +76,7 @@ impl Shared {
         let replay = ReplaySpace::new(config.proxy.replay_bytes);
         let mark = config.proxy.mark;
         let tls = Arc::new(Store::default());
+        let inbound = Inbound::new(&config);
         let config = InForce::new(config, Arc::clone(&tls));
         Self {
             tls,
@@ -87,6 +91,7 @@ impl Shared {
             drain: Drain::default(),
             scratch: Spare::default(),
             sleepers: Sleepers::default(),
+            inbound,
             inside: None,
             own_ports,
             mark,

@@ -102,6 +102,18 @@ causes! {
     BreakerOpen           "breaker_open",            Some(Status(503)), Some(Reset), Dragoman, Local,
         "The circuit breaker of the endpoint is open; nothing was dialled.";
 
+    // Connections that come to the app.
+    ClientNotTls          "client_not_tls",          None, Some(Reset), App, Local,
+        "A client outside spoke something else than TLS to a port of the app whose `mode` is `strict`.";
+    ClientNoCertificate   "client_no_certificate",   None, Some(Close), App, Local,
+        "A client outside has presented no certificate; it was told so by a TLS alert.";
+    ClientNotTrusted      "client_not_trusted",      None, Some(Close), App, Local,
+        "The certificate of a client outside has expired or is not valid yet, is signed by none of `inbound.roots`, is revoked, or cannot be used otherwise; the log's `detail` says which, with the times.";
+    ClientNotAllowed      "client_not_allowed",      None, Some(Close), App, Local,
+        "A client outside is none of those that `allow` has for this port of the app; the log's `detail` says who it is.";
+    ClientTlsFailed       "client_tls_failed",       None, Some(Close), App, Local,
+        "No TLS could be agreed on with a client outside: what it says is not TLS or breaks its rules, it has no version or protocol that we allow, it does not accept our certificate, or it went away.";
+
     // Connecting.
     ConnectRefused        "connect_refused",         Some(Status(503)), Some(Reset), Upstream, Failure,
         "The server's host answered that nothing listens on the port (ECONNREFUSED).";

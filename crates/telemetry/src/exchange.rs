@@ -12,7 +12,7 @@ use crate::access::line::Line;
 use crate::access::{AccessLog, Field};
 use crate::cause::Cause;
 use crate::flow::FlowFacts;
-use crate::labels::{Outcome, Way};
+use crate::labels::{Direction, Outcome, Way};
 use crate::recorder::{Facts, Note, Steps};
 use crate::text;
 use crate::trace::TraceParent;
@@ -342,6 +342,9 @@ impl ExchangeRecord {
             line.plain(Field::TraceId, format_args!("{:032x}", traced.trace_id()));
         }
         line.plain(Field::Peer, begun.flow.peer);
+        if begun.flow.direction == Direction::Inbound {
+            line.plain(Field::Direction, begun.flow.direction);
+        }
         if let Some(address) = begun.flow.original_dst {
             line.plain(Field::OriginalDst, address);
         }

@@ -11,7 +11,7 @@ use crate::Telemetry;
 use crate::access::line::Line;
 use crate::access::{AccessLog, Field};
 use crate::cause::{Cause, Who};
-use crate::labels::{Outcome, Protocol, Way};
+use crate::labels::{Direction, Outcome, Protocol, Way};
 use crate::recorder::{Facts, FirstBytes, Note, Step, Steps};
 use crate::text;
 
@@ -30,6 +30,8 @@ pub struct FlowRecord {
     pub original_dst: Option<SocketAddr>,
     /// Index of the destination whose policy holds; 0, the catch-all, until a better one is known.
     pub destination: usize,
+    /// From where it came.
+    pub direction: Direction,
     /// What the flow speaks.
     pub protocol: Protocol,
     /// The name for which the application got the original destination's address from DNS: its last question, and no
@@ -61,6 +63,8 @@ struct Rare {
     /// [`Story::generation`](crate::Story::generation), cut to 32 bits.
     generation: u32,
     closed_by: Option<Who>,
+    /// Who an inbound client is.
+    client: Option<Box<str>>,
     steps: Steps,
 }
 
@@ -70,6 +74,7 @@ pub struct FlowFacts {
     pub(crate) id: u64,
     pub(crate) peer: SocketAddr,
     pub(crate) original_dst: Option<SocketAddr>,
+    pub(crate) direction: Direction,
     pub(crate) protocol: Protocol,
     pub(crate) first_bytes: FirstBytes,
 }
@@ -84,6 +89,7 @@ impl FlowRecord {
             peer,
             original_dst: None,
             destination: 0,
+            direction: Direction::Outbound,
             protocol: Protocol::Unknown,
             host: None,
             sni: None,
@@ -132,6 +138,7 @@ impl FlowRecord {
             id: self.id,
             peer: self.peer,
             original_dst: self.original_dst,
+            direction: self.direction,
             protocol: self.protocol,
             first_bytes: self.first_bytes,
         }
@@ -142,6 +149,11 @@ impl FlowRecord {
         if self.telemetry.recorder().is_some() {
             self.rare.get_or_insert_default().generation = generation as u32;
         }
+    }
+
+    /// Who the inbound client is, by its certificate.
+    pub fn client(&mut self, client: &str) {
+        self.rare.get_or_insert_default().client = Some(client.into());
     }
 
     /// Who ended the connection, where nobody failed; only the story tells it.
@@ -253,6 +265,11 @@ impl FlowRecord {
             line.plain(Field::TraceId, format_args!("{trace_id:032x}"));
         }
         line.plain(Field::Peer, self.peer);
+        if self.direction == Direction::Inbound {
+            line.plain(Field::Direction, self.direction);
+        }
+        let client = self.rare.as_ref().and_then(|rare| rare.client.as_deref());
+        line.text(Field::Client, &text::printable(client.unwrap_or_default().as_bytes()));
         if let Some(address) = self.original_dst {
             line.plain(Field::OriginalDst, address);
         }

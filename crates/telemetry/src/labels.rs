@@ -69,6 +69,16 @@ labels! {
 }
 
 labels! {
+    /// From where a flow came.
+    Direction {
+        /// From the app.
+        Outbound = "outbound",
+        /// From outside, for the app.
+        Inbound = "inbound",
+    }
+}
+
+labels! {
     /// How an attempt came by its connection.
     Way {
         /// It was made for it.

@@ -27,8 +27,8 @@ pub use cause::{Cause, Effect, Who};
 pub use exchange::ExchangeRecord;
 pub use flow::{FlowFacts, FlowRecord};
 pub use labels::{
-    AcceptError, BreakerState, DnsOutcome, DnsTransport, DropReason, EarlyDial, Handshake, MaterialReload,
-    Outcome, Protocol, Reload, Way,
+    AcceptError, BreakerState, Direction, DnsOutcome, DnsTransport, DropReason, EarlyDial, Handshake,
+    MaterialReload, Outcome, Protocol, Reload, Way,
 };
 pub use metrics::{
     BUCKETS, DestinationMetrics, DestinationState, DnsMetrics, ENDPOINTS, EndpointState, Held, Kind,

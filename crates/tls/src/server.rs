@@ -65,6 +65,8 @@ impl fmt::Display for Allowed {
 pub struct ServerMaterial {
     /// What is presented to clients.
     pub identity: Arc<CertifiedKey>,
+    /// The URI that it is for, if there is one: what an app is told to whom its clients have spoken.
+    pub name: Option<String>,
     /// Who may have signed a client's certificate.
     pub roots: Roots,
     /// What they have revoked; without a list nothing is asked about it.

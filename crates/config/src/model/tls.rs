@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use dragoman_policy::SpiffePattern;
 
+use super::Protocol;
+
 /// TLS towards the endpoints of a destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origination {
@@ -89,11 +91,20 @@ pub struct Inbound {
     pub ports: BTreeMap<u16, InboundPort>,
 }
 
+impl Inbound {
+    /// What holds for this port of the app.
+    pub fn at(&self, port: u16) -> &InboundPort {
+        self.ports.get(&port).unwrap_or(&self.rest)
+    }
+}
+
 /// Who may connect to a port of the app, and how.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InboundPort {
     /// Whether connections without TLS are passed on too.
     pub permissive: bool,
+    /// What the app speaks.
+    pub protocol: Protocol,
     /// One of these the client must be; empty is any whose certificate is trusted.
     pub allow: Vec<PeerPattern>,
 }

@@ -8,7 +8,7 @@ use super::listeners;
 use crate::{
     effective::{Effective, inert_tls},
     errors::{Place, Problem},
-    model::{IdentityFiles, Inbound, InboundPort, Origination, RootSource, Verify},
+    model::{IdentityFiles, Inbound, InboundPort, Origination, Protocol, RootSource, Verify},
     raw::{self, Connection, Identity, Root},
     read::{Item, Located, Value},
     table::Table,
@@ -18,6 +18,9 @@ use crate::{
         word::AbsolutePath,
     },
 };
+
+/// The name of the destination of connections that come to the app.
+pub(super) const INBOUND: &str = "inbound";
 
 /// An identity as one would write it.
 const EXAMPLE: &str = "{ certificate = \"/etc/dragoman/tls/tls.crt\", key = \"/etc/dragoman/tls/tls.key\" }";
@@ -112,6 +115,15 @@ pub(super) fn inbound(root: &Root, problems: &mut Vec<Problem>) -> Option<Inboun
                 .help("say `roots = [\"/etc/dragoman/tls/ca.crt\"]`"),
         );
     }
+    if let Some(entry) = root.destination().0.iter().find(|entry| entry.name == INBOUND) {
+        problems.push(
+            Problem::new(
+                entry.place,
+                format!("`{INBOUND}` is what `[inbound]` itself is called in logs and metrics"),
+            )
+            .help("give this destination another name"),
+        );
+    }
     let ports = app_ports(root, inbound, problems);
     Some(Inbound {
         port: port_of(inbound.port().0),
@@ -119,7 +131,7 @@ pub(super) fn inbound(root: &Root, problems: &mut Vec<Problem>) -> Option<Inboun
         roots: inbound.roots()?.0.values().map(|root| RootSource::Pem(path(root))).collect(),
         crls: listed(&inbound.crls(), path, true),
         min_version: inbound.min_version(),
-        rest: inbound_port(inbound.mode(), &inbound.allow()),
+        rest: inbound_port(inbound.mode(), inbound.protocol(), &inbound.allow()),
         ports,
     })
 }
@@ -176,7 +188,8 @@ fn app_ports(root: &Root, inbound: &raw::Inbound, problems: &mut Vec<Problem>) -
         }
         let mode = entry.table.mode().unwrap_or(inbound.mode());
         let allow = entry.table.allow().unwrap_or(inbound.allow());
-        ports.insert(port, inbound_port(mode, &allow));
+        let protocol = entry.table.protocol().unwrap_or(inbound.protocol());
+        ports.insert(port, inbound_port(mode, protocol, &allow));
     }
     ports
 }
@@ -186,9 +199,10 @@ fn port_in_name(name: &str) -> Option<u16> {
     name.parse().ok().filter(|port: &u16| *port > 0 && port.to_string() == name)
 }
 
-fn inbound_port(mode: InboundMode, allow: &List<Peer>) -> InboundPort {
+fn inbound_port(mode: InboundMode, protocol: Protocol, allow: &List<Peer>) -> InboundPort {
     InboundPort {
         permissive: mode == InboundMode::Permissive,
+        protocol,
         allow: listed(allow, |peer| peer.0.clone(), true),
     }
 }

@@ -6,6 +6,7 @@ pub(crate) mod early;
 pub(crate) mod exchange;
 pub(crate) mod http1;
 pub(crate) mod http2;
+mod inbound;
 mod message;
 mod opaque;
 mod relay;
@@ -17,13 +18,14 @@ use std::sync::Arc;
 use dragoman_capture::probe;
 use dragoman_config::{ByAddress, Config, Destination, Name};
 use dragoman_net::{NoOriginalDst, OrigDst, original_dst};
-use dragoman_telemetry::{Cause, FirstBytes, FlowRecord, Protocol, Speaker};
+use dragoman_telemetry::{Cause, Direction, FirstBytes, FlowRecord, Protocol, Speaker};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::leg::Leg;
 use crate::shared::Shared;
 use early::Early;
+use exchange::plan::Lookup;
 use exchange::trace::sample_flow;
 use sniff::{Sniffed, sniff};
 
@@ -41,6 +43,8 @@ struct Routed {
     /// When the app began to speak.
     began: Option<Instant>,
     relay: Relay,
+    /// The destination of all that the flow carries, whatever it is called.
+    fixed: Option<Arc<Destination>>,
 }
 
 enum Relay {
@@ -73,14 +77,16 @@ fn relay_to_the_end<'a>(
     routed: Routed,
     record: &'a mut FlowRecord,
 ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
-    let Routed { app, early, original, began, relay } = routed;
+    let Routed { app, early, original, began, relay, fixed } = routed;
     if !matches!(relay, Relay::Opaque(_)) {
         // Its exchanges are recorded, each in its own trace.
         record.trace(None);
     }
     match relay {
-        Relay::Http1 => Box::pin(http1::serve(shared, app, early, original, began, record)),
-        Relay::Http2 => Box::pin(http2::serve(shared, app, early, original, record)),
+        Relay::Http1 => {
+            Box::pin(http1::serve(shared, app, early, original, began, Lookup::new(fixed), record))
+        }
+        Relay::Http2 => Box::pin(http2::serve(shared, app, early, original, fixed, record)),
         Relay::Opaque(destination) => {
             Box::pin(opaque::serve(shared, app, early, original, destination, record))
         }
@@ -91,6 +97,9 @@ fn relay_to_the_end<'a>(
 async fn find_relay(shared: &Arc<Shared>, stream: TcpStream, record: &mut FlowRecord) -> Option<Routed> {
     let mut app = Leg::accepted(stream);
     let original = find_original_dst(shared, &app, record)?;
+    if record.direction == Direction::Inbound {
+        return Box::pin(inbound::find_relay(shared, app, original, record)).await;
+    }
     if probe::is_probe(original.0) {
         record.trace(None);
         answer_probe(app, original).await;
@@ -111,7 +120,7 @@ async fn find_relay(shared: &Arc<Shared>, stream: TcpStream, record: &mut FlowRe
     };
     record.sniffed(sniffed.protocol);
     let relay = route(&shared.config.now(), original, &sniffed, record)?;
-    Some(Routed { app, early, original, began: sniffed.began, relay })
+    Some(Routed { app, early, original, began: sniffed.began, relay, fixed: None })
 }
 
 /// What was seen of the flow until its protocol was known, or could not be.
@@ -139,7 +148,7 @@ fn find_original_dst(shared: &Shared, app: &Leg, record: &mut FlowRecord) -> Opt
     };
     match found {
         Ok(original) => {
-            if record.original_dst.is_none() {
+            if record.original_dst.is_none() && record.direction == Direction::Outbound {
                 record.host = shared.names.get(original.0.ip(), std::time::Instant::now());
             }
             record.original_dst = Some(original.0);
@@ -218,8 +227,16 @@ mod tests {
         println!("task: {task} bytes, of which the record is {}", size_of::<FlowRecord>());
         assert!(task <= 384 - 96, "task: {task} bytes");
         let silent = size_of_val(&find_relay(&shared, stream().await, &mut record));
-        let http1 = size_of_val(&http1::serve(&shared, leg().await, early(), original, None, &mut record));
-        let http2 = size_of_val(&http2::serve(&shared, leg().await, early(), original, &mut record));
+        let http1 = size_of_val(&http1::serve(
+            &shared,
+            leg().await,
+            early(),
+            original,
+            None,
+            Lookup::default(),
+            &mut record,
+        ));
+        let http2 = size_of_val(&http2::serve(&shared, leg().await, early(), original, None, &mut record));
         println!("h2's own connection: {} bytes", size_of::<http2::AppConnection>());
         let destination = Arc::clone(&by_address.destination);
         let served = opaque::serve(&shared, leg().await, early(), original, destination, &mut record);

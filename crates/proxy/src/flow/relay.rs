@@ -193,7 +193,12 @@ async fn end_torn(app: Leg, upstream: Leg, record: &mut FlowRecord, torn: Torn) 
 
 /// What an error on the app's connection means.
 pub(crate) fn app_cause(error: &io::Error) -> Cause {
-    if dragoman_net::is_timeout(error) { Cause::AppLost } else { Cause::AppReset }
+    match FailureKind::of(error) {
+        // Apps of our own speak none to us: it is a client of the app's.
+        Some(_) => Cause::ClientTlsFailed,
+        None if dragoman_net::is_timeout(error) => Cause::AppLost,
+        None => Cause::AppReset,
+    }
 }
 
 /// What an error on the upstream connection means.

@@ -32,6 +32,7 @@ impl Terms for Inbound {
         let presented = Some(Presented::new(&identity, files.key, contents));
         let ready = ServerMaterial {
             identity: Arc::clone(&identity.certified),
+            name: identity.names.iter().find(|name| name.contains("://")).cloned(),
             roots,
             crls,
             tls13_only: self.min_version == TlsVersion::V1_3,

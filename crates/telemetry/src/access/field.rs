@@ -66,6 +66,10 @@ fields! {
         "The trace, where it is recorded; `id` is then the span.";
     Peer "peer" Word [flow exchange] "10.1.2.3:40312"
         "The app's end of the connection.";
+    Direction "direction" Word [flow exchange] "inbound"
+        "`inbound` where a client outside has connected to the app; absent where the app has connected to somebody.";
+    Client "client" Text [flow] "spiffe://shop.test/web"
+        "Who an inbound client is, by its certificate: its URI, else its DNS names, else the certificate's SHA-256.";
     OriginalDst "original_dst" Word [flow exchange] "10.9.8.7:80"
         "Where the app dialled, if the kernel knew.";
     Destination "destination" Text [flow exchange] "payments"

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use crate::common::{lines, pages, receiver, telemetry};
 use dragoman_telemetry::{
-    AccessFormat, AccessMode, Cause, ExchangeRecord, Field, Outcome, Protocol, Shape, TraceParent, Tracer,
+    AccessFormat, AccessMode, Cause, Direction, ExchangeRecord, Field, Outcome, Protocol, Shape, TraceParent,
+    Tracer,
 };
 
 /// A flow and an exchange about which there is everything to say.
@@ -18,6 +19,8 @@ fn eventful(format: AccessFormat) -> (dragoman_telemetry::Telemetry, crate::comm
     let endpoint = "10.9.8.7:80".parse().unwrap();
     let mut flow = telemetry.flow("10.1.2.3:40312".parse().unwrap());
     flow.original_dst = Some(endpoint);
+    flow.direction = Direction::Inbound;
+    flow.client("spiffe://shop.test/web");
     flow.endpoint = Some(endpoint);
     flow.host = Some("db.example.com".into());
     flow.sni = Some("db.example.com".into());

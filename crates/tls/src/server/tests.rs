@@ -21,7 +21,7 @@ fn material(ca: &Authority) -> ServerMaterial {
     let mut roots = Roots::default();
     roots.add_pem(ca.pem().as_bytes()).unwrap();
     let identity = certified(&ca.issue(&leaf(&["server.test", "spiffe://shop.test/pay"])));
-    ServerMaterial { identity, roots, crls: Vec::new(), tls13_only: false }
+    ServerMaterial { identity, name: None, roots, crls: Vec::new(), tls13_only: false }
 }
 
 fn client(

@@ -132,20 +132,36 @@ impl Plan {
 /// Finds the destination of each exchange on a flow. Most flows are for one host: the last answer is kept, with the
 /// generation of the policy that gave it.
 #[derive(Debug, Default)]
-pub(crate) struct Lookup(Option<(u64, String, Arc<Destination>)>);
+pub(crate) enum Lookup {
+    /// Nobody has asked.
+    #[default]
+    New,
+    /// What was found last.
+    Found(u64, String, Arc<Destination>),
+    /// It is the same for all.
+    Fixed(Arc<Destination>),
+}
 
 impl Lookup {
+    /// The look-ups of a flow, all of which find `fixed` if there is one.
+    pub(crate) fn new(fixed: Option<Arc<Destination>>) -> Self {
+        fixed.map_or(Self::New, Self::Fixed)
+    }
+
     /// The destination of a request for `host`, which is empty where the request names none.
     pub(crate) fn find(&mut self, config: &Config, original: OrigDst, host: &str) -> Arc<Destination> {
-        if let Some((generation, known, destination)) = &self.0
-            && *generation == config.generation()
-            && known == host
-        {
-            return Arc::clone(destination);
+        match self {
+            Self::Fixed(destination) => return Arc::clone(destination),
+            Self::Found(generation, known, destination)
+                if *generation == config.generation() && known == host =>
+            {
+                return Arc::clone(destination);
+            }
+            Self::Found(..) | Self::New => {}
         }
         let name = if host.is_empty() { Name::None } else { Name::Host(host) };
         let destination = Arc::clone(config.lookup(original.0, name));
-        self.0 = Some((config.generation(), host.to_owned(), Arc::clone(&destination)));
+        *self = Self::Found(config.generation(), host.to_owned(), Arc::clone(&destination));
         destination
     }
 }

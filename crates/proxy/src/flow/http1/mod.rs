@@ -70,6 +70,7 @@ pub(super) fn serve<'a>(
     early: Early,
     original: OrigDst,
     began: Option<Instant>,
+    lookup: Lookup,
     flow: &'a mut FlowRecord,
 ) -> impl Future<Output = ()> + use<'a> {
     let proxy = &shared.config.now().proxy;
@@ -79,7 +80,7 @@ pub(super) fn serve<'a>(
         app,
         early,
         kept: None,
-        lookup: Lookup::default(),
+        lookup,
         began,
         pinned: false,
         limits: Limits { head_bytes: proxy.max_head_bytes, headers: proxy.max_headers },

@@ -95,7 +95,10 @@ impl Exchange {
         record.begin(context.facts, head.method().as_str(), target.as_bytes(), host);
         let name =
             if host.is_empty() { dragoman_config::Name::None } else { dragoman_config::Name::Host(host) };
-        let destination = Arc::clone(shared.config.now().lookup(context.original.0, name));
+        let destination = match &context.fixed {
+            Some(destination) => Arc::clone(destination),
+            None => Arc::clone(shared.config.now().lookup(context.original.0, name)),
+        };
         let headers = head.headers();
         let header = |name: &str| headers.get(name).map(http::HeaderValue::as_bytes);
         let facts = Facts {

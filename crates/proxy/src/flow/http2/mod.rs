@@ -24,7 +24,7 @@ use std::task::{self, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use dragoman_config::Proxy;
+use dragoman_config::{Destination, Proxy};
 use dragoman_net::OrigDst;
 use dragoman_telemetry::{Cause, FlowFacts, FlowRecord};
 use h2::RecvStream;
@@ -66,6 +66,8 @@ pub(super) struct Context {
     /// What the address that the app dialled is called.
     learnt: Option<Arc<str>>,
     original: OrigDst,
+    /// The destination of all exchanges, whatever host they are for.
+    fixed: Option<Arc<Destination>>,
     /// Connections that live and die with the flow, for destinations that do not pool.
     own: Multiplexers,
     /// Taken by the first exchange.
@@ -83,6 +85,7 @@ impl Context {
     /// The context of a flow to `original`, whose first exchange may take `early`.
     pub(super) fn new(shared: &Arc<Shared>, flow: &FlowRecord, original: OrigDst, early: Early) -> Self {
         Self {
+            fixed: None,
             shared: Arc::clone(shared),
             facts: flow.facts(),
             learnt: flow.host.clone(),
@@ -123,13 +126,14 @@ pub(super) async fn serve(
     app: Leg,
     early: Early,
     original: OrigDst,
+    fixed: Option<Arc<Destination>>,
     flow: &mut FlowRecord,
 ) {
     // Boxed, and given back in a box: what waits for requests holds no room for the handshake that went before.
     let is_known = early.endpoint().is_some_and(|endpoint| shared.learnt.takes_extended_connect(endpoint));
     let Some((mut connection, wire)) = Box::pin(handshake(shared, app, is_known, flow)).await else { return };
     let mut offer = if is_known { Offer::Made } else { Offer::Unwanted };
-    let context = Arc::new(Context::new(shared, flow, original, early));
+    let context = Arc::new(Context { fixed, ..Context::new(shared, flow, original, early) });
     let mut exchanges = JoinSet::new();
     let mut ending = false;
     // Shared by futures of one task: it orders nothing.
