@@ -73,7 +73,6 @@ impl Default for Store {
 }
 
 impl Store {
-    #[allow(dead_code, reason = "the data path takes it next")]
     /// What connections to a destination are made with from now on; `None` where it has no TLS.
     pub(crate) fn client(&self, destination: &Destination) -> Option<Arc<ClientConfigs>> {
         let (table, version) = (self.table.load(), destination.version());
