@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::process::Command;
 
 use dragoman_harness::http2::Http2Origin;
-use dragoman_harness::origin::{Reply, echo};
+use dragoman_harness::origin::{Reply, Seen, echo};
 use dragoman_harness::pki::Issued;
 use dragoman_harness::{Origin, process};
 
@@ -88,7 +88,7 @@ fn a_tunnel_is_no_way_past_the_header() {
     let _ = client.read_to_end(&mut answer);
     drop(client);
     dragoman.settle();
-    let seen: String = app.seen().iter().map(|seen| seen.text()).collect();
+    let seen: String = app.seen().iter().map(Seen::text).collect();
     assert!(!seen.contains("admin"), "{seen}");
     assert!(
         answer.starts_with(b"HTTP/1.1 4") || answer.starts_with(b"HTTP/1.1 5"),
