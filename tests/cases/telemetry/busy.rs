@@ -8,7 +8,7 @@ use dragoman_harness::net::server;
 use dragoman_harness::origin::Reply;
 use dragoman_harness::pki::{Pki, Spec};
 use dragoman_harness::servers::{Server, dnsmasq};
-use dragoman_harness::tls::{Front, Setting, behind};
+use dragoman_harness::tls::{Front, Setting};
 use dragoman_harness::{Dragoman, Net, Origin, Peer};
 
 const POLICY: &str = "\
