@@ -111,8 +111,7 @@ impl Leg {
         let mut until = Instant::now() + LINGER_STEP;
         let mut undelivered = dragoman_net::undelivered_bytes(self.stream().tcp());
         loop {
-            self.buf.consume(self.buf.len());
-            match timeout_at(until, self.fill()).await {
+            match timeout_at(until, poll_fn(|context| self.parts().0.poll_discard(context))).await {
                 Ok(Ok(count @ 1..)) if Instant::now() < until => {
                     read += count;
                     if read >= most {

@@ -8,7 +8,7 @@ use std::net::Shutdown;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
-use dragoman_tls::failure::FailureKind;
+use dragoman_tls::failure::{Failure, FailureKind};
 use dragoman_tls::session::{RECORD, Read, Session};
 use socket2::SockRef;
 use tokio::io::Interest;
@@ -75,6 +75,14 @@ impl TlsStream {
             if let Err(error) = poll_fn(|context| self.lock().poll_receive(&self.tcp, context)).await {
                 return Err(broke.unwrap_or(error));
             }
+        }
+    }
+
+    /// See [`super::Stream::poll_discard`].
+    pub(super) fn poll_discard(&self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        match ready!(self.poll_read(context, RECORD, |_| {})) {
+            Err(error) if Failure::of(&error).is_some() => poll_discard(&self.tcp, context),
+            read => Poll::Ready(read),
         }
     }
 
@@ -244,6 +252,17 @@ impl State {
         if !std::mem::replace(&mut self.said_end, true) {
             // One that has failed, or was never made, has no such end.
             let _ = self.session.close();
+        }
+    }
+}
+
+/// Reads bytes as they are, and throws them away.
+pub(super) fn poll_discard(tcp: &TcpStream, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    loop {
+        ready!(tcp.poll_read_ready(context))?;
+        match receive(tcp, &mut Vec::with_capacity(RECORD)) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            received => return Poll::Ready(received),
         }
     }
 }
