@@ -188,6 +188,12 @@ fn route(config: &Config, original: OrigDst, sniffed: &Sniffed, record: &mut Flo
         record.fail(Cause::Denied, None);
         return None;
     }
+    // TLS of the app's own goes out as it is. What only looks like it would do so in plain text.
+    if sniffed.is_malformed && destination.tls.is_some() {
+        let why = "what begins like TLS and is none would go out as it is, where policy says `tls`";
+        record.fail(Cause::UnexpectedProtocol, why.to_owned());
+        return None;
+    }
     Some(Relay::Opaque(Arc::clone(destination)))
 }
 

@@ -153,8 +153,11 @@ impl TlsStream {
         state.session.settle()
     }
 
-    /// See [`super::Stream::seems_open`].
+    /// See [`super::Stream::seems_open`]. What was taken of the kernel and not read shows in the session alone.
     pub(super) fn seems_open(&self) -> bool {
+        if !self.lock().session.is_quiet() {
+            return self.is_still_open();
+        }
         let asked = self.tcp.try_io(Interest::READABLE, || match self.is_still_open() {
             // All was taken in, and is forgotten.
             true => Err(io::ErrorKind::WouldBlock.into()),
