@@ -274,6 +274,14 @@ pub struct HeaderRules {
     pub remove: Vec<String>,
 }
 
+impl HeaderRules {
+    /// Whether a header of this name is set or removed.
+    pub fn governs(&self, name: &[u8]) -> bool {
+        let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
+        self.set.iter().any(|(set, _)| is(set)) || self.remove.iter().any(|removed| is(removed))
+    }
+}
+
 /// Changes to the headers of a final response that came from an endpoint. No name is in both lists.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ResponseRules {

@@ -203,6 +203,7 @@ pub(super) async fn finish_upload(
 
 #[cfg(test)]
 mod tests {
+    use dragoman_config::HeaderRules;
     use dragoman_telemetry::{AccessLog, Telemetry};
     use socket2::SockRef;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -262,7 +263,8 @@ mod tests {
         let mut app = Leg::new(app);
         let space = ReplaySpace::new(0);
         let silence = Silence::new(None);
-        let mut upload = Upload::new(&mut [], Body::None, space.begin(0), silence, &app.buf).unwrap();
+        let rules = HeaderRules::default();
+        let mut upload = Upload::new(&mut [], &rules, Body::None, space.begin(0), silence, &app.buf).unwrap();
         server.write_all(b"HTTP/1.1 413 \r\n\r\n").await.unwrap();
         while upstream.buf.len() < 17 {
             upstream.fill().await.unwrap();

@@ -163,12 +163,13 @@ impl Connection<'_> {
         let replay = plan.policy.retry.as_ref().map_or(0, |retry| retry.replay_bytes);
         let room = self.shared.replay.begin(replay);
         let silence = Silence::new(self.shared.config.now().proxy.request_body_timeout);
-        let mut upload = match Upload::new(outgoing, shape.body, room, silence, &self.app.buf) {
-            Ok(upload) => upload,
-            Err(bad) => {
-                return self.give_up(plan, shape, None, Failed::here(Cause::BadRequest, bad.0)).await;
-            }
-        };
+        let mut upload =
+            match Upload::new(outgoing, &plan.policy.headers, shape.body, room, silence, &self.app.buf) {
+                Ok(upload) => upload,
+                Err(bad) => {
+                    return self.give_up(plan, shape, None, Failed::here(Cause::BadRequest, bad.0)).await;
+                }
+            };
         if shape.expects_leave && !upload.is_done_reading() {
             upload.expect_leave();
         }

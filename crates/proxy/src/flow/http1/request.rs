@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use dragoman_config::HeaderRules;
-use dragoman_wire::http1::{Field, Known, RequestHead, list};
+use dragoman_wire::http1::{Known, RequestHead, list};
 
 use crate::flow::exchange::trace::{Trace, request_id};
 
@@ -43,7 +43,7 @@ pub(super) fn write_head(
     head.copy_without(out, bytes, |field| match field.known {
         Known::Connection => rewrites_connection,
         Known::Upgrade | Known::Http2Settings => h2c,
-        known => trace.is_some_and(|trace| trace.replaces(known)) || rules_replace(rules, field, bytes),
+        known => trace.is_some_and(|trace| trace.replaces(known)) || rules.governs(field.name.of(bytes)),
     });
     if rewrites_connection {
         write_connection(out, head, bytes, hop.strip_close, h2c, claims);
@@ -69,15 +69,6 @@ pub(super) fn write_head(
     };
     out.extend_from_slice(b"\r\n");
     Written { request_id, span }
-}
-
-fn rules_replace(rules: &HeaderRules, field: &Field, bytes: &[u8]) -> bool {
-    if rules.set.is_empty() && rules.remove.is_empty() {
-        return false;
-    }
-    let name = field.name.of(bytes);
-    let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
-    sets(rules, name) || rules.remove.iter().any(|removed| is(removed))
 }
 
 pub(super) fn write_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {

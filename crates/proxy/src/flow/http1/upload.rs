@@ -5,7 +5,8 @@
 
 use std::io;
 
-use dragoman_wire::http1::{BadBody, Body, BodyReader};
+use dragoman_config::HeaderRules;
+use dragoman_wire::http1::{BadBody, Body, BodyReader, Part};
 use tokio::io::AsyncWriteExt;
 
 use crate::buffer::{Buffer, write_parts};
@@ -21,6 +22,7 @@ pub(super) struct Upload<'a> {
     /// Bytes of head, then of `replay`, that this attempt has written.
     sent: usize,
     reader: BodyReader,
+    trailers: Trailers<'a>,
     /// Bytes at the front of the app's buffer that belong to the body and are not yet written.
     ready: usize,
     replay: Vec<u8>,
@@ -58,12 +60,13 @@ pub(super) enum Step {
 
 impl<'a> Upload<'a> {
     /// A request whose head is `head` and of whose body as much is kept as `room` allows. `app` holds what came of the
-    /// body already.
+    /// body already. `rules`: what policy says of its head.
     ///
     /// # Errors
     /// The body is malformed: nothing of the request should be sent.
     pub(super) fn new(
         head: &'a mut [u8],
+        rules: &'a HeaderRules,
         body: Body,
         room: Replay,
         silence: Silence,
@@ -73,6 +76,7 @@ impl<'a> Upload<'a> {
             head,
             sent: 0,
             reader: BodyReader::new(body),
+            trailers: Trailers { rules, name: Vec::new(), in_value: false },
             ready: 0,
             replay: Vec::new(),
             room,
@@ -223,8 +227,13 @@ impl<'a> Upload<'a> {
     }
 
     fn advance(&mut self, buf: &Buffer) -> Result<(), BadBody> {
-        self.ready += self.reader.advance(&buf.bytes()[self.ready..])?;
-        Ok(())
+        let (trailers, mut bad) = (&mut self.trailers, false);
+        self.ready += self.reader.decode(&buf.bytes()[self.ready..], |part| {
+            if let Part::Trailer(bytes) = part {
+                bad |= trailers.take(bytes);
+            }
+        })?;
+        if bad { Err(BadBody("a trailer that policy sets or removes in the head")) } else { Ok(()) }
     }
 
     async fn write(&mut self, buf: &mut Buffer, to: &mut WriteHalf<'_>) -> Step {
@@ -268,6 +277,72 @@ impl<'a> Upload<'a> {
             self.sent = self.head.len();
             self.replay = Vec::new();
             self.room.end();
+        }
+    }
+}
+
+/// Looks for trailers that a reader who merges them into the head would take for what policy has set there, or for what it
+/// has removed.
+#[derive(Debug)]
+struct Trailers<'a> {
+    rules: &'a HeaderRules,
+    /// That of the line so far.
+    name: Vec<u8>,
+    in_value: bool,
+}
+
+impl Trailers<'_> {
+    /// Takes the next bytes of the lines, whose length is bounded. Whether one of the names is such a one.
+    fn take(&mut self, bytes: &[u8]) -> bool {
+        let mut found = false;
+        for &byte in bytes {
+            match byte {
+                b'\n' => (self.name, self.in_value) = (Vec::new(), false),
+                _ if self.in_value => {}
+                b':' => {
+                    self.in_value = true;
+                    found |= self.rules.governs(&self.name);
+                }
+                _ => self.name.push(byte),
+            }
+        }
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::exchange::replay::ReplaySpace;
+
+    #[test]
+    fn a_trailer_is_no_way_past_what_policy_says_of_the_head() {
+        let rules = HeaderRules {
+            set: vec![("x-client".into(), "web".into())],
+            remove: vec!["x_client".into()],
+            ..HeaderRules::default()
+        };
+        let refused = |trailer: &str, step: usize| {
+            let mut buf = Buffer::default();
+            let space = ReplaySpace::new(0);
+            let head = &mut [];
+            let mut upload =
+                Upload::new(head, &rules, Body::Chunked, space.begin(0), Silence::new(None), &buf).unwrap();
+            let body = format!("5\r\nX-Cli\r\n0\r\nA: x-client: b\r\n{trailer}\r\n\r\n");
+            body.as_bytes().chunks(step).any(|piece| {
+                buf.append(|bytes| bytes.extend_from_slice(piece));
+                upload.advance(&buf).is_err()
+            })
+        };
+        for step in [1, 2, 7, 1000] {
+            for (trailer, expected) in [
+                ("X-Client: me", true),
+                ("x_client:me", true),
+                ("x-client-2: me", false),
+                ("X-Cli: x", false),
+            ] {
+                assert_eq!(refused(trailer, step), expected, "{trailer} by {step}");
+            }
         }
     }
 }

@@ -78,7 +78,8 @@ pub(crate) async fn serve(
     let mut exchange = Exchange::new(context, head, respond);
     let replay = exchange.plan.policy.retry.as_ref().map_or(0, |retry| retry.replay_bytes);
     let room = exchange.context.shared.replay.begin(replay);
-    let mut upload = Upload::new(body, room, exchange.silence(), expects_leave(exchange.head.headers()));
+    let upload = Upload::new(body, room, exchange.silence(), expects_leave(exchange.head.headers()));
+    let mut upload = upload.under(Arc::clone(&exchange.plan.policy));
     exchange.carry_out(&mut upload).await;
     exchange.record.bytes_from_app += upload.bytes;
     exchange.record.finish();

@@ -1,7 +1,10 @@
 //! The request body on its way upstream, kept while it fits so that it can be sent again.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use http::HeaderMap;
+use dragoman_config::Policy;
+use http::{HeaderMap, HeaderName};
 
 use super::pipe::Broken;
 use crate::flow::exchange::replay::Replay;
@@ -31,6 +34,8 @@ pub(super) struct Upload {
     /// The app has said all.
     ended: bool,
     trailers: Option<HeaderMap>,
+    /// What policy says of the head.
+    policy: Option<Arc<Policy>>,
     silence: Silence,
     /// The app waits for leave to send its body (Expect: 100-continue).
     expects_leave: bool,
@@ -65,9 +70,16 @@ impl Upload {
             hand: Bytes::new(),
             unreleased: 0,
             trailers: None,
+            policy: None,
             done: false,
             bytes: 0,
         }
+    }
+
+    /// The same where what this policy sets or removes in the head does not pass by the trailers either: some readers merge
+    /// these into it.
+    pub(super) fn under(self, policy: Arc<Policy>) -> Self {
+        Self { policy: Some(policy), ..self }
     }
 
     /// Whether there is no body, and nothing after it.
@@ -158,7 +170,13 @@ impl Upload {
         self.expects_leave = false;
         let chunk = match read.map_err(Broken::Sender)? {
             Part::Chunk(chunk) => chunk,
-            Part::End(trailers) => {
+            Part::End(mut trailers) => {
+                if let (Some(policy), Some(trailers)) = (&self.policy, &mut trailers) {
+                    let governed = |name: &&HeaderName| policy.headers.governs(name.as_str().as_bytes());
+                    for name in trailers.keys().filter(governed).cloned().collect::<Vec<_>>() {
+                        trailers.remove(name);
+                    }
+                }
                 (self.trailers, self.ended) = (trailers, true);
                 return Ok(());
             }
@@ -204,8 +222,9 @@ mod tests {
     use crate::flow::exchange::replay::ReplaySpace;
     use crate::flow::message::Http1Read;
     use crate::leg::Leg;
+    use crate::testing::pair;
+    use dragoman_config::HeaderRules;
     use dragoman_wire::http1::Body;
-    use std::sync::Arc;
     use tokio::io::AsyncWriteExt;
     use tokio::net::{TcpListener, TcpStream};
 
@@ -223,5 +242,27 @@ mod tests {
             assert_eq!((upload.bytes, upload.is_replayable()), (n, n <= 10));
         }
         assert!(upload.kept.is_empty(), "what cannot be repeated is not kept");
+    }
+
+    #[tokio::test]
+    async fn a_trailer_is_no_way_past_what_policy_says_of_the_head() {
+        let (app, server) = pair().await;
+        let mut buf = Buffer::default();
+        let body = b"0\r\nX-Client: me\r\nx-sum: 7\r\nX_Client: me\r\n\r\n";
+        buf.append(|bytes| bytes.extend_from_slice(body));
+        let body = Incoming::Http1(Http1Read::new(Arc::new(Leg::new(server)), buf, Body::Chunked));
+        let headers = HeaderRules {
+            set: vec![("x-client".into(), "web".into())],
+            remove: vec!["x_client".into()],
+            ..HeaderRules::default()
+        };
+        let room = ReplaySpace::new(0).begin(0);
+        let upload = Upload::new(body, room, Silence::new(None), false);
+        let mut upload = upload.under(Arc::new(Policy { headers, ..Policy::default() }));
+        upload.read().await.unwrap();
+        let names: Vec<_> =
+            upload.trailers.iter().flat_map(HeaderMap::keys).map(HeaderName::as_str).collect();
+        assert_eq!(names, ["x-sum"]);
+        drop(app);
     }
 }
