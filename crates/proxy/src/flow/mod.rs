@@ -102,7 +102,7 @@ async fn find_relay(shared: &Arc<Shared>, stream: TcpStream, record: &mut FlowRe
     }
     if probe::is_probe(original.0) {
         record.trace(None);
-        answer_probe(app, original).await;
+        Box::pin(answer_probe(app, original)).await;
         return None;
     }
     let by_address = shared.config.now().by_address(original.0, record.host.as_deref());
