@@ -29,9 +29,10 @@ pub(crate) async fn connect(
     early: Option<Early>,
 ) -> Result<Connected, Failed> {
     let leg = reach(&shared, &link, limit, early).await?;
+    let secured = leg.stream().secured();
     let io = Io::new(leg).ok_or_else(|| Failed::here(Cause::ConnectFailed, None))?;
     let head_bytes = shared.config.now().proxy.max_head_bytes;
-    handshake(io, head_bytes)
+    handshake(io, secured, head_bytes)
         .await
         .map_err(|error| Failed::there(connection_cause(&error), Some(error.to_string()), Failure::Connect))
 }
