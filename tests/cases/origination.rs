@@ -70,6 +70,21 @@ fn a_server_is_asked_for_what_the_app_calls_it() {
     assert!(records.iter().all(|record| record["endpoint"] == "198.18.0.2:443"), "{records:#?}");
 }
 
+/// TLS of the app's own is not encrypted again; what only begins like it is not therefore let out in plain text.
+#[test]
+fn what_begins_like_tls_and_is_none_does_not_go_out_in_plain_text() {
+    let ground = Ground::new();
+    let server = Origin::tcp(&ground.net.servers, server(80), |mut peer| peer.read_to_end().map(drop));
+    let dragoman = ground.dragoman("", "");
+    // The record of a ClientHello whose length points past its end.
+    let hello = b"\x16\x03\x01\x00\x0c\x01\x00\x00\x08card=411";
+    let (said, reset) = ground.net.app.knock(dragoman_harness::net::server(80), hello);
+    assert_eq!((said, reset), (Vec::new(), true));
+    dragoman.record_of("unexpected_protocol");
+    let seen = server.seen();
+    assert!(!seen.iter().any(|seen| seen.text().contains("card")), "{seen:?}");
+}
+
 #[test]
 fn without_a_name_a_server_is_asked_for_its_address() {
     let ground = Ground::new();

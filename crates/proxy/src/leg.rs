@@ -100,9 +100,13 @@ impl Leg {
     /// The orderly end while the other side may still be sending: says that we end, then reads and throws away until
     /// it has ended too, is stuck, or has sent `most` bytes more.
     pub(crate) async fn close_lingering(mut self, most: usize) {
-        if self.shut_down().await.is_ok() {
-            let _ = timeout(LINGER, self.drain(most)).await;
-        }
+        let end = async {
+            // With TLS it takes room that a side which reads nothing does not make.
+            if self.shut_down().await.is_ok() {
+                self.drain(most).await;
+            }
+        };
+        let _ = timeout(LINGER, end).await;
         self.close();
     }
 
@@ -111,8 +115,7 @@ impl Leg {
         let mut until = Instant::now() + LINGER_STEP;
         let mut undelivered = dragoman_net::undelivered_bytes(self.stream().tcp());
         loop {
-            self.buf.consume(self.buf.len());
-            match timeout_at(until, self.fill()).await {
+            match timeout_at(until, poll_fn(|context| self.parts().0.poll_discard(context))).await {
                 Ok(Ok(count @ 1..)) if Instant::now() < until => {
                     read += count;
                     if read >= most {

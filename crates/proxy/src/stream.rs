@@ -80,6 +80,15 @@ impl Stream {
         }
     }
 
+    /// Reads once, and throws it away; 0 means that the other side has ended. Of a session that has failed the bytes are read as
+    /// they are: nobody understands them any more.
+    pub(crate) fn poll_discard(&self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(tcp) => tls::poll_discard(tcp, context),
+            Self::Tls(tls) => tls.poll_discard(context),
+        }
+    }
+
     /// Whether an idle connection is still usable: open, and with nothing to read. Asked of the kernel.
     pub(crate) fn is_still_open(&self) -> bool {
         match self {

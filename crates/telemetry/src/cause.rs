@@ -170,7 +170,7 @@ causes! {
     HeadTooLarge          "head_too_large",          Some(Status(431)), None, App, Local,
         "The request head is longer than `proxy.max_head_bytes` or has more than `proxy.max_headers` fields.";
     NotTranslated         "not_translated",          Some(Status(501)), None, Dragoman, Local,
-        "The request uses what the endpoint's version of HTTP has no words for (`upstream_protocol`): CONNECT, or bytes that HTTP/2 does not allow.";
+        "The request uses what the endpoint's version of HTTP has no words for (`upstream_protocol`): CONNECT, or bytes that HTTP/2 does not allow. Or a client asks the app for a tunnel by HTTP/1 (CONNECT, `[inbound]`): whatever it says of itself in there would be believed.";
     RequestTimeout        "request_timeout",         Some(Status(408)), Some(Reset), App, Local,
         "The request head, or another first message, was not complete within `proxy.request_head_timeout`, or the application was silent for `proxy.request_body_timeout` inside a request body.";
     AppClosed             "app_closed",              Some(Gone), Some(Gone), App, Local,

@@ -242,16 +242,23 @@ impl Session {
         })
     }
 
-    /// Takes in what has come and is no content. Whether the peer may say more, and has said nothing that was not read.
+    /// Takes in what has come and is no content. Whether the peer may say more, and has said nothing that was not read. Of a
+    /// record that has not come whole nobody can tell yet whether it is content: it is taken for some.
     pub fn settle(&mut self) -> bool {
         while !self.closed {
             match self.step(&Wish::Read, 0, &mut |_| {}) {
                 Ok(Step::Again) => {}
-                Ok(Step::Done) => return self.buffers.plain.is_empty(),
+                Ok(Step::Done) => return self.is_quiet(),
                 Ok(Step::Blocked | Step::Closed) | Err(_) => return false,
             }
         }
         false
+    }
+
+    /// Whether the peer may say more, and nothing has come of it that was not read or taken in.
+    pub fn is_quiet(&self) -> bool {
+        let nothing_waits = self.buffers.plain.is_empty() && self.buffers.unprocessed() == 0;
+        nothing_waits && !self.closed && !self.ended && self.failed.is_none()
     }
 
     /// Encrypts the first of these bytes; they then wait to be sent. Returns how many.

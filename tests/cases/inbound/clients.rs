@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::process::Command;
 
 use dragoman_harness::http2::Http2Origin;
-use dragoman_harness::origin::{Reply, echo};
+use dragoman_harness::origin::{Reply, Seen, echo};
 use dragoman_harness::pki::Issued;
 use dragoman_harness::{Origin, process};
 
@@ -70,6 +70,31 @@ fn what_a_client_says_of_itself_does_not_reach_the_app() {
     assert_eq!(request.to_lowercase().matches("client").count(), 1, "{request}");
     assert!(request.contains(&format!("x-forwarded-client-cert: {}\r\n", forwarded(&rig.web))), "{request}");
     assert!(!request.contains("admin"), "{request}");
+}
+
+/// Many an app answers CONNECT as any other request, and takes what follows for the next one: after it nobody would look
+/// at the headers.
+#[test]
+fn a_tunnel_is_no_way_past_the_header() {
+    let rig = Rig::new();
+    let app = Origin::http(&rig.net.app, "[::]:8080".parse().unwrap(), |_, _| Reply::status(200, "hello"));
+    let dragoman = rig.start(&rig.inbound("[inbound.app_port.8080]\nprotocol = 'http'"));
+    let mut client = connect(&rig.net.servers, rig.client(Some(&rig.web), VERSIONS[1]), Rig::app(8080));
+    let next = "GET /next HTTP/1.1\r\nHost: pay.test\r\nx-forwarded-client-cert: URI=spiffe://shop.test/admin\r\n\r\n";
+    let tunnel = "CONNECT pay.test:8080 HTTP/1.1\r\nHost: pay.test:8080\r\n\r\n";
+    client.write_all(format!("{tunnel}{next}").as_bytes()).unwrap();
+    finish(&mut client);
+    let mut answer = Vec::new();
+    let _ = client.read_to_end(&mut answer);
+    drop(client);
+    dragoman.settle();
+    let seen: String = app.seen().iter().map(Seen::text).collect();
+    assert!(!seen.contains("admin"), "{seen}");
+    assert!(
+        answer.starts_with(b"HTTP/1.1 4") || answer.starts_with(b"HTTP/1.1 5"),
+        "{}",
+        answer.escape_ascii()
+    );
 }
 
 #[test]

@@ -31,6 +31,25 @@ fn a_permissive_port_takes_both_and_believes_neither() {
     assert_eq!(flows.iter().filter(|flow| flow["client"] == WEB).count(), 1);
 }
 
+/// What the app speaks says nothing of whether its clients come with TLS.
+#[test]
+fn a_permissive_port_whose_protocol_is_stated_takes_both_too() {
+    let rig = Rig::new();
+    let _http = Origin::http(&rig.net.app, "[::]:8080".parse().unwrap(), |_, _| Reply::status(200, "hello"));
+    let _bytes = Origin::tcp(&rig.net.app, "[::]:7000".parse().unwrap(), echo);
+    let lines = "mode = 'permissive'\n[inbound.app_port.8080]\nprotocol = 'http'\n[inbound.app_port.7000]\nprotocol = 'opaque'";
+    let _dragoman = rig.start(&rig.inbound(lines));
+    let get = "GET / HTTP/1.1\r\nHost: pay.test\r\n\r\n";
+    assert_eq!(rig.net.servers.connect(Rig::app(8080)).exchange(get).unwrap().text(), "hello");
+    assert_eq!(process::succeed(rig.curl(&rig.web).arg("https://pay.test:8080/")), "hello");
+    let mut plain = rig.net.servers.connect(Rig::app(7000));
+    plain.send(b"ping").unwrap();
+    assert_eq!(plain.read_exact(4).unwrap(), b"ping");
+    let mut client = connect(&rig.net.servers, rig.client(Some(&rig.web), VERSIONS[1]), Rig::app(7000));
+    client.write_all(b"ping").unwrap();
+    assert_eq!(read(&mut client, 4), b"ping");
+}
+
 /// A client of TLS is not greeted in plain, however soon the app would speak.
 #[test]
 fn an_app_that_speaks_first_is_heard_on_a_permissive_port_too() {

@@ -138,6 +138,25 @@ fn cause_client_tls_failed_for_what_only_begins_like_tls() {
     assert!(app.seen().is_empty(), "the app was reached");
 }
 
+/// A close with bytes of it unread would be a reset, and then why may never be heard.
+#[test]
+fn a_client_that_goes_on_after_it_was_refused_hears_why() {
+    let rig = Rig::new();
+    let dragoman = rig.start(&rig.inbound("min_version = '1.3'"));
+    let mut client = connect(&rig.net.servers, rig.client(Some(&rig.web), &TLS12), Rig::app(8080));
+    let mut said = Vec::new();
+    client.conn.write_tls(&mut said).unwrap();
+    said.resize(50_000, 0);
+    client.sock.write_all(&said).unwrap();
+    dragoman.record_of("client_tls_failed");
+    let mut client = Peer::new(client.sock);
+    rig.net.servers.enter(|| client.wait_acknowledged());
+    client.finish_sending().unwrap();
+    let (alert, reset) = client.read_to_reset().unwrap();
+    assert_eq!((alert.first(), reset), (Some(&21), false), "{alert:?}");
+    assert!(client.stream().take_error().unwrap().is_none(), "a reset behind it");
+}
+
 #[test]
 fn a_client_that_stalls_in_the_handshake_has_the_time_of_a_request_head() {
     let rig = Rig::new();

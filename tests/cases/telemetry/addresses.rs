@@ -1,18 +1,19 @@
-//! An app that dials thousands of addresses, for a hundred thousand hosts: series and memory stay bounded, and no count is
-//! lost.
+//! An app that dials thousands of addresses, for twice as many hosts: series and memory stay bounded, and no count is lost.
+//! That a hundred thousand hosts leave no more is shown where they are counted, in `telemetry`: through sockets each costs time
+//! that shows nothing else.
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::thread;
 
 use dragoman_harness::origin::Reply;
-use dragoman_harness::{Dragoman, Net, Origin};
+use dragoman_harness::{Dragoman, Net, Origin, Peer};
 
 /// More than twice what any table of the proxy holds.
 const ADDRESSES: u32 = 10_000;
 /// For how many hosts it asks at each of them.
-const HOSTS_EACH: u32 = 10;
+const HOSTS_EACH: u32 = 2;
 /// By then the tables are full.
 const FULL: u32 = 5000;
 const THREADS: u32 = 4;
@@ -30,8 +31,11 @@ fn l6_thousands_of_addresses_leave_series_and_memory_bounded() {
     let dial = |from: u32, to: u32| {
         thread::scope(|scope| {
             for thread in 0..THREADS {
-                let net = &net;
-                scope.spawn(move || (from + thread..to).step_by(THREADS as usize).for_each(|n| ask(net, n)));
+                let app = &net.app;
+                // Enters once: for each connection that would take longer than all the rest.
+                scope.spawn(move || {
+                    app.enter(|| (from + thread..to).step_by(THREADS as usize).for_each(ask));
+                });
             }
         });
         dragoman.settle()
@@ -65,12 +69,12 @@ fn l6_thousands_of_addresses_leave_series_and_memory_bounded() {
     assert_eq!(breakers, Some(BTreeSet::from(["destination", "endpoint"])));
 }
 
-fn ask(net: &Net, n: u32) {
+fn ask(n: u32) {
     let [a, b] = NETWORK;
     let address = Ipv4Addr::from(u32::from(Ipv4Addr::new(a, b, 0, 0)) + n + 1);
     let requests =
         (0..HOSTS_EACH).map(|host| format!("GET /{n} HTTP/1.1\r\nHost: h{host}.a{n}.test\r\n\r\n"));
-    let mut client = net.app.connect((address, 80).into());
+    let mut client = Peer::new(TcpStream::connect((address, 80)).unwrap());
     client.send(requests.collect::<String>()).unwrap();
     for host in 0..HOSTS_EACH {
         let answer = client.response("GET").unwrap();

@@ -6,7 +6,9 @@ use std::time::Duration;
 use dragoman_harness::http2::{Http2Origin, Wire, request};
 use dragoman_harness::net::server;
 use dragoman_harness::origin::Reply;
+use dragoman_harness::pki::{Pki, Spec};
 use dragoman_harness::servers::{Server, dnsmasq};
+use dragoman_harness::tls::{Front, Setting};
 use dragoman_harness::{Dragoman, Net, Origin, Peer};
 
 const POLICY: &str = "\
@@ -33,7 +35,9 @@ pool = {}
 /// A proxy, the servers that it talks to, and flows that are still open.
 pub(crate) struct Busy<'n> {
     pub(crate) dragoman: Dragoman<'n>,
-    _servers: (Origin, Http2Origin, Origin, Server),
+    _servers: (Origin, Http2Origin, Origin, Front, Server),
+    // Its files are the configuration's.
+    _pki: Pki,
     open: Vec<Peer>,
 }
 
@@ -53,19 +57,36 @@ impl<'n> Busy<'n> {
             peer.send("SSH-2.0-test\r\n")?;
             peer.more()
         });
+        let pki = Pki::new();
+        let (own, client) =
+            (pki.issue(&Spec::dns("a.test")), pki.issue(&Spec::uri("spiffe://shop.test/app")));
+        let secure = Front::start(&net.servers, server(443), server(80), Setting::of(&own));
+        let tls = format!(
+            "[destination.secure]\nports = [85]\ntls = {{ port = 443, server_name = 'a.test', roots = [{:?}], \
+             identity = {{ certificate = {:?}, key = {:?} }} }}\n",
+            pki.roots(),
+            client.certificate,
+            client.key
+        );
         let names = dnsmasq(&net.servers, "host-record=a.test,198.18.0.2\n");
         net.app.set_resolv_conf("nameserver 198.18.0.2\n");
-        let dragoman = Dragoman::start(net, POLICY);
-        let mut busy = Busy { dragoman, _servers: (web, calls, banner, names), open: Vec::new() };
+        let dragoman = Dragoman::start(net, &format!("{POLICY}{tls}"));
+        let servers = (web, calls, banner, secure, names);
+        let mut busy = Busy { dragoman, _servers: servers, _pki: pki, open: Vec::new() };
         busy.again(net);
         busy
     }
 
     /// Has everything happen once more.
     pub(crate) fn again(&mut self, net: &Net) {
-        for (method, port, status) in
-            [("GET", 80, 200), ("DELETE", 80, 503), ("POST", 80, 502), ("GET", 81, 503), ("GET", 81, 503)]
-        {
+        for (method, port, status) in [
+            ("GET", 80, 200),
+            ("DELETE", 80, 503),
+            ("POST", 80, 502),
+            ("GET", 81, 503),
+            ("GET", 81, 503),
+            ("GET", 85, 200),
+        ] {
             let head = format!("{method} / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 0\r\n\r\n");
             let mut peer = net.app.connect(server(port));
             assert_eq!(peer.exchange(head).unwrap().status(), status, "{method} to {port}");

@@ -4,6 +4,7 @@
 //! to where it was going, by a destination of its own which adds who the client is and nothing else.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use dragoman_config::{ByAddress, Destination, InboundPort, Protocol as Declared};
 use dragoman_net::OrigDst;
@@ -12,10 +13,11 @@ use dragoman_tls::failure::{Failure, FailureKind};
 use dragoman_tls::peer::Peer;
 use dragoman_tls::server::{Server, ServerMaterial};
 use dragoman_tls::session::Session;
+use dragoman_wire::{Client, client};
 use rustls::pki_types::UnixTime;
 use tokio::time::{Instant, timeout_at};
 
-use super::early::Early;
+use super::early::{DENY_WAIT, Early};
 use super::relay::app_cause;
 use super::sniff::{Sniffed, Unsniffed, sniff};
 use super::{Redirected, Relay, Routed, first_bytes};
@@ -63,15 +65,16 @@ async fn admit(
         let rules = config.inbound.as_ref().ok_or_else(off)?.at(original.0.port()).clone();
         (rules, Instant::now() + config.proxy.request_head_timeout)
     };
-    let app = match rules.permissive {
-        true => match Box::pin(plain(shared, inbound, &rules, app, original, record)).await? {
+    let (app, until) = match rules.permissive {
+        true => match Box::pin(permissive(shared, inbound, &rules, app, original, record)).await? {
             Opened::Plain(routed) => return Ok(*routed),
-            Opened::Tls(app) => app,
+            // It may have been silent for as long as it liked.
+            Opened::Tls(app) => (app, Instant::now() + shared.config.now().proxy.request_head_timeout),
         },
-        false => strict(app, until).await?,
+        false => (strict(app, until).await?, until),
     };
-    let (app, client, declared) = Box::pin(agree(shared, inbound, app, original, until, record)).await?;
-    let destination = inbound.destination(declared.unwrap_or(rules.protocol), Some((&client.0, &client.1)));
+    let (app, known, declared) = Box::pin(agree(shared, inbound, app, original, until, record)).await?;
+    let destination = inbound.destination(declared.unwrap_or(rules.protocol), Some((&known.0, &known.1)));
     let (routed, _) = Box::pin(route(shared, app, original, destination, false, record)).await?;
     Ok(routed)
 }
@@ -100,14 +103,26 @@ enum Opened {
 }
 
 /// A flow of a client that may do without TLS.
-async fn plain(
+async fn permissive(
     shared: &Arc<Shared>,
     inbound: &Inbound,
     rules: &InboundPort,
-    app: Leg,
+    mut app: Leg,
     original: OrigDst,
     record: &mut FlowRecord,
 ) -> Result<Opened, Refused> {
+    // What the app speaks is stated, but not whether TLS is on it: nobody else looks for that then.
+    let stated_wait = match rules.protocol {
+        Declared::Auto => None,
+        Declared::Opaque => Some(Some(DENY_WAIT)),
+        Declared::Http => Some(None),
+    };
+    if let Some(wait) = stated_wait {
+        let limit = shared.config.now().proxy.request_head_timeout;
+        if begins_tls(&mut app, wait, limit).await? {
+            return Ok(Opened::Tls(app));
+        }
+    }
     let destination = inbound.destination(rules.protocol, None);
     // A client of TLS speaks first: the app is not to be heard before it had time for that.
     let (routed, sniffed) = route(shared, app, original, destination, true, record).await?;
@@ -115,6 +130,34 @@ async fn plain(
         Protocol::Tls => Opened::Tls(routed.app),
         _ => Opened::Plain(Box::new(routed)),
     })
+}
+
+/// Whether a client begins with TLS. `silence`: how long it may take to begin at all, if the app could be the one to speak
+/// first; `limit`: how long then to say enough.
+async fn begins_tls(app: &mut Leg, silence: Option<Duration>, limit: Duration) -> Result<bool, Refused> {
+    let mut until = silence.map(|silence| Instant::now() + silence);
+    loop {
+        let silent = app.buf.is_empty();
+        match client(app.buf.bytes()) {
+            Client::Tls => return Ok(true),
+            Client::Incomplete(_) if silent || app.buf.bytes()[0] == HANDSHAKE => {}
+            _ => return Ok(false),
+        }
+        let read = match until {
+            Some(until) => timeout_at(until, app.fill()).await,
+            None => Ok(app.fill().await),
+        };
+        match read {
+            Ok(Ok(1..)) if silent => until = Some(Instant::now() + limit),
+            Ok(Ok(1..)) => {}
+            Ok(Ok(0)) => return Ok(false),
+            Ok(Err(error)) => return Err(refused(app_cause(&error), &error.to_string())),
+            Err(_) if silent => return Ok(false),
+            Err(_) => {
+                return Err(refused(Cause::RequestTimeout, "the client did not begin the TLS handshake"));
+            }
+        }
+    }
 }
 
 /// The connection with TLS on it, who its client is, and what it speaks, as far as the handshake says so.
@@ -174,7 +217,7 @@ async fn route(
     let redirected = Redirected { original, by_address };
     let sniffed = sniff(shared, &mut app, &mut early, &redirected).await;
     record.first_bytes = first_bytes(&app, &early, sniffed.as_ref().ok());
-    let Sniffed { protocol, sni, began } = sniffed?;
+    let Sniffed { protocol, sni, began, .. } = sniffed?;
     if !(may_be_tls && protocol == Protocol::Tls) {
         record.sniffed(protocol);
         record.sni = sni.map(Into::into);

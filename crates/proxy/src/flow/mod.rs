@@ -102,7 +102,7 @@ async fn find_relay(shared: &Arc<Shared>, stream: TcpStream, record: &mut FlowRe
     }
     if probe::is_probe(original.0) {
         record.trace(None);
-        answer_probe(app, original).await;
+        Box::pin(answer_probe(app, original)).await;
         return None;
     }
     let by_address = shared.config.now().by_address(original.0, record.host.as_deref());
@@ -186,6 +186,12 @@ fn route(config: &Config, original: OrigDst, sniffed: &Sniffed, record: &mut Flo
     record.sni = sniffed.sni.as_deref().map(Into::into);
     if destination.deny {
         record.fail(Cause::Denied, None);
+        return None;
+    }
+    // TLS of the app's own goes out as it is. What only looks like it would do so in plain text.
+    if sniffed.is_malformed && destination.tls.is_some() {
+        let why = "what begins like TLS and is none would go out as it is, where policy says `tls`";
+        record.fail(Cause::UnexpectedProtocol, why.to_owned());
         return None;
     }
     Some(Relay::Opaque(Arc::clone(destination)))

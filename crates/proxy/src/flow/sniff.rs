@@ -15,6 +15,7 @@ use dragoman_config::{ByAddress, Protocol as Declared};
 use dragoman_telemetry::{Cause, Protocol};
 use dragoman_wire::{Client, Hello, Likely, Server, client, client_hello, server};
 use std::future::pending;
+use std::io;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
@@ -41,6 +42,8 @@ pub(crate) struct Sniffed {
     pub(crate) sni: Option<String>,
     /// When the app began to speak, if it has not ended its first message yet.
     pub(crate) began: Option<Instant>,
+    /// It begins like TLS of the app's own, and cannot be.
+    pub(crate) is_malformed: bool,
 }
 
 /// Why a flow ends before its protocol is known.
@@ -85,10 +88,12 @@ async fn race(
     let declared = by_address.destination.protocol;
     let mut give_up = silence_max(by_address).map(|wait| Instant::now() + wait);
     let mut began = None;
+    // Of a client that was asked whether it speaks TLS.
+    let mut at_hand = app.buf.len();
     loop {
         tokio::select! {
             biased;
-            read = app.fill() => match read {
+            read = read(app, &mut at_hand) => match read {
                 Err(error) => return Err(Unsniffed { cause: app_cause(&error), detail: Some(error.to_string()) }),
                 // A whole side has ended with nothing to recognise: relay that.
                 Ok(0) => return gave_up(app, began, Cause::AppClosed),
@@ -119,6 +124,14 @@ async fn race(
     }
 }
 
+/// Reads once; what stands in the buffer already is the first read.
+async fn read(app: &mut Leg, at_hand: &mut usize) -> io::Result<usize> {
+    match std::mem::take(at_hand) {
+        0 => app.fill().await,
+        count => Ok(count),
+    }
+}
+
 /// How long the app may be silent where nothing is dialled meanwhile. Where only the app's own words could still let it
 /// pass, it may take its time, unless DNS has told already what it is about (docs/adr/0022).
 fn silence_max(by_address: &ByAddress) -> Option<Duration> {
@@ -146,9 +159,11 @@ fn app_spoke(bytes: &[u8]) -> Verdict {
         Client::Tls => match client_hello(bytes) {
             Hello::Incomplete => Verdict::Open(Likely::Known),
             Hello::Hello(hello) => {
-                Verdict::Known(Sniffed { protocol: Protocol::Tls, sni: hello.sni, began: None })
+                Verdict::Known(Sniffed { protocol: Protocol::Tls, sni: hello.sni, ..opaque() })
             }
-            Hello::Malformed(_) => known(Protocol::Tls),
+            Hello::Malformed(_) => {
+                Verdict::Known(Sniffed { protocol: Protocol::Tls, is_malformed: true, ..opaque() })
+            }
         },
     }
 }
@@ -172,7 +187,7 @@ fn gave_up(app: &Leg, began: Option<Instant>, cause: Cause) -> Result<(Sniffed, 
         // The request that it must have been is answered, or ended, as any that is not completed. A client of HTTP/2 (`PRI`)
         // could not read that answer.
         Client::Incomplete(Likely::Known) if bytes[0].is_ascii_graphic() && !bytes.starts_with(b"PRI ") => {
-            Ok((Sniffed { protocol: Protocol::Http1, sni: None, began }, Some(First::App)))
+            Ok((Sniffed { protocol: Protocol::Http1, began, ..opaque() }, Some(First::App)))
         }
         Client::Tls | Client::Incomplete(Likely::Known) => {
             Err(Unsniffed { cause, detail: Some("in its first message".into()) })
@@ -182,7 +197,7 @@ fn gave_up(app: &Leg, began: Option<Instant>, cause: Cause) -> Result<(Sniffed, 
 }
 
 fn opaque() -> Sniffed {
-    Sniffed { protocol: Protocol::Opaque, sni: None, began: None }
+    Sniffed { protocol: Protocol::Opaque, sni: None, began: None, is_malformed: false }
 }
 
 async fn sleep_until_some(at: Option<Instant>) {

@@ -158,6 +158,23 @@ async fn a_connection_that_has_only_tickets_to_read_is_open() {
 }
 
 #[tokio::test]
+async fn a_connection_with_content_that_was_taken_in_and_not_read_is_not_open() {
+    for version in TLS_VERSIONS {
+        {
+            let (mut client, mut server) = Tls::new(version).pair().await;
+            server.write_all(b"answer and what nobody asked for").await.unwrap();
+            let mut answer = [0; 6];
+            client.read_exact(&mut answer).await.unwrap();
+            assert_eq!(&answer, b"answer");
+            // What is left stands decrypted; the kernel has nothing more to read.
+            let Stream::Tls(tls) = &client else { unreachable!() };
+            assert!(!client.seems_open(), "unread content");
+            assert!(!tls.is_still_open());
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_was_read_before_the_handshake_is_the_first_of_it() {
     let tls = Tls::new(TLS_VERSIONS[1]);
     let (client, mut server) = pair().await;

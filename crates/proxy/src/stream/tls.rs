@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use dragoman_telemetry::Secured;
-use dragoman_tls::failure::FailureKind;
+use dragoman_tls::failure::{Failure, FailureKind};
 use dragoman_tls::session::{RECORD, Read, Session};
 use socket2::SockRef;
 use tokio::io::Interest;
@@ -91,6 +91,14 @@ impl TlsStream {
         }
     }
 
+    /// See [`super::Stream::poll_discard`].
+    pub(super) fn poll_discard(&self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        match ready!(self.poll_read(context, RECORD, |_| {})) {
+            Err(error) if Failure::of(&error).is_some() => poll_discard(&self.tcp, context),
+            read => Poll::Ready(read),
+        }
+    }
+
     /// Gives plain bytes to `take`, at most so many; 0 means that the other side has ended. Cancelling loses nothing.
     pub(crate) fn poll_read(
         &self,
@@ -158,8 +166,11 @@ impl TlsStream {
         state.session.settle()
     }
 
-    /// See [`super::Stream::seems_open`].
+    /// See [`super::Stream::seems_open`]. What was taken of the kernel and not read shows in the session alone.
     pub(super) fn seems_open(&self) -> bool {
+        if !self.lock().session.is_quiet() {
+            return self.is_still_open();
+        }
         let asked = self.tcp.try_io(Interest::READABLE, || match self.is_still_open() {
             // All was taken in, and is forgotten.
             true => Err(io::ErrorKind::WouldBlock.into()),
@@ -254,6 +265,17 @@ impl State {
         if !std::mem::replace(&mut self.said_end, true) {
             // One that has failed, or was never made, has no such end.
             let _ = self.session.close();
+        }
+    }
+}
+
+/// Reads bytes as they are, and throws them away.
+pub(super) fn poll_discard(tcp: &TcpStream, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    loop {
+        ready!(tcp.poll_read_ready(context))?;
+        match receive(tcp, &mut Vec::with_capacity(RECORD)) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            received => return Poll::Ready(received),
         }
     }
 }

@@ -63,6 +63,9 @@ struct State {
     members: Vec<Arc<Member>>,
     /// How the last connection failed to be made, and when: the exchanges that waited for it fail with it.
     failed: Option<(Instant, Failed)>,
+    /// What the last connection broke by that takes no further streams, and when it was made: where none was ever on it, the
+    /// exchange that it was made for fails with it.
+    lost: Option<(Instant, Failed)>,
     /// When an exchange last asked for room.
     used: Instant,
 }
@@ -177,7 +180,7 @@ impl Shelf {
             changed: Arc::default(),
             growing: Arc::default(),
             filling: AtomicBool::new(false),
-            state: Mutex::new(State { members: Vec::new(), failed: None, used: Instant::now() }),
+            state: Mutex::new(State { members: Vec::new(), failed: None, lost: None, used: Instant::now() }),
         }
     }
 
@@ -210,20 +213,29 @@ impl Shelf {
                 Next::Grow(growth) => match connect.take() {
                     Some(connect) => drop(tokio::spawn(growth.carry_out(connect()))),
                     // It was made and went away, before a stream was on it.
-                    None => {
-                        let detail = Some("closed as soon as it was made".to_owned());
-                        return Err(Failed::there(Cause::UpstreamClosed, detail, Failure::Connect));
-                    }
+                    None => return Err(self.lost(asked)),
                 },
             }
         }
+    }
+
+    /// How a connection ended that was made for an exchange which asked for it at that time.
+    fn lost(&self, asked: Instant) -> Failed {
+        let lost = lock(&self.state).lost.clone().filter(|(made, _)| *made >= asked);
+        lost.map_or_else(
+            || {
+                let detail = Some("closed as soon as it was made".to_owned());
+                Failed::there(Cause::UpstreamClosed, detail, Failure::Connect)
+            },
+            |(_, failed)| failed,
+        )
     }
 
     /// Room on a connection that there is.
     fn take(&self, state: &mut State, asked: Instant, fresh: bool) -> Option<Lease> {
         let now = Instant::now();
         state.used = now;
-        state.members.retain(|member| !member.is_over(now));
+        state.retain(|member| !member.is_over(now));
         let room = |since: Option<Instant>| {
             let is_new = |member: &Member| since.is_none_or(|since| member.made >= since);
             state.members.iter().find(|member| is_new(member) && member.has_room())
@@ -264,13 +276,25 @@ impl State {
     /// Lets go of what is over, and of idle connections beyond `most`. Returns how many idle ones are left.
     fn reap(&mut self, most: usize, now: Instant) -> usize {
         let mut idle = 0;
-        self.members.retain(|member| {
+        self.retain(|member| {
             let is_idle = member.is_idle();
             let stays = !member.is_over(now) && (!is_idle || idle < most);
             idle += usize::from(is_idle && stays);
             stays
         });
         idle
+    }
+
+    /// Lets go of the others, and notes what the last of them broke by.
+    fn retain(&mut self, mut stays: impl FnMut(&Member) -> bool) {
+        let Self { members, lost, .. } = self;
+        members.retain(|member| {
+            let stays = stays(member);
+            if !stays && let Some(failed) = member.broke() {
+                *lost = Some((member.made, failed.clone()));
+            }
+            stays
+        });
     }
 
     fn idle(&self) -> usize {

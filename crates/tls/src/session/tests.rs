@@ -418,14 +418,23 @@ fn what_comes_after_the_handshake_and_is_no_content_leaves_the_connection_open()
     assert!(!ends.client.is_handshaking());
     let tickets = ends.server.outgoing().to_vec();
     assert!(tickets.len() > 100, "the server has tickets to give");
-    for (at, &byte) in tickets.iter().enumerate() {
-        give(&mut ends.client, &[byte]);
-        assert!(ends.client.settle(), "{at}");
+    let mut left = tickets.as_slice();
+    while let [_, _, _, high, low, ..] = *left {
+        let (record, next) = left.split_at(5 + usize::from(u16::from_be_bytes([high, low])));
+        for (at, &byte) in record.iter().enumerate() {
+            give(&mut ends.client, &[byte]);
+            // Before its end it could be content as well.
+            assert_eq!(ends.client.settle(), at + 1 == record.len(), "{at}");
+            assert_eq!(ends.client.is_quiet(), at + 1 == record.len(), "{at}");
+        }
+        left = next;
     }
     assert_eq!(ends.client.buffers.incoming.capacity(), 0);
     write_all(&mut ends.server, b"unasked");
     let unasked = ends.server.outgoing()[tickets.len()..].to_vec();
-    give(&mut ends.client, &unasked);
+    give(&mut ends.client, &unasked[..unasked.len() - 1]);
+    assert!(!ends.client.settle(), "a part of it");
+    give(&mut ends.client, &unasked[unasked.len() - 1..]);
     assert!(!ends.client.settle());
 }
 

@@ -12,6 +12,7 @@ use tokio::time::sleep_until;
 
 use super::plan::{Limit, Plan};
 use crate::flow::early::Early;
+use crate::flow::message::connection_cause;
 use crate::shared::{Shared, with_random};
 use crate::upstream::dial::DialFailed;
 use crate::upstream::state::{Endpoint, Pass, verdict};
@@ -67,6 +68,11 @@ impl Failed {
     /// No connection could be made.
     pub(crate) fn not_connected(failed: DialFailed) -> Self {
         Self::there(failed.cause, Some(failed.detail), Failure::Connect)
+    }
+
+    /// An HTTP/2 connection that ended before anything was asked on it.
+    pub(crate) fn no_connection(error: &h2::Error) -> Self {
+        Self::there(connection_cause(error), Some(error.to_string()), Failure::Connect)
     }
 
     /// As many connections as there may be were in use for so long. Nothing was asked of the endpoint.

@@ -56,7 +56,7 @@ impl Sending<'_> {
                     // The time of a try is the server's: it begins anew when the app had to be waited for.
                     Step::Read => limit = self.plan.try_limit(Instant::now()),
                     // As without us: the server learns that its client says no more.
-                    Step::AppEnded if upload.is_done() => shut_down(upstream).await,
+                    Step::AppEnded if upload.is_done() => upload.tell_end(),
                     Step::AppEnded => return Err(Failed::here(Cause::AppClosed, None)),
                     Step::AppSilent => return Err(app_silent()),
                     Step::AppBroke(error) => return Err(app_failed(&error)),
@@ -106,11 +106,6 @@ impl Sending<'_> {
             upstream.buf.consume(length);
         }
     }
-}
-
-/// Passes on that the app has ended its side. An upstream that is gone shows when it is read.
-pub(super) async fn shut_down(upstream: &mut Leg) {
-    let _ = upstream.shut_down().await;
 }
 
 pub(super) fn app_failed(error: &std::io::Error) -> Failed {

@@ -5,7 +5,7 @@ use std::io;
 use dragoman_telemetry::{Cause, ExchangeRecord};
 use dragoman_wire::http1::{BadBody, Body, BodyReader};
 
-use super::attempt::{app_failed, app_silent, shut_down, upstream_failed};
+use super::attempt::{app_failed, app_silent, upstream_failed};
 use super::upload::{Step, Upload};
 use crate::buffer::{Buffer, write_last_parts, write_parts};
 use crate::flow::exchange::plan::Limit;
@@ -161,7 +161,7 @@ pub(super) async fn forward(
                 Step::Read => {}
                 // The answer is here: an upload that breaks now just ends.
                 Step::UpstreamBroke(error) => broke = Some(error),
-                Step::AppEnded => shut_down(upstream).await,
+                Step::AppEnded => upload.tell_end(),
                 Step::AppSilent => return Err(app_silent()),
                 Step::AppBroke(error) => return Err(app_failed(&error)),
                 Step::Bad(bad) => return Err(Failed::here(Cause::BadRequest, bad.0)),
@@ -203,10 +203,17 @@ pub(super) async fn finish_upload(
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncWriteExt;
+    use dragoman_telemetry::{AccessLog, Telemetry};
+    use socket2::SockRef;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::task::yield_now;
 
     use super::*;
-    use crate::testing::pair;
+    use crate::flow::exchange::replay::ReplaySpace;
+    use crate::flow::exchange::silence::Silence;
+    use crate::stream::Stream;
+    use crate::testing::{TLS_VERSIONS, Tls, pair};
 
     #[tokio::test]
     async fn a_server_that_writes_in_parts_is_not_kept_waiting_for_an_acknowledgement() {
@@ -230,5 +237,54 @@ mod tests {
             assert!(matches!(step, Progress::Read));
             assert!(read.tcp().quickack().unwrap());
         }
+    }
+
+    /// A connection with TLS on it that takes nothing more, and its other end, which reads nothing.
+    async fn full() -> (Leg, Stream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        SockRef::from(&listener).set_recv_buffer_size(4096).unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        SockRef::from(&client).set_send_buffer_size(4096).unwrap();
+        let server = listener.accept().await.unwrap().0;
+        let (mut client, server) = Tls::new(TLS_VERSIONS[1]).on((client, server)).await;
+        // What is on its way between the two kernels makes room for a while.
+        let patience = std::time::Duration::from_millis(300);
+        let write = async |client: &mut Stream| write_parts(&mut client.split().1, [&[7; 1000]]).await;
+        while let Ok(written) = tokio::time::timeout(patience, write(&mut client)).await {
+            written.unwrap();
+        }
+        (Leg::new(client), server)
+    }
+
+    #[tokio::test]
+    async fn a_server_that_takes_no_more_is_heard_though_the_app_has_ended() {
+        let ((mut upstream, mut server), (app, mut client)) = (full().await, pair().await);
+        let mut app = Leg::new(app);
+        let space = ReplaySpace::new(0);
+        let silence = Silence::new(None);
+        let mut upload = Upload::new(&mut [], Body::None, space.begin(0), silence, &app.buf).unwrap();
+        server.write_all(b"HTTP/1.1 413 \r\n\r\n").await.unwrap();
+        while upstream.buf.len() < 17 {
+            upstream.fill().await.unwrap();
+        }
+        let mut download = Download::new(&mut upstream.buf, 17, None, Body::Length(4)).unwrap();
+        let mut record = ExchangeRecord::new(&Telemetry::new(vec!["default".into()], AccessLog::off()));
+        let answer = async {
+            client.shutdown().await.unwrap();
+            // What comes of the head tells that it is under way.
+            client.read_exact(&mut [0; 17]).await.unwrap();
+            for _ in 0..100 {
+                yield_now().await;
+            }
+            server.write_all(b"body").await.unwrap();
+            client.read_exact(&mut [0; 4]).await.unwrap();
+        };
+        let forwarded = forward(&mut app, &mut upstream, &mut upload, &mut download, None, &mut record);
+        let both = async { tokio::join!(forwarded, answer) };
+        let (forwarded, ()) = tokio::time::timeout(std::time::Duration::from_secs(60), both)
+            .await
+            .expect("nobody waits for the server to read");
+        forwarded.unwrap();
+        assert!(upload.app_has_ended());
     }
 }

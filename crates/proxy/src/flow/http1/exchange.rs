@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use dragoman_config::{Destination, Request, UpstreamProtocol};
 use dragoman_policy::Failure;
-use dragoman_telemetry::Cause;
+use dragoman_telemetry::{Cause, Direction};
 use dragoman_wire::http1::{BadHead, Body, Known, Version};
 use tokio::time::{sleep, timeout_at};
 
@@ -171,6 +171,14 @@ impl Connection<'_> {
         };
         if shape.expects_leave && !upload.is_done_reading() {
             upload.expect_leave();
+        }
+        if shape.is_connect && self.flow.direction == Direction::Inbound {
+            // Many an app answers it like any request, and reads the next one out of the tunnel: with whatever it says of
+            // the client in it.
+            let why = "CONNECT: what a tunnel says of its client would reach the app";
+            return self
+                .give_up(plan, shape, Some(&mut upload), Failed::here(Cause::NotTranslated, why))
+                .await;
         }
         if let Some(cause) = plan.refused() {
             let refused = Failed::here(cause, None);

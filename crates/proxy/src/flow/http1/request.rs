@@ -36,14 +36,17 @@ pub(super) fn write_head(
     trace: Option<&Trace>,
 ) -> Written {
     let h2c = hop.strip_h2c && upgrades_to_h2c(head, bytes);
-    let rewrites_connection = h2c || hop.strip_close && head.connection().close;
+    // Else a sender could have it removed by the next one on the way (RFC 9110 §7.6.1).
+    let claims = |option: &[u8]| sets(rules, option);
+    let claimed = !rules.set.is_empty() && claims_some(head, bytes, claims);
+    let rewrites_connection = h2c || claimed || hop.strip_close && head.connection().close;
     head.copy_without(out, bytes, |field| match field.known {
         Known::Connection => rewrites_connection,
         Known::Upgrade | Known::Http2Settings => h2c,
         known => trace.is_some_and(|trace| trace.replaces(known)) || rules_replace(rules, field, bytes),
     });
     if rewrites_connection {
-        write_connection(out, head, bytes, hop.strip_close, h2c);
+        write_connection(out, head, bytes, hop.strip_close, h2c, claims);
     }
     if h2c {
         write_other_upgrades(out, head, bytes);
@@ -74,7 +77,7 @@ fn rules_replace(rules: &HeaderRules, field: &Field, bytes: &[u8]) -> bool {
     }
     let name = field.name.of(bytes);
     let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
-    rules.set.iter().any(|(set, _)| is(set)) || rules.remove.iter().any(|removed| is(removed))
+    sets(rules, name) || rules.remove.iter().any(|removed| is(removed))
 }
 
 pub(super) fn write_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
@@ -119,11 +122,31 @@ fn write_list(
     }
 }
 
-fn write_connection(out: &mut Vec<u8>, head: &RequestHead, bytes: &[u8], strip_close: bool, h2c: bool) {
+/// Whether policy sets a field of this name.
+fn sets(rules: &HeaderRules, name: &[u8]) -> bool {
+    rules.set.iter().any(|(set, _)| name.eq_ignore_ascii_case(set.as_bytes()))
+}
+
+/// Whether the head calls a field its connection's own that `claimed` names.
+fn claims_some(head: &RequestHead, bytes: &[u8], claimed: impl Fn(&[u8]) -> bool) -> bool {
+    let connection = head.fields().iter().filter(|field| field.known == Known::Connection);
+    connection.flat_map(|field| list(field.value.of(bytes))).any(claimed)
+}
+
+fn write_connection(
+    out: &mut Vec<u8>,
+    head: &RequestHead,
+    bytes: &[u8],
+    strip_close: bool,
+    h2c: bool,
+    claimed: impl Fn(&[u8]) -> bool,
+) {
     let others = h2c && has_other_upgrades(head, bytes);
     write_list(out, head, bytes, (Known::Connection, "Connection"), |item| {
         let is = |name: &[u8]| item.eq_ignore_ascii_case(name);
-        strip_close && is(b"close") || h2c && (is(b"http2-settings") || is(b"upgrade") && !others)
+        claimed(item)
+            || strip_close && is(b"close")
+            || h2c && (is(b"http2-settings") || is(b"upgrade") && !others)
     });
 }
 
@@ -176,6 +199,17 @@ mod tests {
         };
         let request = "GET / HTTP/1.1\r\nHost: a\r\nX-TEAM: red\r\nX-Debug: 1\r\nA: b\r\n\r\n";
         let expected = "GET / HTTP/1.1\r\nHost: a\r\nA: b\r\nx-team: blue\r\n\r\n";
+        assert_eq!(written(request, &rules, HopByHop::default()), expected);
+    }
+
+    #[test]
+    fn what_policy_sets_is_not_the_connections_own_whatever_the_sender_says() {
+        let rules = HeaderRules { set: vec![("x-client".into(), "web".into())], ..NONE };
+        let request = "GET / HTTP/1.1\r\nHost: a\r\nConnection: X-Hop, X-CLIENT\r\nConnection: x-client\r\nX-Hop: 1\r\n\r\n";
+        let expected = "GET / HTTP/1.1\r\nHost: a\r\nX-Hop: 1\r\nConnection: X-Hop\r\nx-client: web\r\n\r\n";
+        assert_eq!(written(request, &rules, HopByHop::default()), expected);
+        let request = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        let expected = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nx-client: web\r\n\r\n";
         assert_eq!(written(request, &rules, HopByHop::default()), expected);
     }
 

@@ -6,6 +6,7 @@
 use std::io;
 
 use dragoman_wire::http1::{BadBody, Body, BodyReader};
+use tokio::io::AsyncWriteExt;
 
 use crate::buffer::{Buffer, write_parts};
 use crate::flow::exchange::replay::Replay;
@@ -30,6 +31,8 @@ pub(super) struct Upload<'a> {
     /// The upstream takes no more; its answer may still come.
     broken: bool,
     app_ended: bool,
+    /// The upstream is being told so.
+    telling_end: bool,
     /// The app waits for leave to send its body (Expect: 100-continue).
     expects_leave: bool,
 }
@@ -77,6 +80,7 @@ impl<'a> Upload<'a> {
             silence,
             broken: false,
             app_ended: false,
+            telling_end: false,
             expects_leave: false,
         };
         upload.advance(app)?;
@@ -98,8 +102,15 @@ impl<'a> Upload<'a> {
         self.expects_leave = false;
     }
 
+    /// Has the next steps tell the upstream that the app has ended its side. One that reads nothing is not waited for: its
+    /// answer may come all the same.
+    pub(super) fn tell_end(&mut self) {
+        self.telling_end = true;
+    }
+
     /// Begins again from the first byte, for another attempt.
     pub(super) fn rewind(&mut self) {
+        self.telling_end = false;
         self.sent = 0;
         self.broken = false;
         self.silence.end();
@@ -173,6 +184,14 @@ impl<'a> Upload<'a> {
     ) -> Step {
         if self.has_pending() && !self.broken {
             return self.write(buf, to).await;
+        }
+        if self.telling_end {
+            tokio::select! {
+                biased;
+                // An upstream that is gone shows when it is read.
+                _ = to.shutdown() => self.telling_end = false,
+                error = broken(from.tcp()) => return Step::AppBroke(error),
+            }
         }
         let done = self.is_done();
         // A broken upload is not read on: its answer decides. Pipelined requests wait in the socket.

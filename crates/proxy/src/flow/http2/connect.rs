@@ -4,14 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dragoman_net::DialError;
-use dragoman_policy::Failure;
 use dragoman_telemetry::Cause;
 use tokio::time::timeout;
 
 use super::io::Io;
 use crate::flow::early::{Early, Taken};
 use crate::flow::exchange::tries::Failed;
-use crate::flow::message::connection_cause;
 use crate::leg::Leg;
 use crate::shared::Shared;
 use crate::upstream::dial::DialFailed;
@@ -32,9 +30,7 @@ pub(crate) async fn connect(
     let secured = leg.stream().secured();
     let io = Io::new(leg).ok_or_else(|| Failed::here(Cause::ConnectFailed, None))?;
     let head_bytes = shared.config.now().proxy.max_head_bytes;
-    handshake(io, secured, head_bytes)
-        .await
-        .map_err(|error| Failed::there(connection_cause(&error), Some(error.to_string()), Failure::Connect))
+    handshake(io, secured, head_bytes).await.map_err(|error| Failed::no_connection(&error))
 }
 
 async fn reach(shared: &Shared, link: &Link, limit: Duration, early: Option<Early>) -> Result<Leg, Failed> {

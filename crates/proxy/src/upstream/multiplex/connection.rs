@@ -3,7 +3,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ use tokio::sync::{Notify, SetOnce};
 use tokio::time::timeout;
 
 use super::lock;
+use crate::flow::exchange::tries::Failed;
 use crate::flow::http2::io::Io;
 use crate::flow::http2::wire::{Wire, drive};
 
@@ -88,6 +89,8 @@ pub(super) struct Member {
     /// It carried an exchange.
     is_used: AtomicBool,
     closed: AtomicBool,
+    /// What it broke by. Known before it is closed.
+    broke: OnceLock<Failed>,
     /// The server has said how many streams it takes.
     settled: SetOnce<()>,
     /// When the last stream ended.
@@ -145,6 +148,7 @@ impl Member {
             streams: AtomicUsize::new(0),
             is_used: AtomicBool::new(false),
             closed: AtomicBool::new(false),
+            broke: OnceLock::new(),
             settled: SetOnce::new(),
             idle_since: Mutex::new(now),
             changed: Arc::clone(changed),
@@ -198,6 +202,11 @@ impl Member {
             || self.is_idle() && idle() >= self.idle
     }
 
+    /// What it broke by, as it is told to an exchange that found no stream on it any more.
+    pub(super) fn broke(&self) -> Option<&Failed> {
+        self.broke.get()
+    }
+
     fn close(&self) {
         self.closed.store(true, Ordering::Release);
         self.changed.notify_one();
@@ -229,10 +238,14 @@ async fn run(mut connection: Connection<Io, Bytes>, wire: Wire, member: Weak<Mem
         }
         ended
     }));
-    if let Err(error) = drive(&wire, is_busy, ended).await {
+    let ended = drive(&wire, is_busy, ended).await;
+    if let Err(error) = &ended {
         tracing::debug!(%error, "an upstream HTTP/2 connection ended");
     }
     if let Some(member) = member.upgrade() {
+        if let Err(error) = &ended {
+            let _ = member.broke.set(Failed::no_connection(error));
+        }
         member.close();
     }
 }

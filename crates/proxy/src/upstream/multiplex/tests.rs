@@ -146,6 +146,25 @@ async fn who_waits_for_a_connection_fails_with_it_and_who_comes_later_tries_anew
 }
 
 #[tokio::test]
+async fn a_connection_that_breaks_before_it_is_used_says_by_what() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let multiplexers = multiplexers();
+    let mut asked = pin!(lease(&multiplexers, address, &PARAMS, false));
+    assert!(at_once(asked.as_mut()).is_none());
+    let (stream, _) = listener.accept().await.unwrap();
+    stream.readable().await.unwrap();
+    dragoman_net::reset_on_close(&stream);
+    drop(stream);
+    // The exchange that it was made for does not get to look at it before.
+    let is_over = |member: &Arc<Member>| member.is_over(Instant::now());
+    while !members(&multiplexers, address).iter().any(is_over) {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(asked.await.unwrap_err().cause, Cause::UpstreamReset);
+}
+
+#[tokio::test]
 async fn a_fresh_connection_is_made_where_there_may_be_one_more() {
     let params = PoolParams { max_size: Some(2), ..PARAMS };
     let (multiplexers, address) = (multiplexers(), serve(9).await);
