@@ -3,11 +3,13 @@
 
 use std::net::Ipv4Addr;
 
+use dragoman_harness::http2::Http2Origin;
 use dragoman_harness::net::server;
 use dragoman_harness::origin::Reply;
 use dragoman_harness::pki::{Pki, Spec};
 use dragoman_harness::tls::{Front, Setting, behind};
 use dragoman_harness::{Dragoman, Net, Origin, process, wait};
+use serde_json::Value;
 
 /// A server with TLS on port 443 before one that answers each request with its path, and who has signed its certificate.
 struct Ground {
@@ -126,6 +128,52 @@ fn sessions_are_resumed_by_connections_that_carry_one_request() {
     assert_eq!(resumed, of("resumed"), "both sides count alike");
 }
 
+/// What a line of the log or an attempt of a story says of TLS.
+fn told(of: &Value) -> [&str; 3] {
+    ["tls", "tls_handshake", "server_name"].map(|key| of[key].as_str().unwrap_or_default())
+}
+
+#[test]
+fn the_log_and_the_story_tell_of_tls() {
+    for (http2, others) in [(false, ""), (false, "pool = {}"), (true, ""), (true, "pool = {}")] {
+        let ground = Ground::new();
+        let (_front, _origin) = ground.serve(&Spec::dns("a.test"));
+        let mut setting = Setting::of(&ground.pki.issue(&Spec::dns("a.test")));
+        setting.alpn = vec!["h2"];
+        let _front2 = Front::start(&ground.net.servers, server(8443), behind(8001), setting);
+        let _origin2 = Http2Origin::start(&ground.net.servers, behind(8001), |wire, request, _| {
+            wire.fields(request.stream, &[(":status", "200")], false)?;
+            wire.data(request.stream, b"/x", true)
+        });
+        let port = if http2 { 8443 } else { 443 };
+        let dragoman = ground.dragoman(&format!("port = {port}, server_name = \"a.test\""), others);
+        for _ in 0..5 {
+            if http2 {
+                let mut curl = ground.net.app.bounded("curl");
+                let url = "http://198.18.0.2/x";
+                assert_eq!(process::succeed(curl.args(["-sS", "--http2-prior-knowledge", url])), "/x");
+            } else {
+                assert_eq!(ground.get("a.test"), (200, None));
+            }
+        }
+        let records = dragoman.records_where(5, |record| record["kind"] == "exchange");
+        for record in &records {
+            let [version, handshake, name] = told(record);
+            assert_eq!((version, name), ("1.3", "a.test"), "{record}");
+            assert!(["full", "resumed"].contains(&handshake), "{record}");
+        }
+        let mut control = ground.net.app.connect("127.0.0.1:15000".parse().unwrap());
+        let page = control.exchange("GET /flows HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap().text();
+        let page: Value = serde_json::from_str(&page).unwrap();
+        let stories = page["stories"].as_array().unwrap();
+        for record in &records {
+            let story = stories.iter().find(|story| story["id"] == record["id"]).expect("each has a story");
+            assert_eq!(told(&story["attempts"][0]), told(record), "{story}");
+            assert!(story["attempts"][0]["tls_us"].is_u64(), "{story}");
+        }
+    }
+}
+
 #[test]
 fn tls_of_the_apps_own_passes_untouched() {
     let ground = Ground::new();
@@ -138,6 +186,7 @@ fn tls_of_the_apps_own_passes_untouched() {
     assert_eq!(names(&front), ["a.test"]);
     let records = dragoman.records_where(1, |record| record["protocol"] == "tls");
     assert_eq!(records[0]["endpoint"], "198.18.0.2:443", "{records:#?}");
+    assert_eq!(told(&records[0]), [""; 3], "it is not ours");
     assert_eq!(dragoman.settle().sum("dragoman_tls_handshakes_total", &[]), 0);
 }
 
@@ -158,6 +207,9 @@ fn a_server_that_speaks_first_is_heard() {
     assert_eq!(app.read_to_end().unwrap(), b"me\r\n");
     assert_eq!(names(&front), ["a.test"]);
     assert_eq!(front.handshakes()[0].alpn, None);
+    drop(app);
+    let records = dragoman.records_where(1, |record| record["kind"] == "flow");
+    assert_eq!(told(&records[0]), ["1.3", "full", "a.test"], "{records:#?}");
 }
 
 #[test]

@@ -131,7 +131,7 @@ Examples:
 
 /// Check a configuration, and say all that is wrong with it
 ///
-/// Exits with 0 if the proxy would take it, with 2 if not. So are the files that it names: certificates, keys, roots and
+/// Exits with 0 if the proxy would take it, with 2 if not. The files that it names are looked at too: certificates, keys, roots and
 /// revocation lists must be readable, belong together and be in date, and what is doubtful about them is told as a warning. The DRAGOMAN_ environment variables are taken into
 /// account as the proxy would.
 #[derive(Args, Debug)]

@@ -6,8 +6,10 @@ pub(crate) mod tls;
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use dragoman_telemetry::Secured;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, tcp};
 
@@ -42,6 +44,11 @@ impl Stream {
             Self::Plain(_) => None,
             Self::Tls(tls) => Some(tls),
         }
+    }
+
+    /// What is told of TLS on it, if there is any and it was agreed with a server.
+    pub(crate) fn secured(&self) -> Option<Arc<Secured>> {
+        self.tls()?.secured().cloned()
     }
 
     /// Both directions, for use at the same time.

@@ -14,6 +14,7 @@ use crate::cause::Cause;
 use crate::flow::FlowFacts;
 use crate::labels::{Direction, Outcome, Way};
 use crate::recorder::{Facts, Note, Steps};
+use crate::secured::Secured;
 use crate::text;
 use crate::trace::TraceParent;
 use trace::Traced;
@@ -37,6 +38,8 @@ pub struct ExchangeRecord {
     first_byte: Option<NonZeroU32>,
     repeats: Option<Box<Repeats>>,
     traced: Option<Box<Traced>>,
+    /// Of the last attempt's connection.
+    secured: Option<Arc<Secured>>,
     /// Of use only where there is a recorder.
     steps: Steps,
     /// [`Story::generation`](crate::Story::generation), cut to 32 bits.
@@ -91,6 +94,7 @@ impl ExchangeRecord {
             first_byte: None,
             repeats: None,
             traced: None,
+            secured: None,
             steps: Steps::default(),
             generation: 0,
             destination: 0,
@@ -152,6 +156,7 @@ impl ExchangeRecord {
         }
         self.endpoint = Some(endpoint);
         self.first_byte = None;
+        self.secured = None;
         self.attempts += 1;
         self.attempt_open = true;
         if let Some(traced) = &mut self.traced {
@@ -188,6 +193,14 @@ impl ExchangeRecord {
         if let (Some(step), Some(begun)) = (self.steps.last(), &self.begun) {
             step.connected(way, since.saturating_duration_since(begun.start));
         }
+    }
+
+    /// The attempt's connection has TLS.
+    pub fn attempt_secured(&mut self, secured: Arc<Secured>) {
+        if let Some(step) = self.steps.last() {
+            step.secured(Arc::clone(&secured));
+        }
+        self.secured = Some(secured);
     }
 
     /// Something more about the attempt that is under way, or was last.
@@ -291,6 +304,7 @@ impl ExchangeRecord {
         self.first_byte = None;
         self.repeats = None;
         self.traced = None;
+        self.secured = None;
         self.steps.clear();
         self.generation = 0;
         self.destination = 0;
@@ -361,6 +375,9 @@ impl ExchangeRecord {
         line.number(Field::Attempts, self.attempts);
         if let Some(address) = self.endpoint {
             line.plain(Field::Endpoint, address);
+        }
+        if let Some(secured) = &self.secured {
+            secured.write(&mut line);
         }
         line.number(Field::BytesFromApp, self.bytes_from_app);
         line.number(Field::BytesToApp, self.bytes_to_app);

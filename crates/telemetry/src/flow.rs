@@ -13,6 +13,7 @@ use crate::access::{AccessLog, Field};
 use crate::cause::{Cause, Who};
 use crate::labels::{Direction, Outcome, Protocol, Way};
 use crate::recorder::{Facts, FirstBytes, Note, Step, Steps};
+use crate::secured::Secured;
 use crate::text;
 
 /// One captured connection, from accept to its end. Counted and logged once, when it is dropped.
@@ -65,6 +66,8 @@ struct Rare {
     closed_by: Option<Who>,
     /// Who an inbound client is.
     client: Option<Box<str>>,
+    /// Of the connection that the last try has made.
+    secured: Option<Arc<Secured>>,
     steps: Steps,
 }
 
@@ -190,6 +193,14 @@ impl FlowRecord {
         }
     }
 
+    /// The connection that the try has made has TLS.
+    pub fn secured(&mut self, secured: Arc<Secured>) {
+        if let Some(step) = self.step() {
+            step.secured(Arc::clone(&secured));
+        }
+        self.rare.get_or_insert_default().secured = Some(secured);
+    }
+
     /// Something more about the try to connect that is under way, or was last.
     pub fn note(&mut self, note: Note) {
         if let Some(step) = self.step() {
@@ -280,6 +291,9 @@ impl FlowRecord {
         line.number(Field::Attempts, self.connect_attempts);
         if let Some(address) = self.endpoint {
             line.plain(Field::Endpoint, address);
+        }
+        if let Some(secured) = self.rare.as_ref().and_then(|rare| rare.secured.as_deref()) {
+            secured.write(&mut line);
         }
         line.number(Field::BytesFromApp, self.bytes_from_app);
         line.number(Field::BytesToApp, self.bytes_to_app);

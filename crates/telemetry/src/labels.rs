@@ -37,7 +37,7 @@ labels! {
         Http1 = "http1",
         /// HTTP/2.
         Http2 = "http2",
-        /// TLS, passed on untouched.
+        /// TLS of the app's own, passed on untouched.
         Tls = "tls",
         /// PostgreSQL.
         Postgres = "postgres",
@@ -51,6 +51,16 @@ labels! {
         Ftp = "ftp",
         /// SSH.
         Ssh = "ssh",
+    }
+}
+
+labels! {
+    /// A version of TLS that dragoman speaks.
+    TlsVersion {
+        /// RFC 5246.
+        V1_2 = "1.2",
+        /// RFC 8446.
+        V1_3 = "1.3",
     }
 }
 

@@ -18,6 +18,7 @@ mod host;
 mod labels;
 mod metrics;
 mod recorder;
+mod secured;
 mod text;
 #[cfg_attr(not(feature = "otlp"), allow(dead_code, reason = "without the exporter there is no tracer"))]
 mod trace;
@@ -28,13 +29,14 @@ pub use exchange::ExchangeRecord;
 pub use flow::{FlowFacts, FlowRecord};
 pub use labels::{
     AcceptError, BreakerState, Direction, DnsOutcome, DnsTransport, DropReason, EarlyDial, Handshake,
-    MaterialReload, Outcome, Protocol, Reload, Way,
+    MaterialReload, Outcome, Protocol, Reload, TlsVersion, Way,
 };
 pub use metrics::{
     BUCKETS, DestinationMetrics, DestinationState, DnsMetrics, ENDPOINTS, EndpointState, Held, Kind,
     MaterialMetrics, Metric, ProcessMetrics, ReloadMetrics,
 };
 pub use recorder::{AttemptStory, FirstBytes, Follower, Note, Recorded, Sniffed, Speaker, Story};
+pub use secured::Secured;
 #[cfg(feature = "otlp")]
 pub use trace::Receiver;
 pub use trace::{TraceParent, Tracer};

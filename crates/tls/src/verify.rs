@@ -264,12 +264,12 @@ fn failure(
         E::CertExpired { time, .. } => (FailureKind::Expired, out_of_date(chain(), *time)),
         E::CertNotValidYet { time, .. } => (FailureKind::NotYetValid, out_of_date(chain(), *time)),
         E::UnknownIssuer => {
-            (FailureKind::UnknownCa, format!("{whose} is signed by nobody that is trusted (`tls.roots`)"))
+            (FailureKind::UnknownCa, format!("{whose} is signed by nobody that is trusted (`roots`)"))
         }
         E::InvalidSignatureForPublicKey => (
             FailureKind::UnknownCa,
             format!(
-                "{whose} is not signed with the key of its issuer that is trusted (`tls.roots`): another has the same name"
+                "{whose} is not signed with the key of its issuer that is trusted (`roots`): another has the same name"
             ),
         ),
         E::CertRevoked => (FailureKind::Revoked, format!("{whose}, or one that signed it, is revoked")),

@@ -169,8 +169,22 @@ impl Text {
         let end = attempt.ended_us.map_or(story.duration_us, u64::from);
         write!(line, ", end at {}", time(end)).expect("a String takes all");
         self.row(name, &line);
+        self.tls(attempt);
         self.verdict(attempt);
         self.decision(attempt);
+    }
+
+    fn tls(&mut self, attempt: &AttemptStory) {
+        if attempt.tls.is_empty() {
+            return;
+        }
+        let took = match (attempt.connection.as_str(), attempt.tls_us) {
+            ("new", Some(took)) => format!(", which took {} of that", time(took.into())),
+            ("early", Some(took)) => format!(", which took {}", time(took.into())),
+            _ => String::new(),
+        };
+        let handshake = format!("{} handshake{took}", attempt.tls_handshake);
+        self.more(&format!("TLS {} with {:?}, {handshake}", attempt.tls, attempt.server_name));
     }
 
     fn verdict(&mut self, attempt: &AttemptStory) {
@@ -277,6 +291,27 @@ mod tests {
         ] {
             assert_ne!(about_refusal(refusal.as_str()), "policy says so", "{refusal:?}");
         }
+    }
+
+    #[test]
+    fn tls_is_told_and_the_time_for_it_where_this_try_has_waited_for_it() {
+        let told = |connection: &str| {
+            let attempt = AttemptStory {
+                connection: connection.into(),
+                connected_us: Some(5000),
+                tls: "1.3".into(),
+                tls_handshake: "full".into(),
+                tls_us: Some(1500),
+                server_name: "pay.test".into(),
+                ..AttemptStory::default()
+            };
+            let story = Story { attempts: vec![attempt], ..Story::default() };
+            tell(&Told { story, matching: None }, false)
+        };
+        let line = "TLS 1.3 with \"pay.test\", full handshake";
+        assert!(told("new").contains(&format!("{line}, which took 1.500 ms of that\n")), "{}", told("new"));
+        assert!(told("early").contains(&format!("{line}, which took 1.500 ms\n")), "{}", told("early"));
+        assert!(told("pool").contains(&format!("{line}\n")), "{}", told("pool"));
     }
 
     #[test]

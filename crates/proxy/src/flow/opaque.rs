@@ -127,11 +127,17 @@ async fn connect(
             // A probe of an opaque endpoint ends here: what the bytes mean is not ours to judge.
             Taken::Open(leg) | Taken::Ended(leg, None) => {
                 record.attempt_ended(Ok(way));
+                if let Some(secured) = leg.stream().secured() {
+                    record.secured(secured);
+                }
                 pass.report(Verdict::Success);
                 return Ok(Upstream::Open(leg));
             }
             Taken::Ended(leg, Some(error)) => {
                 record.attempt_ended(Ok(way));
+                if let Some(secured) = leg.stream().secured() {
+                    record.secured(secured);
+                }
                 pass.report(Verdict::Success);
                 return Ok(Upstream::Reset(leg, error));
             }

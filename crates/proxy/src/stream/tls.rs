@@ -5,9 +5,10 @@
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
+use dragoman_telemetry::Secured;
 use dragoman_tls::failure::{Failure, FailureKind};
 use dragoman_tls::session::{RECORD, Read, Session};
 use socket2::SockRef;
@@ -19,6 +20,8 @@ use tokio::net::TcpStream;
 pub(crate) struct TlsStream {
     tcp: TcpStream,
     state: Mutex<State>,
+    /// What is told of it, once it is agreed with a server.
+    secured: Option<Arc<Secured>>,
 }
 
 #[derive(Debug)]
@@ -34,11 +37,21 @@ struct State {
 impl TlsStream {
     /// A connection that is to speak as `session` does.
     pub(crate) fn new(tcp: TcpStream, session: Session) -> Self {
-        Self { tcp, state: Mutex::new(State { session, in_flight: 0, said_end: false }) }
+        Self { tcp, state: Mutex::new(State { session, in_flight: 0, said_end: false }), secured: None }
     }
 
     pub(super) fn tcp(&self) -> &TcpStream {
         &self.tcp
+    }
+
+    /// What is told of it; nothing of one that was not agreed with a server.
+    pub(crate) fn secured(&self) -> Option<&Arc<Secured>> {
+        self.secured.as_ref()
+    }
+
+    /// It is agreed with a server.
+    pub(crate) fn agreed(&mut self, secured: Secured) {
+        self.secured = Some(Arc::new(secured));
     }
 
     /// Asks the session.

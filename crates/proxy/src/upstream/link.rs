@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dragoman_config::{Destination, Origination, Verify};
-use dragoman_telemetry::{Cause, Handshake};
+use dragoman_telemetry::{Cause, Handshake, Secured, TlsVersion};
 use dragoman_tls::client::{Alpn, ClientConfigs};
 use dragoman_tls::session::Session;
+use rustls::ProtocolVersion;
 use rustls::pki_types::ServerName;
 
 use super::dial::{DialFailed, connect};
@@ -19,6 +20,7 @@ use super::pool::{PoolKey, SecureKey};
 use super::tls::{handshake, tls_cause};
 use crate::leg::Leg;
 use crate::shared::Shared;
+use crate::stream::Stream;
 
 /// Whom the app asks for.
 #[derive(Clone, Debug)]
@@ -152,29 +154,39 @@ impl Link {
         let start = Instant::now();
         let metrics = shared.telemetry.destination(self.key.destination.index);
         let made = self.agree(configs, leg, limit).await;
-        let result = match &made {
-            Ok((_, true)) => Handshake::Resumed,
-            Ok((_, false)) => Handshake::Full,
-            Err(_) => Handshake::Failed,
-        };
-        metrics.handshake(result, start.elapsed());
+        let took = start.elapsed();
+        metrics.handshake(made.as_ref().map_or(Handshake::Failed, |(_, handshake)| *handshake), took);
         if made.is_ok() && !self.is_verified {
             metrics.unverified();
         }
-        made.map(|(leg, _)| leg).map_err(|failed| DialFailed {
+        let (mut leg, handshake) = made.map_err(|failed| DialFailed {
             detail: format!("{}: {}", self.key.endpoint, failed.detail),
             ..failed
-        })
+        })?;
+        self.note(&mut leg, handshake, took);
+        Ok(leg)
     }
 
-    /// The handshake. The flag says whether a session was resumed.
+    /// What is told of the connection, for as long as there is one.
+    fn note(&self, leg: &mut Leg, handshake: Handshake, took: Duration) {
+        let (Some(key), Stream::Tls(tls)) = (&self.key.secure, leg.parts().0) else { return };
+        let version = match tls.with_session(Session::version) {
+            Some(ProtocolVersion::TLSv1_2) => TlsVersion::V1_2,
+            _ => TlsVersion::V1_3,
+        };
+        tls.agreed(Secured { version, handshake, took, server_name: key.name.to_str().into() });
+    }
+
+    /// The handshake, and how it went.
     async fn agree(
         &self,
         configs: &ClientConfigs,
         leg: Leg,
         limit: Duration,
-    ) -> Result<(Leg, bool), DialFailed> {
-        let Some(SecureKey { name, alpn, .. }) = self.key.secure.as_deref() else { return Ok((leg, false)) };
+    ) -> Result<(Leg, Handshake), DialFailed> {
+        let Some(SecureKey { name, alpn, .. }) = self.key.secure.as_deref() else {
+            return Ok((leg, Handshake::Full));
+        };
         let config = configs.config(*alpn, self.key.endpoint, Instant::now());
         let session = Session::client(config, name.clone())
             .map_err(|failure| DialFailed { cause: tls_cause(failure.kind), detail: failure.detail })?;
@@ -189,7 +201,7 @@ impl Link {
             let detail = format!("`h2` was asked for (ALPN), and the server agreed to {agreed}");
             return Err(DialFailed { cause: Cause::TlsNoAlpn, detail });
         }
-        Ok((leg, resumed))
+        Ok((leg, if resumed { Handshake::Resumed } else { Handshake::Full }))
     }
 }
 

@@ -137,12 +137,14 @@ struct Shelves {
 pub(crate) struct Pool {
     telemetry: Telemetry,
     policy: InForce,
+    /// Idle connections in all, at most.
+    most: usize,
     shelves: Mutex<Shelves>,
 }
 
 impl Pool {
     pub(crate) fn new(telemetry: Telemetry, policy: InForce) -> Self {
-        Self { telemetry, policy, shelves: Mutex::default() }
+        Self { telemetry, policy, most: IDLE_IN_ALL, shelves: Mutex::default() }
     }
 
     /// Waits for leave to have a connection in use.
@@ -219,17 +221,36 @@ impl Pool {
         let idle_end = now + params.idle;
         let until = params.max_age.map_or(idle_end, |age| idle_end.min(connection.made + age));
         let mut shelves = self.lock();
-        if shelves.count >= IDLE_IN_ALL
-            || until <= now
-            || !self.policy.allows(key.destination, key.generation())
-        {
+        if until <= now || !self.policy.allows(key.destination, key.generation()) {
             return;
+        }
+        if shelves.count >= self.most {
+            if shelves.by_key.get(key).is_some_and(|shelf| shelf.idle.len() >= params.max_idle) {
+                return;
+            }
+            self.make_way(&mut shelves, now);
         }
         let shelf = shelves.shelf(key, params, now);
         if shelf.idle.len() < params.max_idle {
             shelf.idle.push(Idle { connection, since: now, until });
             shelves.count += 1;
         }
+    }
+
+    /// Closes the least recently used connections, whatever their keys. Some at once: to find one is to look at all.
+    fn make_way(&self, shelves: &mut Shelves, now: Instant) {
+        let idle = shelves.by_key.values().flat_map(|shelf| &shelf.idle);
+        let mut since: Vec<_> = idle.map(|idle| idle.since).collect();
+        let mut left = (self.most / 64).clamp(1, since.len());
+        let (_, newest, _) = since.select_nth_unstable(left - 1);
+        shelves.by_key.retain(|key, shelf| {
+            let count = shelf.idle.iter().take(left).take_while(|idle| idle.since <= *newest).count();
+            shelf.idle.drain(..count);
+            shelves.count -= count;
+            left -= count;
+            self.closed(key, count);
+            count == 0 || !shelf.is_over(now)
+        });
     }
 
     /// Closes what is too old or was closed by the server. Called now and then. Returns the keys that were used lately
@@ -277,7 +298,7 @@ impl Pool {
             Some(places) => Some(Arc::clone(places).try_acquire_owned().ok()?),
             None => None,
         };
-        let fits = shelves.count < IDLE_IN_ALL && shelf.excess() == 0;
+        let fits = shelves.count < self.most && shelf.excess() == 0;
         fits.then(|| self.place_of(key, permit))
     }
 

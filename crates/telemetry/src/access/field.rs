@@ -96,6 +96,12 @@ fields! {
         "Tries: of the exchange, or to connect a flow that is not HTTP.";
     Endpoint "endpoint" Word [flow exchange] "10.9.8.7:80"
         "Where the last try went.";
+    Tls "tls" Word [flow exchange] "1.3"
+        "The version of TLS that was agreed with the server of the last try; absent where the connection is plain, or the app's own TLS.";
+    TlsHandshake "tls_handshake" Word [flow exchange] "resumed"
+        "How that was agreed when the connection was made: `full`, with certificates, or `resumed`.";
+    ServerName "server_name" Text [flow exchange] "payments.example.com"
+        "Whom the server was asked to be, and has shown to be unless `tls` has `spiffe` or verifies nothing.";
     BytesFromApp "bytes_from_app" Number [flow exchange] "512"
         "Bytes relayed from the app: head and body of a request, or a flow's that belong to no exchange.";
     BytesToApp "bytes_to_app" Number [flow exchange] "2048"

@@ -8,7 +8,7 @@ use super::steps::Steps;
 use super::story::{AttemptStory, Sniffed, Story};
 use super::{FirstBytes, Speaker};
 use crate::cause::{Cause, Who};
-use crate::labels::{BreakerState, Outcome, Protocol, Way};
+use crate::labels::{BreakerState, Handshake, Outcome, Protocol, TlsVersion, Way};
 use crate::text;
 
 /// In the first byte of a record: it did not end well.
@@ -150,8 +150,16 @@ fn attempt(bytes: &mut Decoder<'_>) -> Option<AttemptStory> {
     let (wait, left, status) = (bytes.u32()?, bytes.u64()?, bytes.u16()?);
     let [way, outcome, cause, after] = bytes.array()?;
     let breaker = |state| word(from_byte(BreakerState::ALL, state).map(BreakerState::as_str));
+    let (was_retried, is_secured) = (after & 16 != 0, after & 32 != 0);
+    let mut story = AttemptStory::default();
+    if is_secured {
+        let [version, handshake] = bytes.array()?;
+        story.tls = word(from_byte(TlsVersion::ALL, version).map(TlsVersion::as_str));
+        story.tls_handshake = word(from_byte(Handshake::ALL, handshake).map(Handshake::as_str));
+        story.tls_us = bytes.u32();
+        story.server_name = bytes.text()?;
+    }
     let reason = bytes.text()?;
-    let was_retried = after >> 4 != 0;
     let (retried, proof, not_retried) = match was_retried {
         true => (reason, bytes.text()?, String::new()),
         false => (String::new(), String::new(), reason),
@@ -173,6 +181,7 @@ fn attempt(bytes: &mut Decoder<'_>) -> Option<AttemptStory> {
         proof,
         wait_us: was_retried.then_some(wait),
         not_retried,
+        ..story
     })
 }
 

@@ -1,11 +1,13 @@
 //! What is remembered of the attempts of an exchange, or of a flow, while it is under way.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::encode::Encoder;
 use crate::cause::Cause;
 use crate::labels::{BreakerState, Outcome, Way};
+use crate::secured::Secured;
 
 /// The most attempts that are told of; the last one is always among them.
 const MOST: usize = 16;
@@ -25,6 +27,8 @@ pub(crate) struct Step {
     pub(super) started: u32,
     /// When it was on its connection, and how it came by that.
     pub(super) connected: Option<(Way, u32)>,
+    /// Of a connection with TLS.
+    pub(super) secured: Option<Arc<Secured>>,
     pub(super) first_byte: Option<u32>,
     /// `None` where it ended with what it belongs to.
     pub(super) ended: Option<u32>,
@@ -109,6 +113,11 @@ impl Step {
         self.connected = Some((way, micros(since_start)));
     }
 
+    /// Its connection has TLS.
+    pub(crate) fn secured(&mut self, secured: Arc<Secured>) {
+        self.secured = Some(secured);
+    }
+
     /// The response head is here, so long after the connection was.
     pub(crate) fn first_byte(&mut self, after: Duration) {
         let connected = self.connected.map_or(self.started, |(_, connected)| connected);
@@ -162,7 +171,14 @@ impl Step {
         fixed[31] = self.outcome.map_or(0, |outcome| outcome as u8 + 1);
         fixed[32] = self.cause.map_or(0, |cause| cause as u8 + 1);
         fixed[33] = after.map_or(0, |state| state as u8 + 1) | u8::from(self.retried.is_some()) << 4;
+        fixed[33] |= u8::from(self.secured.is_some()) << 5;
         out.bytes(&fixed);
+        if let Some(secured) = &self.secured {
+            out.byte(secured.version as u8 + 1);
+            out.byte(secured.handshake as u8 + 1);
+            out.bytes(&micros(secured.took).to_le_bytes());
+            out.text(&secured.server_name);
+        }
         let (reason, proof) = self.retried.unwrap_or((self.refused.unwrap_or_default(), ""));
         out.text(reason);
         if self.retried.is_some() {

@@ -106,6 +106,18 @@ pub struct AttemptStory {
     /// When it was on its connection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connected_us: Option<u32>,
+    /// The version of TLS, where dragoman encrypts.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub tls: String,
+    /// How that was agreed when the connection was made: `full`, `resumed`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub tls_handshake: String,
+    /// How long that took.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_us: Option<u32>,
+    /// Whom the server was asked to be.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub server_name: String,
     /// When the response head was here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_byte_us: Option<u32>,

@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::num::NonZeroU128;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::common::{lines, pages, receiver, telemetry};
 use dragoman_telemetry::{
-    AccessFormat, AccessMode, Cause, Direction, ExchangeRecord, Field, Outcome, Protocol, Shape, TraceParent,
-    Tracer,
+    AccessFormat, AccessMode, Cause, Direction, ExchangeRecord, Field, Handshake, Outcome, Protocol, Secured,
+    Shape, TlsVersion, TraceParent, Tracer,
 };
 
 /// A flow and an exchange about which there is everything to say.
@@ -17,6 +18,12 @@ fn eventful(format: AccessFormat) -> (dragoman_telemetry::Telemetry, crate::comm
     telemetry.trace_to(Tracer::start(receiver(1)).unwrap());
     let trace_id = NonZeroU128::MAX;
     let endpoint = "10.9.8.7:80".parse().unwrap();
+    let secured = Arc::new(Secured {
+        version: TlsVersion::V1_3,
+        handshake: Handshake::Resumed,
+        took: Duration::from_millis(1),
+        server_name: "payments.example.com".into(),
+    });
     let mut flow = telemetry.flow("10.1.2.3:40312".parse().unwrap());
     flow.original_dst = Some(endpoint);
     flow.direction = Direction::Inbound;
@@ -26,6 +33,7 @@ fn eventful(format: AccessFormat) -> (dragoman_telemetry::Telemetry, crate::comm
     flow.sni = Some("db.example.com".into());
     flow.sniffed(Protocol::Http1);
     flow.trace(Some(trace_id));
+    flow.secured(Arc::clone(&secured));
     let mut exchange = ExchangeRecord::new(&telemetry);
     exchange.begin(flow.facts(), "GET", b"/v1/charges?card=1", "payments.example.com");
     exchange.trace(TraceParent { trace_id, span_id: None });
@@ -36,6 +44,7 @@ fn eventful(format: AccessFormat) -> (dragoman_telemetry::Telemetry, crate::comm
     exchange.attempt_ended(Outcome::Failure);
     exchange.retried("connect_refused", "nothing_sent");
     exchange.attempt(endpoint);
+    exchange.attempt_secured(Arc::clone(&secured));
     exchange.first_byte(Duration::from_micros(11_207));
     exchange.refuse_retry("budget");
     exchange.status = Some(503);

@@ -1,11 +1,12 @@
 //! What the flight recorder keeps, and how much.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dragoman_telemetry::{
-    AccessLog, BreakerState, Cause, ExchangeRecord, FirstBytes, Note, Outcome, Protocol, Speaker, Story,
-    Telemetry, Way, Who,
+    AccessLog, BreakerState, Cause, ExchangeRecord, FirstBytes, Handshake, Note, Outcome, Protocol, Secured,
+    Speaker, Story, Telemetry, TlsVersion, Way, Who,
 };
 use proptest::prelude::*;
 
@@ -17,6 +18,11 @@ fn recording(memory: usize) -> Telemetry {
 
 fn address(last: u8) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, last], 80))
+}
+
+fn secured(version: TlsVersion, handshake: Handshake) -> Arc<Secured> {
+    let took = Duration::from_micros(1500);
+    Arc::new(Secured { version, handshake, took, server_name: "pay.test".into() })
 }
 
 fn exchange(telemetry: &Telemetry, path: &str, cause: Option<Cause>) {
@@ -48,6 +54,7 @@ fn an_exchange_is_told_as_it_was() {
     record.note(Note::Waits(Duration::from_millis(5)));
     record.attempt(address(3));
     record.attempt_connected(Way::Pool, Instant::now());
+    record.attempt_secured(secured(TlsVersion::V1_3, Handshake::Resumed));
     record.attempt_answered(503);
     record.first_byte(Duration::from_micros(700));
     record.attempt_ended(Outcome::Failure);
@@ -78,6 +85,11 @@ fn an_exchange_is_told_as_it_was() {
     assert_eq!((&*first.breaker, &*first.breaker_after, first.budget_left), ("half_open", "open", Some(9)));
     assert_eq!((first.wait_us, first.connected_us, &*first.connection), (Some(5000), None, ""));
     assert_eq!((&*last.endpoint, last.status, &*last.connection), ("10.0.0.3:80", Some(503), "pool"));
+    assert_eq!((&*first.tls, &*first.tls_handshake, first.tls_us, &*first.server_name), ("", "", None, ""));
+    assert_eq!(
+        (&*last.tls, &*last.tls_handshake, last.tls_us, &*last.server_name),
+        ("1.3", "resumed", Some(1500), "pay.test")
+    );
     assert_eq!((&*last.not_retried, &*last.retried, last.wait_us), ("budget_spent", "", None));
     let (connected, first_byte) = (last.connected_us.unwrap(), last.first_byte_us.unwrap());
     assert_eq!(first_byte - connected, 700);
@@ -96,11 +108,14 @@ fn a_flow_is_told_with_its_connects() {
     flow.retried("connect_refused", "nothing_sent", Duration::ZERO);
     flow.attempt(address(3));
     flow.attempt_ended(Ok(Way::Early));
+    flow.secured(secured(TlsVersion::V1_2, Handshake::Full));
     flow.closed_by(Who::App);
     drop(flow);
     let story = telemetry.stories().remove(0);
     assert_eq!((&*story.kind, &*story.host, &*story.closed_by), ("flow", "db.test", "app"));
     assert_eq!((&*story.sniffed.protocol, &*story.sniffed.bytes), ("smtp", "220 mail.example"));
+    let tls = story.attempts.iter().map(|it| (&*it.tls, &*it.tls_handshake)).collect::<Vec<_>>();
+    assert_eq!(tls, [("", ""), ("1.2", "full")]);
     let ways: Vec<_> =
         story.attempts.iter().map(|it| (&*it.endpoint, &*it.connection, &*it.outcome)).collect();
     assert_eq!(ways, [("10.0.0.2:80", "", "failure"), ("10.0.0.3:80", "early", "success")]);

@@ -236,6 +236,9 @@ impl Connection<'_> {
         }
         let Storage { response, record, .. } = &mut *self.scratch;
         record.attempt_connected(upstream.way(), upstream.since());
+        if let Some(secured) = upstream.leg.stream().secured() {
+            record.attempt_secured(secured);
+        }
         let mut sending = Sending { plan, response, limits: &self.limits, record, heard: false };
         match sending.send(&mut self.app, &mut upstream.leg, upload).await {
             Ok(length) => {

@@ -27,9 +27,10 @@ pub(crate) async fn connect(
     early: Option<Early>,
 ) -> Result<Connected, Failed> {
     let leg = reach(&shared, &link, limit, early).await?;
+    let secured = leg.stream().secured();
     let io = Io::new(leg).ok_or_else(|| Failed::here(Cause::ConnectFailed, None))?;
     let head_bytes = shared.config.now().proxy.max_head_bytes;
-    handshake(io, head_bytes).await.map_err(|error| Failed::no_connection(&error))
+    handshake(io, secured, head_bytes).await.map_err(|error| Failed::no_connection(&error))
 }
 
 async fn reach(shared: &Shared, link: &Link, limit: Duration, early: Option<Early>) -> Result<Leg, Failed> {

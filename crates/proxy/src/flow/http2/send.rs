@@ -59,6 +59,9 @@ impl Exchange {
             broke = respond.gone() => return Err(app_broke(&broke)),
         };
         self.record.attempt_connected(upstream.way(), upstream.since());
+        if let Some(secured) = upstream.leg.stream().secured() {
+            self.record.attempt_secured(secured);
+        }
         let config = self.context.shared.config.now();
         let limits = Limits { head_bytes: config.proxy.max_head_bytes, headers: config.proxy.max_headers };
         self.wrote = true;
@@ -79,6 +82,9 @@ impl Exchange {
             false => Way::New,
         };
         self.record.attempt_connected(way, Instant::now());
+        if let Some(secured) = lease.secured() {
+            self.record.attempt_secured(secured);
+        }
         let stale = |failed: Failed| Failed { stale: lease.reused, ..failed };
         if let Err(error) = poll_fn(|cx| lease.send.poll_ready(cx)).await {
             lease.retire();

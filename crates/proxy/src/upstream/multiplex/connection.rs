@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use dragoman_config::PoolParams;
+use dragoman_telemetry::Secured;
 use h2::Ping;
 use h2::client::{Builder, Connection, SendRequest};
 use tokio::sync::{Notify, SetOnce};
@@ -37,6 +38,8 @@ pub(crate) struct Connected {
     send: SendRequest<Bytes>,
     connection: Connection<Io, Bytes>,
     wire: Wire,
+    /// Of a connection with TLS.
+    secured: Option<Arc<Secured>>,
     settled: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
@@ -44,7 +47,11 @@ pub(crate) struct Connected {
 ///
 /// # Errors
 /// What the handshake says: only our half of it is waited for.
-pub(crate) async fn handshake((io, wire): (Io, Wire), max_head_bytes: usize) -> Result<Connected, h2::Error> {
+pub(crate) async fn handshake(
+    (io, wire): (Io, Wire),
+    secured: Option<Arc<Secured>>,
+    max_head_bytes: usize,
+) -> Result<Connected, h2::Error> {
     // What it says goes out with what the connection says first.
     let (send, mut connection) = Builder::new()
         .enable_push(false)
@@ -60,7 +67,7 @@ pub(crate) async fn handshake((io, wire): (Io, Wire), max_head_bytes: usize) -> 
             let _ = ping.ping(Ping::opaque()).await;
         }
     });
-    Ok(Connected { send, connection, wire, settled })
+    Ok(Connected { send, connection, wire, secured, settled })
 }
 
 /// What h2 itself refuses: wider than the limit of policy, which then answers with its cause.
@@ -72,6 +79,7 @@ pub(crate) fn head_limit(max_head_bytes: usize) -> u32 {
 #[derive(Debug)]
 pub(super) struct Member {
     send: SendRequest<Bytes>,
+    secured: Option<Arc<Secured>>,
     pub(super) made: Instant,
     /// When it is too old for further streams.
     until: Option<Instant>,
@@ -106,6 +114,11 @@ impl Lease {
         self.member.close();
     }
 
+    /// What is told of TLS on the connection, if there is any.
+    pub(crate) fn secured(&self) -> Option<Arc<Secured>> {
+        self.member.secured.clone()
+    }
+
     /// Whether the server takes extended CONNECT (RFC 8441). Returns when its settings are known.
     pub(crate) async fn takes_extended_connect(&self) -> bool {
         self.member.settled.wait().await;
@@ -124,10 +137,11 @@ impl Drop for Lease {
 impl Member {
     /// Runs the connection.
     pub(super) fn start(connected: Connected, params: &PoolParams, changed: &Arc<Notify>) -> Arc<Self> {
-        let Connected { send, connection, wire, settled } = connected;
+        let Connected { send, connection, wire, secured, settled } = connected;
         let now = Instant::now();
         let member = Arc::new(Self {
             send,
+            secured,
             made: now,
             until: params.max_age.map(|age| now + age),
             idle: params.idle,

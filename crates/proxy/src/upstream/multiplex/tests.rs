@@ -45,7 +45,7 @@ fn key(endpoint: SocketAddr) -> PoolKey {
 
 async fn connect(address: SocketAddr) -> Result<Connected, Failed> {
     let io = Io::new(Leg::new(TcpStream::connect(address).await.unwrap())).unwrap();
-    Ok(handshake(io, 65_536).await.unwrap())
+    Ok(handshake(io, None, 65_536).await.unwrap())
 }
 
 /// Room, with all the time that it takes.

@@ -165,6 +165,48 @@ async fn an_idle_connection_that_is_of_no_use_makes_way() {
 }
 
 #[tokio::test]
+async fn where_there_are_too_many_the_least_recently_used_make_way() {
+    let (pool, now) = (Pool { most: 3, ..pool() }, Instant::now());
+    let of = |last: u8| PoolKey { endpoint: ([192, 0, 2, last], 80).into(), ..key(0) };
+    let mut servers = Vec::new();
+    for n in [0, 1, 2] {
+        let (client, server) = pair(now).await;
+        servers.push(server);
+        pool.put(&of(n), client, &PARAMS, now + SECOND * n.into());
+    }
+    let used = pool.take(&of(0), Wanted::Open, now).expect("it is idle");
+    pool.put(&of(0), used, &PARAMS, now + 3 * SECOND);
+    assert_eq!(idle_closed(&pool), 0, "there is room for three");
+    let (client, _server) = pair(now).await;
+    pool.put(&of(3), client, &PARAMS, now + 4 * SECOND);
+    let oldest = servers.remove(1);
+    assert!(is_closed(oldest).await);
+    let (count, shelves) = {
+        let shelves = pool.lock();
+        (shelves.count, shelves.by_key.len())
+    };
+    assert_eq!((idle_closed(&pool), count, shelves), (1, 3, 3));
+    for n in [0, 2, 3] {
+        assert!(pool.take(&of(n), Wanted::Open, now).is_some(), "{n}");
+    }
+}
+
+#[tokio::test]
+async fn one_that_finds_no_room_at_its_endpoint_closes_no_other() {
+    let (pool, now) = (Pool { most: 2, ..pool() }, Instant::now());
+    let params = PoolParams { max_idle: 1, ..PARAMS };
+    let other = PoolKey { endpoint: "192.0.2.2:80".parse().unwrap(), ..key(0) };
+    let mut servers = Vec::new();
+    for (key, later) in [(&other, 0), (&key(0), 1), (&key(0), 2)] {
+        let (client, server) = pair(now).await;
+        servers.push(server);
+        pool.put(key, client, &params, now + later * SECOND);
+    }
+    assert_eq!(idle_closed(&pool), 0);
+    assert!(pool.take(&other, Wanted::Open, now).is_some());
+}
+
+#[tokio::test]
 async fn warm_is_filled_by_one_at_a_time_and_within_the_size() {
     let params = PoolParams { max_size: Some(2), min_warm: 2, ..PARAMS };
     let (pool, now, key) = (pool(), Instant::now(), key(0));
