@@ -129,16 +129,14 @@ impl AsyncRead for Stream {
     }
 }
 
+/// As its half to the other side does.
 impl AsyncWrite for Stream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match &mut *self {
-            Self::Plain(tcp) => Pin::new(tcp).poll_write(context, bytes),
-            Self::Tls(tls) => tls.poll_write(context, &[IoSlice::new(bytes)]),
-        }
+        Pin::new(&mut self.split().1).poll_write(context, bytes)
     }
 
     fn poll_write_vectored(
@@ -146,26 +144,19 @@ impl AsyncWrite for Stream {
         context: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut *self {
-            Self::Plain(tcp) => Pin::new(tcp).poll_write_vectored(context, parts),
-            Self::Tls(tls) => tls.poll_write(context, parts),
-        }
+        Pin::new(&mut self.split().1).poll_write_vectored(context, parts)
     }
 
     fn is_write_vectored(&self) -> bool {
         true
     }
 
-    /// Nothing that was written waits.
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.split().1).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut *self {
-            Self::Plain(tcp) => Pin::new(tcp).poll_shutdown(context),
-            Self::Tls(tls) => tls.poll_shutdown(context),
-        }
+        Pin::new(&mut self.split().1).poll_shutdown(context)
     }
 }
 
