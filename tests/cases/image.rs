@@ -62,10 +62,14 @@ fn the_bill_of_materials_names_what_is_linked_in_and_nothing_else() {
     let scratch = Scratch::new("sbom");
     let named = named(&bill(&scratch).0);
     let has = |name: &str| named.iter().any(|it| it.rsplit_once('-').is_some_and(|(found, _)| found == name));
-    for linked in ["rustls", "aws-lc-sys", "aws-lc", "tokio", "lexopt", "dragoman-proxy", "dragoman-init", "rust-std"] {
+    for linked in
+        ["rustls", "aws-lc-sys", "aws-lc", "tokio", "lexopt", "dragoman-proxy", "dragoman-init", "rust-std"]
+    {
         assert!(has(linked), "{linked} is linked in: {named:?}");
     }
-    for other in ["proptest", "criterion", "cc", "syn", "serde_derive", "ring", "windows-sys", "dragoman-harness"] {
+    for other in
+        ["proptest", "criterion", "cc", "syn", "serde_derive", "ring", "windows-sys", "dragoman-harness"]
+    {
         assert!(!has(other), "{other} is not linked in: {named:?}");
     }
 
@@ -76,7 +80,11 @@ fn the_bill_of_materials_names_what_is_linked_in_and_nothing_else() {
         let crates: BTreeSet<&str> = content.split("/registry/src/").skip(1).filter_map(crate_of).collect();
         assert!(crates.len() >= least, "{} names {crates:?} alone", program.display());
         let missing: Vec<_> = crates.iter().filter(|it| !named.contains(**it)).collect();
-        assert!(missing.is_empty(), "{} holds code of {missing:?}, which the bill does not name", program.display());
+        assert!(
+            missing.is_empty(),
+            "{} holds code of {missing:?}, which the bill does not name",
+            program.display()
+        );
     }
 }
 
@@ -104,7 +112,9 @@ impl Workshop {
         for folder in ["scripts", "binaries"] {
             fs::create_dir(scratch.path().join(folder)).expect("a new folder");
         }
-        for file in ["Dockerfile", "Cargo.toml", "scripts/image", "scripts/check-image", "scripts/check-static"] {
+        for file in
+            ["Dockerfile", "Cargo.toml", "scripts/image", "scripts/check-image", "scripts/check-static"]
+        {
             fs::copy(project(file), scratch.path().join(file)).expect("a file of the project");
         }
         Self { scratch }
@@ -121,8 +131,18 @@ impl Workshop {
     fn build(&self) -> Output {
         let path = |name: &str| self.scratch.path().join(name);
         let mut command = Command::new(path("scripts/image"));
-        command.arg("--engine=podman").arg("--binaries").arg(path("binaries")).arg("--store").arg(path("store"));
-        process::output(command.args(["--name", "localhost/case:1"]).env("SOURCE_DATE_EPOCH", "1700000000"))
+        command
+            .arg("--engine=podman")
+            .arg("--binaries")
+            .arg(path("binaries"))
+            .arg("--store")
+            .arg(path("store"));
+        process::output(
+            command
+                .args(["--name", "localhost/case:1"])
+                .env("SOURCE_DATE_EPOCH", "1700000000")
+                .env("GIT_DIR", "/nonexistent"),
+        )
     }
 }
 
@@ -162,7 +182,11 @@ fn an_image_of_fifteen_mebibytes_is_refused() {
     program.resize(8 << 20, 0);
     let out = Workshop::new().with_programs(&program).build();
     assert_eq!(out.status.code(), Some(1), "{}", text(&out));
-    assert!(text(&out).contains("the image has 16777216 bytes; it has to stay below 15728640"), "{}", text(&out));
+    assert!(
+        text(&out).contains("the image has 16777216 bytes; it has to stay below 15728640"),
+        "{}",
+        text(&out)
+    );
 }
 
 #[test]
@@ -181,13 +205,24 @@ fn the_same_programs_make_the_same_image() {
 fn an_image_without_programs_or_an_engine_is_refused_with_the_reason() {
     let out = Workshop::new().build();
     assert_eq!(out.status.code(), Some(1), "{}", text(&out));
-    assert!(text(&out).contains("image: there is no ") && text(&out).contains("binaries/dragoman"), "{}", text(&out));
+    assert!(
+        text(&out).contains("image: there is no ") && text(&out).contains("binaries/dragoman"),
+        "{}",
+        text(&out)
+    );
 
     // A machine without any engine.
     let workshop = Workshop::new().with_programs(&dynamic());
     let mut command = Command::new("/usr/bin/env");
-    command.arg("PATH=/nonexistent").arg("/usr/bin/python3").arg(workshop.scratch.path().join("scripts/image"));
+    command
+        .arg("PATH=/nonexistent")
+        .arg("/usr/bin/python3")
+        .arg(workshop.scratch.path().join("scripts/image"));
     let out = process::output(command.arg("--binaries").arg(workshop.scratch.path().join("binaries")));
     assert_eq!(out.status.code(), Some(1), "{}", text(&out));
-    assert!(text(&out).contains("nothing here builds images: docker: not installed; podman: not installed"), "{}", text(&out));
+    assert!(
+        text(&out).contains("nothing here builds images: docker: not installed; podman: not installed"),
+        "{}",
+        text(&out)
+    );
 }
