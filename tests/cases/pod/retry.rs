@@ -1,10 +1,14 @@
+//! The reason to have it: an app that knows nothing of retries, on a server that is busy.
+
 use dragoman_harness::Origin;
 use dragoman_harness::net::server_in_both_families;
 use dragoman_harness::origin::Reply;
-use dragoman_harness::pods::{APP, DRAGOMAN, Node};
+use dragoman_harness::pods::Node;
+
+const SHOP: &str = include_str!("manifests/shop.yaml");
 
 #[test]
-fn thin() {
+fn one_request_of_the_app_is_three_attempts_by_policy_of_platform_and_app() {
     let node = Node::new();
     let origins = server_in_both_families(80).map(|address| {
         Origin::http(node.servers(), address, |_, n| match n {
@@ -12,53 +16,22 @@ fn thin() {
             _ => Reply::status(200, "sold"),
         })
     });
-    let pod = node.play(&format!(
-        r#"
-apiVersion: v1
-kind: ConfigMap
-metadata: {{name: platform}}
-data:
-  dragoman.toml: |
-    log.access = "all"
-    [defaults]
-    retry = {{}}
----
-apiVersion: v1
-kind: Pod
-metadata: {{name: shop, labels: {{app: shop}}}}
-spec:
-  restartPolicy: Never
-  terminationGracePeriodSeconds: 5
-  initContainers:
-  - name: dragoman-init
-    image: {DRAGOMAN}
-    imagePullPolicy: Never
-    command: [/dragoman-init, install]
-    securityContext: {{runAsUser: 0, runAsGroup: 0, allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {{drop: [ALL], add: [NET_ADMIN]}}}}
-  containers:
-  - name: dragoman
-    image: {DRAGOMAN}
-    imagePullPolicy: Never
-    args: [proxy, --config, /etc/dragoman/platform/dragoman.toml]
-    securityContext: {{runAsUser: 1337, runAsGroup: 1337, allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {{drop: [ALL]}}}}
-    volumeMounts:
-    - {{name: dragoman-run, mountPath: /run/dragoman}}
-    - {{name: dragoman-platform, mountPath: /etc/dragoman/platform}}
-  - name: app
-    image: {APP}
-    imagePullPolicy: Never
-    command: [/bin/sh, -c, "while ! wget -q -O- http://127.0.0.1:15020/ready; do sleep 0.1; done; curl -s http://198.18.0.2/; curl -s http://[fd98::2]/"]
-    securityContext: {{allowPrivilegeEscalation: false, capabilities: {{drop: [ALL]}}}}
-  volumes:
-  - {{name: dragoman-run, emptyDir: {{}}}}
-  - {{name: dragoman-platform, configMap: {{name: platform}}}}
-"#
-    ));
-    assert_eq!(pod.end("app"), 0, "{}", pod.log("app"));
-    assert!(pod.output("app").ends_with("soldsold"), "{}", pod.log("app"));
-    for origin in &origins {
-        assert_eq!(origin.requests().len(), 3);
+    let pod = node.play(&node.inject(SHOP, &[]));
+    assert_eq!(pod.wait_for("app", "done"), "soldsold\ndone\n", "{}", pod.log("app"));
+
+    for (origin, path) in origins.iter().zip(["/four", "/six"]) {
+        let requests = origin.requests();
+        assert_eq!(requests.len(), 3);
+        assert!(requests.iter().all(|request| request.word(1) == path), "{requests:?}");
     }
-    let records = pod.records_where(2, |record| record["status"] == 200);
-    println!("{records:#?} {:?}", pod.addresses());
+    let records = pod.records_where(2, |record| record["kind"] == "exchange");
+    for (record, [path, server]) in records.iter().zip([["/four", "198.18.0.2:80"], ["/six", "[fd98::2]:80"]])
+    {
+        assert_eq!(record["attempts"], 3, "{record}");
+        assert_eq!(record["status"], 200, "{record}");
+        assert_eq!(record["destination"], "orders", "the app's own file has no say: {record}");
+        assert_eq!((&record["path"], &record["original_dst"]), (&path.into(), &server.into()), "{record}");
+    }
+    let metrics = pod.metrics();
+    assert_eq!(metrics.sum("dragoman_retries_total", &[("destination", "orders")]), 4);
 }

@@ -1,7 +1,7 @@
 //! The images that pods are made of: from the programs of this machine, since no registry can be reached.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -33,19 +33,34 @@ pub(super) fn load(node: &Node) {
             import(node, &root, DRAGOMAN, &["USER 1337:1337", "ENTRYPOINT [\"/dragoman\"]"]);
         }
     }
+    app(node, APP, &[]);
+}
+
+/// Makes an image of an app with busybox, curl and further programs of this machine.
+pub(super) fn app(node: &Node, name: &str, programs: &[&str]) {
     let root = node.scratch.path().join("app-image");
     add(&root, Path::new("/bin/busybox"), Path::new("/bin/busybox"));
-    for name in APPLETS {
-        symlink("busybox", root.join("bin").join(name)).expect("a folder of our own");
+    for applet in APPLETS {
+        let link = root.join("bin").join(applet);
+        if !link.is_symlink() {
+            symlink("busybox", link).expect("a folder of our own");
+        }
     }
-    add(&root, Path::new("/usr/bin/curl"), Path::new("/usr/bin/curl"));
-    fs::create_dir_all(root.join("tmp")).expect("a folder of our own");
-    import(node, &root, APP, &["ENV PATH=/bin:/usr/bin", "CMD [\"sleep\", \"600\"]"]);
+    for program in ["/usr/bin/curl"].iter().chain(programs) {
+        add(&root, Path::new(program), Path::new(program));
+    }
+    let open = root.join("tmp");
+    fs::create_dir_all(&open).expect("a folder of our own");
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o1777)).expect("a folder of our own");
+    let changes = ["ENV PATH=/bin:/usr/bin:/usr/sbin", "CMD [\"sleep\", \"600\"]"];
+    import(node, &root, name, &changes);
 }
 
 /// What the apps of the cases say in shell.
-const APPLETS: &[&str] =
-    &["cat", "echo", "false", "grep", "head", "id", "kill", "ls", "nc", "sh", "sleep", "touch", "true", "wget"];
+const APPLETS: &[&str] = &[
+    "cat", "chgrp", "chmod", "cp", "echo", "false", "grep", "head", "httpd", "id", "kill", "ln", "ls", "nc",
+    "mkdir", "seq", "sh", "sleep", "touch", "true", "wget",
+];
 
 /// Adds a program at a path of an image, with the libraries that it is linked with where the loader looks for them.
 fn add(root: &Path, program: &Path, path: &Path) {

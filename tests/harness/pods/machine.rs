@@ -15,6 +15,8 @@ use crate::scratch::Scratch;
 use crate::{process, programs, wait};
 
 const PURPOSE: &str = "machine";
+/// Where the runtime leaves a copy of each container's configuration.
+const BUNDLES: &str = "bundles";
 const CGROUPS: &str = "/sys/fs/cgroup";
 
 pub(super) struct Machine {
@@ -31,8 +33,10 @@ impl Machine {
         static SWEEP: Once = Once::new();
         SWEEP.call_once(sweep);
         let scratch = Scratch::new(PURPOSE);
-        let runtime = scratch.write("runtime", fs::read(programs::path("pods/runtime")).expect("a file of ours"));
+        let runtime =
+            scratch.write("runtime", fs::read(programs::path("pods/runtime")).expect("a file of ours"));
         fs::set_permissions(&runtime, fs::Permissions::from_mode(0o755)).expect("a file of our own");
+        fs::create_dir(scratch.path().join(BUNDLES)).expect("a folder of our own");
         let outside = Command::new("nsenter")
             .arg(format!("--net={}", network.path().display()))
             .args(["unshare", "--mount", "--pid", "--fork", "--kill-child"])
@@ -58,6 +62,13 @@ impl Machine {
         command
     }
 
+    /// What was handed to runc for each container.
+    pub(super) fn bundles(&self) -> Vec<serde_json::Value> {
+        let folder = fs::read_dir(self.scratch.path().join(BUNDLES)).expect("a folder of our own");
+        let read = |path: PathBuf| serde_json::from_slice(&fs::read(path).ok()?).ok();
+        folder.flatten().filter_map(|entry| read(entry.path())).collect()
+    }
+
     /// Where a path of this machine is outside of it.
     pub(super) fn outside(&self, path: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/root{path}", self.pid))
@@ -77,7 +88,8 @@ fn sweep() {
     let Ok(entries) = fs::read_dir(std::env::temp_dir()) else { return };
     for entry in entries.flatten() {
         let name = entry.file_name().into_string().unwrap_or_default();
-        let rest = name.strip_prefix("dragoman-").and_then(|rest| rest.strip_prefix(PURPOSE)?.strip_prefix('-'));
+        let rest =
+            name.strip_prefix("dragoman-").and_then(|rest| rest.strip_prefix(PURPOSE)?.strip_prefix('-'));
         let owner = rest.and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
         if owner.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
             remove_cgroups(&entry.path());
@@ -90,7 +102,8 @@ fn sweep() {
 fn remove_cgroups(folder: &Path) {
     let noted = fs::read_to_string(folder.join("cgroups")).unwrap_or_default();
     // Each container's is in one of its pod's, where podman has further ones.
-    let pods: std::collections::BTreeSet<_> = noted.lines().filter_map(|path| Path::new(path).parent()).collect();
+    let pods: std::collections::BTreeSet<_> =
+        noted.lines().filter_map(|path| Path::new(path).parent()).collect();
     let hierarchies = fs::read_dir(CGROUPS).into_iter().flatten().flatten().map(|entry| entry.path());
     for hierarchy in hierarchies.chain([PathBuf::from(CGROUPS)]) {
         for pod in pods.iter().filter(|pod| pod.components().count() > 1) {

@@ -10,10 +10,10 @@ mod pod;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-use crate::binaries;
 use crate::net::{Namespace, Net};
 use crate::process::{self, Process};
 use crate::scratch::Scratch;
+use crate::wait;
 use machine::Machine;
 
 pub use images::{APP, DRAGOMAN};
@@ -42,6 +42,11 @@ impl Node {
         &self.net.servers
     }
 
+    /// The node's own namespace, from where kubelet asks a pod.
+    pub fn namespace(&self) -> &Namespace {
+        &self.net.app
+    }
+
     /// A file of this node's own.
     pub fn write(&self, name: &str, content: &str) -> PathBuf {
         self.scratch.write(name, content)
@@ -59,25 +64,43 @@ impl Node {
         process::succeed(&mut self.podman(arguments))
     }
 
-    /// Adds an image under a name that manifests have.
+    /// Adds an image as [`APP`] is, with further programs of this machine in it.
+    pub fn add_image(&self, name: &str, programs: &[&str]) {
+        images::app(self, name, programs);
+    }
+
+    /// Gives an image a further name, which a manifest has.
     pub fn tag(&self, image: &str, name: &str) {
         self.ask(&["tag", image, name]);
     }
 
-    /// What `dragoman inject` makes of a manifest for this podman, which knows neither native sidecars nor a use of probes
-    /// without a shell in the image; with further options.
+    /// What `dragoman inject` makes of a manifest for this podman, with further options. podman 4.3 does not know native
+    /// sidecars, has probes run by a shell of the image, and would restart init containers for ever where the policy is to
+    /// restart always.
     pub fn inject(&self, manifest: &str, options: &[&str]) -> String {
-        let mut command = Command::new(binaries::dragoman());
+        let mut command = Command::new("/tmp/podx/inject.py");
         let file = self.write("given.yaml", manifest);
         command.args(["inject", "--quiet", "--native-sidecar=false", "--image", DRAGOMAN, "-f"]).arg(file);
-        process::succeed(command.args(options))
+        process::succeed(command.args(options)).replace("restartPolicy: Always", "restartPolicy: Never")
     }
 
     /// Plays a manifest with one pod, and returns when its init containers have ended and all others are started.
     pub fn play(&self, manifest: &str) -> Pod<'_> {
         let out = self.try_play(manifest);
-        assert!(out.status.success(), "podman kube play: {}\n{manifest}\n{}", process::text(&out), self.told());
-        Pod::of_playing(self, &String::from_utf8_lossy(&out.stdout))
+        assert!(
+            out.status.success(),
+            "podman kube play: {}\n{manifest}\n{}",
+            process::text(&out),
+            self.told()
+        );
+        let told = String::from_utf8_lossy(&out.stdout);
+        let id = told
+            .lines()
+            .skip_while(|line| *line != "Pod:")
+            .nth(1)
+            .unwrap_or_else(|| panic!("no pod: {told}"));
+        let name = self.ask(&["pod", "inspect", "--format", "{{.Name}}", id]);
+        Pod::find(self, name.trim()).unwrap_or_else(|| panic!("the pod has no network: {told}"))
     }
 
     /// Plays a manifest, or says why not.
@@ -89,6 +112,21 @@ impl Node {
     pub fn begin_to_play(&self, manifest: &str) -> Process {
         let log = self.scratch.path().join("play.log");
         Process::start("podman kube play", &mut self.playing("begun.yaml", manifest), &log, None)
+    }
+
+    /// Waits until a pod that is being played has its network.
+    pub fn playing_pod(&self, playing: &mut Process, name: &str) -> Pod<'_> {
+        let mut pod = None;
+        playing.wait_ready(wait::SOON, || {
+            pod = Pod::find(self, name);
+            pod.is_some()
+        });
+        pod.expect("it is ready")
+    }
+
+    /// What was handed to the kernel for each container so far, also for those that have ended: OCI's `config.json`.
+    pub fn bundles(&self) -> Vec<serde_json::Value> {
+        self.machine.bundles()
     }
 
     fn playing(&self, file: &str, manifest: &str) -> Command {
@@ -103,7 +141,10 @@ impl Node {
         let list = process::output(&mut self.podman(&["ps", "--all", "--format", "{{.Names}} {{.Status}}"]));
         let mut told = process::text(&list);
         for name in String::from_utf8_lossy(&list.stdout).lines().filter_map(|line| line.split(' ').next()) {
-            told += &format!("--- {name}\n{}", process::text(&process::output(&mut self.podman(&["logs", name]))));
+            told += &format!(
+                "--- {name}\n{}",
+                process::text(&process::output(&mut self.podman(&["logs", name])))
+            );
         }
         told
     }

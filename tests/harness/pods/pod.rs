@@ -1,7 +1,8 @@
 //! A pod that podman plays: what its containers say, how they end, and its network namespace.
 
+use std::fs;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::Output;
 
 use serde_json::Value;
@@ -13,40 +14,37 @@ use crate::net::Namespace;
 use crate::peer::Message;
 use crate::{process, wait};
 
+/// Where podman names network namespaces.
+const NETNS: &str = "/run/netns/";
+
 /// A pod. Containers are named as in the manifest.
 pub struct Pod<'n> {
     node: &'n Node,
-    id: String,
     name: String,
     addresses: [IpAddr; 2],
     namespace: Namespace,
 }
 
 impl<'n> Pod<'n> {
-    /// Finds the pod of which `podman kube play` told.
-    pub(super) fn of_playing(node: &'n Node, told: &str) -> Pod<'n> {
-        let mut lines = told.lines().skip_while(|line| *line != "Pod:").skip(1);
-        let id = lines.next().unwrap_or_else(|| panic!("podman told of no pod: {told}"));
-        Pod::find(node, id)
-    }
-
-    /// Finds a pod whose first container runs.
-    pub(super) fn find(node: &'n Node, id: &str) -> Pod<'n> {
-        let pod = json(&node.ask(&["pod", "inspect", id]));
-        let infra = json(&node.ask(&["inspect", text(&pod["InfraContainerID"])]));
-        let network = &infra[0]["NetworkSettings"];
-        let address = |key: &str| {
-            let value = text(&network["Networks"]["pods"][key]);
-            value.parse().unwrap_or_else(|e| panic!("{key} {value:?}: {e}"))
+    /// Finds a pod that has its network. podman itself would not answer before all init containers have ended.
+    pub(super) fn find(node: &'n Node, name: &str) -> Option<Pod<'n>> {
+        let bundles = node.bundles();
+        let own = bundles.iter().filter(|bundle| bundle["hostname"] == name);
+        let namespaces = own.filter_map(|bundle| bundle["linux"]["namespaces"].as_array()).flatten();
+        // The first container of a pod is handed a namespace that is made; the others join it.
+        let named = namespaces.filter_map(|each| each["path"].as_str()).filter(|path| path.starts_with(NETNS));
+        // Those of former pods of this name are no more.
+        let file = named.map(|path| node.machine.outside(path)).find(|file| file.exists())?;
+        let namespace = Namespace::adopt(&file);
+        let told = json(&namespace.succeed("ip -json address show dev eth0 scope global"));
+        let all = told[0]["addr_info"].as_array().expect("ip lists addresses");
+        let address = |family: &str| {
+            let found = all.iter().find(|each| each["family"] == family);
+            let local = text(&found.unwrap_or_else(|| panic!("no address of {family}: {told}"))["local"]);
+            local.parse().unwrap_or_else(|e| panic!("{local}: {e}"))
         };
-        let file = node.machine.outside(text(&network["SandboxKey"]));
-        Pod {
-            node,
-            id: text(&pod["Id"]).to_owned(),
-            name: text(&pod["Name"]).to_owned(),
-            addresses: [address("IPAddress"), address("GlobalIPv6Address")],
-            namespace: Namespace::adopt(&file),
-        }
+        let addresses = [address("inet"), address("inet6")];
+        Some(Pod { node, name: name.to_owned(), addresses, namespace })
     }
 
     /// Its address over IPv4, then over IPv6.
@@ -82,7 +80,8 @@ impl<'n> Pod<'n> {
     /// Waits until a container has written a line that begins so, and returns all that it wrote to its standard output.
     pub fn wait_for(&self, container: &str, line: &str) -> String {
         let what = format!("{container} writes {line:?}");
-        let look = || Some(self.output(container)).filter(|all| all.lines().any(|each| each.starts_with(line)));
+        let look =
+            || Some(self.output(container)).filter(|all| all.lines().any(|each| each.starts_with(line)));
         self.unless_lost(&what, look)
     }
 
@@ -90,14 +89,15 @@ impl<'n> Pod<'n> {
     pub fn end(&self, container: &str) -> i64 {
         let look = || {
             let state = self.inspect(container)["State"].take();
-            (state["Status"] == "exited").then(|| state["ExitCode"].as_i64().expect("an exit code is a number"))
+            (state["Status"] == "exited")
+                .then(|| state["ExitCode"].as_i64().expect("an exit code is a number"))
         };
         self.unless_lost(&format!("the end of {container}"), look)
     }
 
-    /// Runs a shell line in a container that has a shell.
-    pub fn shell(&self, container: &str, line: &str) -> Output {
-        process::output(&mut self.node.podman(&["exec", &self.container(container), "sh", "-c", line]))
+    /// Runs a program in a container to its end.
+    pub fn exec(&self, container: &str, command: &[&str]) -> Output {
+        process::output(self.node.podman(&["exec", &self.container(container)]).args(command))
     }
 
     /// Sends a signal to the first process of a container.
@@ -110,9 +110,12 @@ impl<'n> Pod<'n> {
         self.node.ask(&["start", &self.container(container)]);
     }
 
-    /// Ends all containers as the deletion of a pod does: SIGTERM to all, and SIGKILL after `grace_seconds`.
-    pub fn stop(&self, grace_seconds: u32) {
-        self.node.ask(&["pod", "stop", "--time", &grace_seconds.to_string(), &self.id]);
+    /// Ends these containers as a kubelet does when the pod is deleted: SIGTERM to all at once, SIGKILL after the grace, and the
+    /// pod's network after the last of them. `podman pod stop` would take the network from them first.
+    pub fn stop(&self, grace_seconds: u32, containers: &[&str]) {
+        let names: Vec<_> = containers.iter().map(|container| self.container(container)).collect();
+        let mut command = self.node.podman(&["stop", "--time", &grace_seconds.to_string()]);
+        process::succeed(command.args(names));
     }
 
     /// Asks the sidecar's admin surface from inside of the pod.
@@ -124,13 +127,21 @@ impl<'n> Pod<'n> {
 
     /// Waits until the sidecar is ready.
     pub fn ready(&self) {
-        self.unless_lost("the sidecar is ready", || self.admin("/ready").filter(|answer| answer.status() == 200));
+        self.unless_lost("the sidecar is ready", || {
+            self.admin("/ready").filter(|answer| answer.status() == 200)
+        });
     }
 
     /// Scrapes `/metrics` of the sidecar.
     pub fn metrics(&self) -> Metrics {
-        let answer = self.admin("/metrics").unwrap_or_else(|| panic!("no /metrics:\n{}", self.log("dragoman")));
+        let answer =
+            self.admin("/metrics").unwrap_or_else(|| panic!("no /metrics:\n{}", self.log("dragoman")));
         Metrics::parse(&answer.text())
+    }
+
+    /// Waits until `/metrics` satisfies a condition.
+    pub fn metrics_where(&self, what: &str, condition: impl Fn(&Metrics) -> bool) {
+        self.unless_lost(what, || condition(&self.metrics()).then_some(()));
     }
 
     /// Waits for `n` lines of the sidecar's access log that satisfy a condition, and returns them.
@@ -138,7 +149,8 @@ impl<'n> Pod<'n> {
         self.unless_lost(&format!("{n} lines of the access log"), || {
             let out = self.output("dragoman");
             let records = out.lines().filter_map(|line| serde_json::from_str::<Record>(line).ok());
-            Some(records.filter(|record| condition(record)).collect::<Vec<_>>()).filter(|found| found.len() >= n)
+            Some(records.filter(|record| condition(record)).collect::<Vec<_>>())
+                .filter(|found| found.len() >= n)
         })
     }
 
@@ -154,11 +166,19 @@ impl<'n> Pod<'n> {
         }
     }
 
-    /// Where a path of a container is on the test's own machine, as long as the container runs.
-    pub fn file(&self, container: &str, path: &str) -> std::path::PathBuf {
-        let inspected = self.inspect(container);
-        let merged = text(&inspected["GraphDriver"]["Data"]["MergedDir"]);
-        self.node.machine.outside(Path::new(merged).join(path.trim_start_matches('/')).to_str().expect("UTF-8"))
+    /// The folder that a container has mounted there, on the test's own machine.
+    pub fn mounted(&self, container: &str, path: &str) -> PathBuf {
+        let mounts = self.inspect(container)["Mounts"].take();
+        let mount = mounts.as_array().into_iter().flatten().find(|mount| mount["Destination"] == path);
+        let mount = mount.unwrap_or_else(|| panic!("{container} has nothing mounted at {path}: {mounts:#}"));
+        self.node.machine.outside(text(&mount["Source"]))
+    }
+
+    /// A file of a container's first process below `/proc`, such as `status`.
+    pub fn proc(&self, container: &str, file: &str) -> String {
+        let pid = self.inspect(container)["State"]["Pid"].take();
+        let path = self.node.machine.outside(&format!("/proc/{pid}/{file}"));
+        fs::read_to_string(&path).unwrap_or_else(|e| panic!("{container}: {}: {e}", path.display()))
     }
 }
 
