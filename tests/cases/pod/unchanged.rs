@@ -123,8 +123,11 @@ fn made(pod: &Pod<'_>, container: &str) -> BTreeMap<String, Value> {
     let mut inspected = pod.inspect(container);
     let mut made: BTreeMap<_, _> =
         MADE.iter().map(|key| ((*key).to_owned(), inspected[*key].take())).collect();
-    // podman writes the pod's labels and the time here.
-    made.insert("Config".to_owned(), without(&made["Config"], &["Annotations", "Labels"]));
+    // podman writes the pod's labels and the time here, and the environment in any order.
+    let mut config = without(&made["Config"], &["Annotations", "Labels"]);
+    let environment = config["Env"].as_array_mut().expect("a list");
+    environment.sort_by_key(ToString::to_string);
+    made.insert("Config".to_owned(), config);
     made
 }
 

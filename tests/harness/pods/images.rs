@@ -49,6 +49,10 @@ pub(super) fn app(node: &Node, name: &str, programs: &[&str]) {
     for program in ["/usr/bin/curl"].iter().chain(programs) {
         add(&root, Path::new(program), Path::new(program));
     }
+    // A command is begun by a copy of dragoman in the app's container. What is shipped is static, a debug build is not.
+    if std::env::var_os(ARCHIVE).is_none() {
+        add_libraries(&root, &binaries::dragoman());
+    }
     let open = root.join("tmp");
     fs::create_dir_all(&open).expect("a folder of our own");
     fs::set_permissions(&open, fs::Permissions::from_mode(0o1777)).expect("a folder of our own");
@@ -62,9 +66,14 @@ const APPLETS: &[&str] = &[
     "mkdir", "seq", "sh", "sleep", "touch", "true", "wget",
 ];
 
-/// Adds a program at a path of an image, with the libraries that it is linked with where the loader looks for them.
+/// Adds a program at a path of an image, and the libraries that it is linked with.
 fn add(root: &Path, program: &Path, path: &Path) {
     place(root, program, path);
+    add_libraries(root, program);
+}
+
+/// Adds the libraries that a program is linked with, where the loader looks for them.
+fn add_libraries(root: &Path, program: &Path) {
     // A static one makes `ldd` fail, and needs none.
     let libraries = process::output(Command::new("ldd").arg(program));
     for line in String::from_utf8_lossy(&libraries.stdout).lines() {
