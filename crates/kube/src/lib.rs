@@ -9,6 +9,9 @@
 
 mod edit;
 mod value;
+// What plans the edits comes next.
+#[allow(dead_code, unused_imports)]
+mod yaml;
 
 pub use edit::{Edit, End, Path, Step};
 pub use value::Value;
