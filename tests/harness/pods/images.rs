@@ -25,7 +25,7 @@ pub(super) fn load(node: &Node) {
             assert!(told.contains(DRAGOMAN), "{ARCHIVE} has no {DRAGOMAN}: {told}");
         }
         None => {
-            let root = node.scratch.path().join("dragoman-image");
+            let root = node.machine.scratch.path().join("dragoman-image");
             for program in [binaries::dragoman(), binaries::dragoman_init()] {
                 let name = program.file_name().expect("a program has a name").to_owned();
                 add(&root, &stripped(&program), Path::new("/").join(name).as_path());
@@ -38,7 +38,7 @@ pub(super) fn load(node: &Node) {
 
 /// Makes an image of an app with busybox, curl and further programs of this machine.
 pub(super) fn app(node: &Node, name: &str, programs: &[&str]) {
-    let root = node.scratch.path().join("app-image");
+    let root = node.machine.scratch.path().join("app-image");
     add(&root, Path::new("/bin/busybox"), Path::new("/bin/busybox"));
     for applet in APPLETS {
         let link = root.join("bin").join(applet);

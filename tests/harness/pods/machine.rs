@@ -24,7 +24,8 @@ pub(super) struct Machine {
     outside: Child,
     /// The first process, as this machine counts.
     pid: String,
-    scratch: Scratch,
+    /// Its folder outside, which goes with it.
+    pub(super) scratch: Scratch,
 }
 
 impl Machine {

@@ -10,9 +10,9 @@ mod pod;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
+use crate::binaries;
 use crate::net::{Namespace, Net};
 use crate::process::{self, Process};
-use crate::scratch::Scratch;
 use crate::wait;
 use machine::Machine;
 
@@ -22,7 +22,6 @@ pub use pod::Pod;
 /// A machine that runs pods, and servers beside it. Everything of it ends with this value, and with the test's process.
 pub struct Node {
     machine: Machine,
-    scratch: Scratch,
     // After the machine, which lives in it.
     net: Net,
 }
@@ -32,7 +31,7 @@ impl Node {
     #[expect(clippy::new_without_default, reason = "starting a machine is no default")]
     pub fn new() -> Node {
         let net = Net::with_bridge();
-        let node = Node { machine: Machine::start(&net.app), scratch: Scratch::new("node"), net };
+        let node = Node { machine: Machine::start(&net.app), net };
         images::load(&node);
         node
     }
@@ -49,7 +48,7 @@ impl Node {
 
     /// A file of this node's own.
     pub fn write(&self, name: &str, content: &str) -> PathBuf {
-        self.scratch.write(name, content)
+        self.machine.scratch.write(name, content)
     }
 
     /// `podman`, not started yet.
@@ -78,7 +77,7 @@ impl Node {
     /// sidecars, has probes run by a shell of the image, and would restart init containers for ever where the policy is to
     /// restart always.
     pub fn inject(&self, manifest: &str, options: &[&str]) -> String {
-        let mut command = Command::new("/tmp/podx/inject.py");
+        let mut command = Command::new(binaries::dragoman());
         let file = self.write("given.yaml", manifest);
         command.args(["inject", "--quiet", "--native-sidecar=false", "--image", DRAGOMAN, "-f"]).arg(file);
         process::succeed(command.args(options)).replace("restartPolicy: Always", "restartPolicy: Never")
@@ -110,7 +109,7 @@ impl Node {
 
     /// Begins to play a manifest whose init containers a test wants to look at.
     pub fn begin_to_play(&self, manifest: &str) -> Process {
-        let log = self.scratch.path().join("play.log");
+        let log = self.machine.scratch.path().join("play.log");
         Process::start("podman kube play", &mut self.playing("begun.yaml", manifest), &log, None)
     }
 
@@ -147,5 +146,55 @@ impl Node {
             );
         }
         told
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    const POD: &str = "apiVersion: v1
+kind: Pod
+metadata:
+  name: shop
+spec:
+  restartPolicy: Never
+  containers:
+    - name: app
+      image: localhost/app:test
+      imagePullPolicy: Never
+      command: [sh, -c, 'echo said; exec sleep 600']
+";
+
+    #[test]
+    fn a_pod_has_addresses_and_containers_and_nothing_of_it_is_left() {
+        let node = Node::new();
+        let pod = node.play(POD);
+        assert_eq!(pod.wait_for("app", "said"), "said\n");
+        let reached = node.servers().try_connect((pod.addresses()[1], 9).into());
+        assert_eq!(reached.err().map(|e| e.kind()), Some(std::io::ErrorKind::ConnectionRefused));
+        assert!(pod.exec("app", &["true"]).status.success());
+
+        let cgroup =
+            fs::read_to_string(pod.proc_path("app", "cgroup")).expect("a living process is in a cgroup");
+        let deepest =
+            cgroup.lines().filter_map(|line| line.splitn(3, ':').nth(2)).max_by_key(|path| path.len());
+        let pod_cgroup = Path::new(deepest.expect("a cgroup")).parent().expect("a pod's").to_owned();
+        let below = pod_cgroup.strip_prefix("/").expect("an absolute path").to_owned();
+        let hierarchies =
+            fs::read_dir("/sys/fs/cgroup").expect("cgroups").flatten().map(|entry| entry.path());
+        let hierarchies = hierarchies.chain(["/sys/fs/cgroup".into()]);
+        let mut made: Vec<_> =
+            hierarchies.map(|path| path.join(&below)).filter(|path| path.exists()).collect();
+        assert!(!made.is_empty(), "no cgroup {}", below.display());
+        made.extend([node.machine.scratch.path().to_owned(), node.machine.outside("")]);
+        drop(pod);
+        drop(node);
+        for path in made {
+            assert!(!path.exists(), "{} is left", path.display());
+        }
     }
 }

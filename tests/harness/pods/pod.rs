@@ -32,7 +32,8 @@ impl<'n> Pod<'n> {
         let own = bundles.iter().filter(|bundle| bundle["hostname"] == name);
         let namespaces = own.filter_map(|bundle| bundle["linux"]["namespaces"].as_array()).flatten();
         // The first container of a pod is handed a namespace that is made; the others join it.
-        let named = namespaces.filter_map(|each| each["path"].as_str()).filter(|path| path.starts_with(NETNS));
+        let named =
+            namespaces.filter_map(|each| each["path"].as_str()).filter(|path| path.starts_with(NETNS));
         // Those of former pods of this name are no more.
         let file = named.map(|path| node.machine.outside(path)).find(|file| file.exists())?;
         let namespace = Namespace::adopt(&file);
@@ -176,9 +177,13 @@ impl<'n> Pod<'n> {
 
     /// A file of a container's first process below `/proc`, such as `status`.
     pub fn proc(&self, container: &str, file: &str) -> String {
-        let pid = self.inspect(container)["State"]["Pid"].take();
-        let path = self.node.machine.outside(&format!("/proc/{pid}/{file}"));
+        let path = self.proc_path(container, file);
         fs::read_to_string(&path).unwrap_or_else(|e| panic!("{container}: {}: {e}", path.display()))
+    }
+
+    pub(super) fn proc_path(&self, container: &str, file: &str) -> PathBuf {
+        let pid = self.inspect(container)["State"]["Pid"].take();
+        self.node.machine.outside(&format!("/proc/{pid}/{file}"))
     }
 }
 
