@@ -6,9 +6,8 @@ use crate::refusal::Refusals;
 use crate::settings::{INJECT, PREFIX, SETTINGS, Said, Setting, switch};
 use crate::value::Value;
 use crate::workload::{Object, metadata_above_pod};
+use crate::yaml::RECORD;
 
-/// The record of an injection, from which it is undone. Only the text layer reads and writes it.
-pub(crate) const RECORD: &str = "dragoman.dev/injection";
 /// The label by which injected pods are found.
 pub(crate) const LABEL: &str = "dragoman.dev/injected";
 

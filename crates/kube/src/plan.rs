@@ -148,7 +148,9 @@ impl<'a> App<'a> {
             let added = context.value.at(&["capabilities", "add"]).map(Value::items).unwrap_or_default();
             let is_mighty = |right: &&str| matches!(right.trim_start_matches("CAP_"), "NET_ADMIN" | "ALL");
             let what = match added.iter().filter_map(Value::text).find(is_mighty) {
-                _ if context.value.get("privileged").and_then(Value::bool) == Some(true) => "is privileged".to_owned(),
+                _ if context.value.get("privileged").and_then(Value::bool) == Some(true) => {
+                    "is privileged".to_owned()
+                }
                 Some(right) => format!("has the capability {right}"),
                 None => continue,
             };

@@ -10,7 +10,13 @@ use proptest::prelude::*;
 /// words are options that hold in both.
 const CHANGES: &[(&str, &str, &str, &str, &str)] = &[
     ("", "inject", "false", "", "name: dragoman"),
-    ("", "image", "registry.test/dragoman@sha256:00", "image: registry.test/dragoman@sha256:00\n", "dragoman:test"),
+    (
+        "",
+        "image",
+        "registry.test/dragoman@sha256:00",
+        "image: registry.test/dragoman@sha256:00\n",
+        "dragoman:test",
+    ),
     ("", "image-pull-policy", "IfNotPresent", "imagePullPolicy: IfNotPresent\n", ""),
     ("", "native-sidecar", "false", "postStart:", "restartPolicy: Always\n"),
     ("native-sidecar=false", "wrap", "false", "", "/run/dragoman/dragoman"),
@@ -22,7 +28,13 @@ const CHANGES: &[(&str, &str, &str, &str, &str)] = &[
     ("", "capture", "false", "", "dragoman-init"),
     ("", "exclude-ports", "22, 5432", "- --exclude-port\n            - 22,5432\n", ""),
     ("", "include-ports", "443", "- --include-port\n            - \"443\"\n", ""),
-    ("", "exclude-cidrs", "10.96.0.0/12,fd00::/8", "- --exclude-cidr\n            - 10.96.0.0/12,fd00::/8\n", ""),
+    (
+        "",
+        "exclude-cidrs",
+        "10.96.0.0/12,fd00::/8",
+        "- --exclude-cidr\n            - 10.96.0.0/12,fd00::/8\n",
+        "",
+    ),
     ("", "include-cidrs", "192.0.2.7", "- --include-cidr\n            - 192.0.2.7/32\n", ""),
     ("", "exclude-uids", "1000", "- --exclude-uid\n            - \"1000\"\n", ""),
     ("", "exclude-gids", "1000,0", "- --exclude-gid\n            - 1000,0\n", ""),
@@ -75,7 +87,8 @@ fn injected(text: &str, options: &Options) -> String {
 fn each_setting_changes_what_it_says() {
     for (words, name, value, with, without) in CHANGES {
         let base = options(words);
-        let setting = SETTINGS.iter().find(|setting| setting.name == *name).unwrap_or_else(|| panic!("{name}"));
+        let setting =
+            SETTINGS.iter().find(|setting| setting.name == *name).unwrap_or_else(|| panic!("{name}"));
         let plain = injected(&pod(""), &base);
         assert!(plain.contains(without), "{name}: without it there is no {without:?} in\n{plain}");
         let check = |how: &str, text: &str| {
@@ -160,10 +173,14 @@ fn the_deadline_comes_from_the_pod() {
         (Some(3602), "3600s"),
         (Some(i64::MAX), "3600s"),
     ] {
-        let grace = grace.map(|grace| format!("      terminationGracePeriodSeconds: {grace}\n")).unwrap_or_default();
+        let grace =
+            grace.map(|grace| format!("      terminationGracePeriodSeconds: {grace}\n")).unwrap_or_default();
         let text = pod("").replace("      containers:\n", &format!("{grace}      containers:\n"));
         let text = injected(&text, &options(""));
-        assert!(text.contains(&format!("DRAGOMAN_PROXY_DRAIN\n              value: {drain}\n")), "{grace}\n{text}");
+        assert!(
+            text.contains(&format!("DRAGOMAN_PROXY_DRAIN\n              value: {drain}\n")),
+            "{grace}\n{text}"
+        );
     }
 }
 

@@ -33,7 +33,9 @@ fn injected(pod: &Value, words: &str) -> Value {
 }
 
 fn containers(pod: &Value) -> impl Iterator<Item = &Value> {
-    ["initContainers", "containers"].into_iter().flat_map(|list| pod["spec"][list].as_array().into_iter().flatten())
+    ["initContainers", "containers"]
+        .into_iter()
+        .flat_map(|list| pod["spec"][list].as_array().into_iter().flatten())
 }
 
 /// What of the container's own, or else the pod's, security context holds.
@@ -49,8 +51,19 @@ fn texts(list: &Value) -> Vec<&str> {
 /// What `baseline` objects to, each with the container's name.
 fn against_baseline(pod: &Value) -> Vec<String> {
     let allowed = [
-        "AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "SETFCAP",
-        "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT",
+        "AUDIT_WRITE",
+        "CHOWN",
+        "DAC_OVERRIDE",
+        "FOWNER",
+        "FSETID",
+        "KILL",
+        "MKNOD",
+        "NET_BIND_SERVICE",
+        "SETFCAP",
+        "SETGID",
+        "SETPCAP",
+        "SETUID",
+        "SYS_CHROOT",
     ];
     let mut against = Vec::new();
     for key in ["hostNetwork", "hostPID", "hostIPC"] {
@@ -58,7 +71,9 @@ fn against_baseline(pod: &Value) -> Vec<String> {
             against.push(format!("pod: {key}"));
         }
     }
-    for volume in pod["spec"]["volumes"].as_array().into_iter().flatten().filter(|volume| !volume["hostPath"].is_null()) {
+    for volume in
+        pod["spec"]["volumes"].as_array().into_iter().flatten().filter(|volume| !volume["hostPath"].is_null())
+    {
         against.push(format!("{}: hostPath", volume["name"]));
     }
     for container in containers(pod) {
@@ -67,13 +82,20 @@ fn against_baseline(pod: &Value) -> Vec<String> {
         if context["privileged"] == json!(true) {
             against.push(format!("{name}: privileged"));
         }
-        for added in texts(&context["capabilities"]["add"]).into_iter().filter(|added| !allowed.contains(added)) {
+        for added in
+            texts(&context["capabilities"]["add"]).into_iter().filter(|added| !allowed.contains(added))
+        {
             against.push(format!("{name}: {added}"));
         }
         if effective(pod, container, "seccompProfile")["type"] == json!("Unconfined") {
             against.push(format!("{name}: seccomp"));
         }
-        if container["ports"].as_array().into_iter().flatten().any(|port| port["hostPort"].as_i64().is_some_and(|port| port != 0)) {
+        if container["ports"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .any(|port| port["hostPort"].as_i64().is_some_and(|port| port != 0))
+        {
             against.push(format!("{name}: hostPort"));
         }
         let mount = context["procMount"].as_str().unwrap_or("Default");
@@ -87,10 +109,21 @@ fn against_baseline(pod: &Value) -> Vec<String> {
 /// What `restricted` objects to beyond that.
 fn against_restricted(pod: &Value) -> Vec<String> {
     let mut against = against_baseline(pod);
-    let volumes = ["configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"];
+    let volumes = [
+        "configMap",
+        "csi",
+        "downwardAPI",
+        "emptyDir",
+        "ephemeral",
+        "persistentVolumeClaim",
+        "projected",
+        "secret",
+    ];
     for volume in pod["spec"]["volumes"].as_array().into_iter().flatten() {
         let kinds = volume.as_object().unwrap().keys().filter(|key| *key != "name");
-        kinds.filter(|kind| !volumes.contains(&kind.as_str())).for_each(|kind| against.push(format!("volume: {kind}")));
+        kinds
+            .filter(|kind| !volumes.contains(&kind.as_str()))
+            .for_each(|kind| against.push(format!("volume: {kind}")));
     }
     for container in containers(pod) {
         let name = container["name"].as_str().unwrap();
@@ -104,13 +137,18 @@ fn against_restricted(pod: &Value) -> Vec<String> {
         if effective(pod, container, "runAsUser") == &json!(0) {
             against.push(format!("{name}: runAsUser 0"));
         }
-        if !["RuntimeDefault", "Localhost"].map(Value::from).contains(&effective(pod, container, "seccompProfile")["type"]) {
+        if !["RuntimeDefault", "Localhost"]
+            .map(Value::from)
+            .contains(&effective(pod, container, "seccompProfile")["type"])
+        {
             against.push(format!("{name}: seccomp"));
         }
         if !texts(&context["capabilities"]["drop"]).contains(&"ALL") {
             against.push(format!("{name}: does not drop ALL"));
         }
-        for added in texts(&context["capabilities"]["add"]).into_iter().filter(|added| *added != "NET_BIND_SERVICE") {
+        for added in
+            texts(&context["capabilities"]["add"]).into_iter().filter(|added| *added != "NET_BIND_SERVICE")
+        {
             if !against.contains(&format!("{name}: {added}")) {
                 against.push(format!("{name}: {added}"));
             }
@@ -128,7 +166,13 @@ fn the_check_itself_objects() {
     }});
     assert_eq!(against_baseline(&pod).len(), 5);
     let found = against_restricted(&pod);
-    for reason in ["a: runAsNonRoot", "a: seccomp", "a: does not drop ALL", "a: allowPrivilegeEscalation", "volume: hostPath"] {
+    for reason in [
+        "a: runAsNonRoot",
+        "a: seccomp",
+        "a: does not drop ALL",
+        "a: allowPrivilegeEscalation",
+        "volume: hostPath",
+    ] {
         assert!(found.iter().any(|found| found == reason), "{reason}: {found:?}");
     }
     assert_eq!(against_restricted(&restricted()), [""; 0]);
@@ -149,7 +193,9 @@ fn only_the_container_that_writes_the_rules_stands_out() {
 
 #[test]
 fn where_nothing_is_captured_nothing_stands_out() {
-    for words in ["no-capture", "no-capture native-sidecar=false", "no-capture native-sidecar=false probes=none"] {
+    for words in
+        ["no-capture", "no-capture native-sidecar=false", "no-capture native-sidecar=false probes=none"]
+    {
         assert_eq!(against_restricted(&injected(&restricted(), words)), [""; 0], "{words}");
     }
 }
@@ -165,7 +211,9 @@ fn what_the_pod_says_for_all_does_not_reach_ours() {
     });
     for words in ["", "native-sidecar=false"] {
         let pod = injected(&pod, words);
-        let ours: Vec<_> = containers(&pod).filter(|container| container["name"].as_str().unwrap().starts_with("dragoman")).collect();
+        let ours: Vec<_> = containers(&pod)
+            .filter(|container| container["name"].as_str().unwrap().starts_with("dragoman"))
+            .collect();
         assert_eq!(ours.len(), if words.is_empty() { 2 } else { 3 });
         for container in ours {
             let is_init = container["name"] == "dragoman-init";
@@ -179,7 +227,14 @@ fn what_the_pod_says_for_all_does_not_reach_ours() {
                 ("readOnlyRootFilesystem", json!(true)),
                 ("seccompProfile", json!({"type": "RuntimeDefault"})),
                 ("appArmorProfile", json!({"type": "RuntimeDefault"})),
-                ("capabilities", if is_init { json!({"drop": ["ALL"], "add": ["NET_ADMIN"]}) } else { json!({"drop": ["ALL"]}) }),
+                (
+                    "capabilities",
+                    if is_init {
+                        json!({"drop": ["ALL"], "add": ["NET_ADMIN"]})
+                    } else {
+                        json!({"drop": ["ALL"]})
+                    },
+                ),
             ] {
                 assert_eq!(container["securityContext"][key], value, "{} {key}", container["name"]);
             }
@@ -194,7 +249,8 @@ fn a_guaranteed_pod_stays_guaranteed() {
     let amounts = json!({"cpu": "500m", "memory": "1Gi"});
     let mut pod = restricted();
     pod["spec"]["initContainers"][0]["resources"] = json!({"limits": amounts});
-    pod["spec"]["containers"][0]["resources"] = json!({"limits": amounts, "requests": {"cpu": 0.5, "memory": "1024Mi"}});
+    pod["spec"]["containers"][0]["resources"] =
+        json!({"limits": amounts, "requests": {"cpu": 0.5, "memory": "1024Mi"}});
     let is_guaranteed = |pod: &Value| {
         containers(pod).all(|container| {
             let of = &container["resources"];
@@ -221,7 +277,10 @@ fn who_may_change_the_rules_is_told() {
     for (rights, told) in [
         (json!({"privileged": true}), "container \"app\" is privileged"),
         (json!({"capabilities": {"add": ["NET_ADMIN"]}}), "container \"app\" has the capability NET_ADMIN"),
-        (json!({"capabilities": {"add": ["CAP_NET_ADMIN"]}}), "container \"app\" has the capability CAP_NET_ADMIN"),
+        (
+            json!({"capabilities": {"add": ["CAP_NET_ADMIN"]}}),
+            "container \"app\" has the capability CAP_NET_ADMIN",
+        ),
         (json!({"capabilities": {"add": ["ALL"]}}), "container \"app\" has the capability ALL"),
     ] {
         let mut pod = restricted();

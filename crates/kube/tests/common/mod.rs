@@ -18,7 +18,8 @@ pub fn files(folder: &Path, extensions: &[&str]) -> Vec<PathBuf> {
         let path = entry.unwrap().path();
         if path.is_dir() {
             found.extend(files(&path, extensions));
-        } else if path.extension().is_some_and(|extension| extensions.iter().any(|known| extension == *known)) {
+        } else if path.extension().is_some_and(|extension| extensions.iter().any(|known| extension == *known))
+        {
             found.push(path);
         }
     }
@@ -31,7 +32,8 @@ pub fn options(words: &str) -> Options {
     let mut options = Options { image: "dragoman:test".to_owned(), ..Options::default() };
     for word in words.split_whitespace() {
         let (name, value) = word.split_once('=').unwrap_or((word, "true"));
-        let setting = SETTINGS.iter().find(|setting| setting.name == name).unwrap_or_else(|| panic!("{name}"));
+        let setting =
+            SETTINGS.iter().find(|setting| setting.name == name).unwrap_or_else(|| panic!("{name}"));
         setting.set(&mut options, value).unwrap_or_else(|error| panic!("{word}: {error}"));
     }
     options.check().unwrap_or_else(|wrong| panic!("{words}: {wrong:?}"));
@@ -63,5 +65,9 @@ pub fn golden(path: &Path, found: &str) -> Result<(), String> {
 /// Fails with all that is stale.
 pub fn settle(results: impl IntoIterator<Item = Result<(), String>>) {
     let stale: Vec<_> = results.into_iter().filter_map(Result::err).collect();
-    assert!(stale.is_empty(), "{}\nIf that is right, `DRAGOMAN_BLESS=1 cargo test -p dragoman-kube`", stale.join("\n"));
+    assert!(
+        stale.is_empty(),
+        "{}\nIf that is right, `DRAGOMAN_BLESS=1 cargo test -p dragoman-kube`",
+        stale.join("\n")
+    );
 }
