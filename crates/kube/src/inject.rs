@@ -59,6 +59,7 @@ pub fn inject(text: &str, options: &Options) -> Result<Outcome, Vec<Refusal>> {
         }
     }
     if !refusals.is_empty() {
+        refusals.sort_by_key(|refusal| refusal.line);
         return Err(refusals);
     }
     let text = yaml::apply(&text, &documents, &edits).map_err(unreadable)?;

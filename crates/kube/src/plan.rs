@@ -89,9 +89,10 @@ impl<'a> App<'a> {
         for container in containers.iter().chain(&init).chain(&ephemeral) {
             refuse::container(spec, container, options, wrong);
         }
-        if containers.is_empty() {
-            let at = spec.at.key("containers");
-            wrong.push(&at, format!("{at}: expected at least one container; say dragoman.dev/inject: \"false\" for what is no whole pod"));
+        let list = spec.get("containers");
+        if *list.value == Value::Null || *list.value == Value::List(Vec::new()) {
+            let at = &list.at;
+            wrong.push(at, format!("{at}: expected at least one container; {}", refuse::LEAVE));
         }
         let restart = spec.text("restartPolicy", wrong);
         let ends = is_job || matches!(restart, Some("Never" | "OnFailure"));

@@ -7,6 +7,9 @@ use crate::look::Node;
 use crate::options::Options;
 use crate::refusal::Refusals;
 
+/// What to do about a pod that dragoman is not for.
+pub(crate) const LEAVE: &str = "to leave it alone, give it the annotation dragoman.dev/inject: \"false\"";
+
 /// A container of the app.
 pub(crate) struct Container<'a> {
     /// What it is called in messages.
@@ -28,16 +31,16 @@ pub(crate) fn containers<'a>(spec: &Node<'a>, list: &str, wrong: &mut Refusals) 
 /// What is wrong with the pod as a whole.
 pub(crate) fn pod(spec: &Node<'_>, options: &Options, wrong: &mut Refusals) {
     if spec.bool("hostNetwork", wrong) == Some(true) {
-        let reason = "hostNetwork: true: the pod has no network of its own, and what would be captured is the node's; \
-                      say dragoman.dev/inject: \"false\"";
+        let reason = format!(
+            "hostNetwork: true: the pod has no network of its own, and what would be captured is the node's; {LEAVE}"
+        );
         wrong.push(&spec.at.key("hostNetwork"), reason);
     }
     let os = spec.map("os", wrong);
     let selector = spec.map("nodeSelector", wrong);
     for (node, key) in [(&os, "name"), (&selector, "kubernetes.io/os")] {
         if node.text(key, wrong).is_some_and(|name| name.eq_ignore_ascii_case("windows")) {
-            let reason =
-                "the pod is for Windows, and dragoman is for Linux; say dragoman.dev/inject: \"false\"";
+            let reason = format!("the pod is for Windows, and dragoman is for Linux; {LEAVE}");
             wrong.push(&node.at.key(key), reason);
         }
     }

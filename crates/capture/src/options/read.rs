@@ -9,9 +9,7 @@ use super::Ipv6;
 /// # Errors
 /// What was expected.
 pub fn parse_port(text: &str) -> Result<u16, String> {
-    parse_number(text)
-        .filter(|&port| port != 0)
-        .ok_or_else(|| "expected a port from 1 to 65535".to_owned())
+    parse_number(text).filter(|&port| port != 0).ok_or_else(|| "expected a port from 1 to 65535".to_owned())
 }
 
 /// Reads the number of what `what` says, such as "a user's number".

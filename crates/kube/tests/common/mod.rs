@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use dragoman_kube::{Options, Refusal, SETTINGS};
 
 /// A folder beside this one.
-pub fn folder(name: &str) -> PathBuf {
+pub(crate) fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name)
 }
 
 /// The files in it and below whose name ends so, in order.
-pub fn files(folder: &Path, extensions: &[&str]) -> Vec<PathBuf> {
+pub(crate) fn files(folder: &Path, extensions: &[&str]) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
         let path = entry.unwrap().path();
@@ -28,7 +28,7 @@ pub fn files(folder: &Path, extensions: &[&str]) -> Vec<PathBuf> {
 }
 
 /// Options as words: `native-sidecar=false exclude-ports=22,23`. The image has no version, so that a new one changes no file.
-pub fn options(words: &str) -> Options {
+pub(crate) fn options(words: &str) -> Options {
     let mut options = Options { image: "dragoman:test".to_owned(), ..Options::default() };
     for word in words.split_whitespace() {
         let (name, value) = word.split_once('=').unwrap_or((word, "true"));
@@ -41,7 +41,7 @@ pub fn options(words: &str) -> Options {
 }
 
 /// As `dragoman inject -f NAME` says it.
-pub fn told(name: &str, refusals: &[Refusal]) -> String {
+pub(crate) fn told(name: &str, refusals: &[Refusal]) -> String {
     let line = |refusal: &Refusal| match refusal.line {
         Some(line) => format!("{name}:{line}: {refusal}\n"),
         None => format!("{name}: {refusal}\n"),
@@ -50,7 +50,7 @@ pub fn told(name: &str, refusals: &[Refusal]) -> String {
 }
 
 /// Compares with the file, or writes it where `DRAGOMAN_BLESS` is set. What is different is told.
-pub fn golden(path: &Path, found: &str) -> Result<(), String> {
+pub(crate) fn golden(path: &Path, found: &str) -> Result<(), String> {
     if std::env::var_os("DRAGOMAN_BLESS").is_some() {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, found).unwrap();
@@ -63,7 +63,7 @@ pub fn golden(path: &Path, found: &str) -> Result<(), String> {
 }
 
 /// Fails with all that is stale.
-pub fn settle(results: impl IntoIterator<Item = Result<(), String>>) {
+pub(crate) fn settle(results: impl IntoIterator<Item = Result<(), String>>) {
     let stale: Vec<_> = results.into_iter().filter_map(Result::err).collect();
     assert!(
         stale.is_empty(),
