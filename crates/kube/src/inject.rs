@@ -1,6 +1,7 @@
 //! Whole texts: what is asked of `dragoman inject`.
 
 use crate::annotations::refuse_misplaced;
+use crate::edit::{Edit, Path};
 use crate::options::Options;
 use crate::plan::{Done, Plan, plan};
 use crate::refusal::{Refusal, Refusals};
@@ -36,9 +37,31 @@ pub struct Report {
 /// # Errors
 /// Every reason against it, of all objects at once. Then nothing is injected anywhere.
 pub fn inject(text: &str, options: &Options) -> Result<Outcome, Vec<Refusal>> {
-    let text = uninject(text)?;
-    let documents = yaml::parse(&text).map_err(unreadable)?;
-    let (mut edits, mut reports, mut refusals) = (Vec::new(), Vec::new(), Vec::new());
+    let undone = yaml::taken_out(text).map_err(unreadable)?;
+    injected(&undone.text, options).map_err(|mut refusals| {
+        // They are about the text without what was added before, and whoever reads them has the one with it.
+        for refusal in &mut refusals {
+            refusal.line = refusal.line.map(|line| undone.line_before(text, line));
+        }
+        refusals
+    })
+}
+
+/// Takes out what [`inject`] added, and gives the original back byte for byte.
+///
+/// # Errors
+/// The text cannot be read, or what was added has been changed since.
+pub fn uninject(text: &str) -> Result<String, Vec<Refusal>> {
+    yaml::undo(text).map_err(unreadable)
+}
+
+/// What is added to a pod: the number of its document, its metadata, and the edits.
+type Addition = (usize, Path, Vec<Edit>);
+
+/// Of a text that has nothing of dragoman.
+fn injected(text: &str, options: &Options) -> Result<Outcome, Vec<Refusal>> {
+    let documents = yaml::parse(text).map_err(unreadable)?;
+    let (mut additions, mut reports, mut refusals) = (Vec::new(), Vec::new(), Vec::new());
     for (n, document) in documents.iter().enumerate().filter(|(_, document)| *document.value() != Value::Null)
     {
         for object in objects(document.value()) {
@@ -46,7 +69,7 @@ pub fn inject(text: &str, options: &Options) -> Result<Outcome, Vec<Refusal>> {
                 Ok(None) => reports.push(Report { object: object.name, done: None, warnings: Vec::new() }),
                 Ok(Some((at, plan))) => {
                     if !plan.edits.is_empty() {
-                        edits.push((n, at.key("metadata"), plan.edits));
+                        additions.push((object.name.clone(), (n, at.key("metadata"), plan.edits)));
                     }
                     reports.push(Report {
                         object: object.name,
@@ -58,24 +81,32 @@ pub fn inject(text: &str, options: &Options) -> Result<Outcome, Vec<Refusal>> {
             }
         }
     }
-    if !refusals.is_empty() {
-        refusals.sort_by_key(|refusal| refusal.line);
-        return Err(refusals);
+    let (names, additions): (Vec<String>, Vec<Addition>) = additions.into_iter().unzip();
+    match yaml::apply(text, &documents, &additions) {
+        Ok(text) if refusals.is_empty() => return Ok(Outcome { text, reports }),
+        Ok(_) => {}
+        Err(wrong) => refusals.extend(unwritable(text, &documents, &names, &additions, wrong)),
     }
-    let text = yaml::apply(&text, &documents, &edits).map_err(unreadable)?;
-    Ok(Outcome { text, reports })
+    refusals.sort_by_key(|refusal| refusal.line);
+    Err(refusals)
 }
 
-/// Takes out what [`inject`] added, and gives the original back byte for byte.
-///
-/// # Errors
-/// The text cannot be read, or what was added has been changed since.
-pub fn uninject(text: &str) -> Result<String, Vec<Refusal>> {
-    yaml::undo(text).map_err(unreadable)
+/// The pods whose text does not let anything be added, since an alias stands where it would be, say; at least `first`.
+fn unwritable(
+    text: &str,
+    documents: &[Document],
+    names: &[String],
+    additions: &[Addition],
+    first: Wrong,
+) -> Vec<Refusal> {
+    let alone = |addition| yaml::apply(text, documents, std::slice::from_ref(addition)).err();
+    let each = names.iter().zip(additions).filter_map(|(name, addition)| Some((name, alone(addition)?)));
+    let found: Vec<_> = each.map(|(name, wrong)| Refusal { object: name.clone(), ..told(wrong) }).collect();
+    if found.is_empty() { unreadable(first) } else { found }
 }
 
 /// What is added to the pod of an object, and where that is; nothing for a kind that has none.
-fn decide(object: &Object<'_>, options: &Options) -> Result<Option<(crate::edit::Path, Plan)>, Vec<Refusal>> {
+fn decide(object: &Object<'_>, options: &Options) -> Result<Option<(Path, Plan)>, Vec<Refusal>> {
     let Some(pod) = object.pod() else { return Ok(None) };
     let mut wrong = Refusals::of(&object.name);
     refuse_misplaced(object, &mut wrong);
@@ -101,10 +132,9 @@ fn placed(document: &Document, mut refusal: Refusal) -> Refusal {
 }
 
 fn unreadable(wrong: Wrong) -> Vec<Refusal> {
-    vec![Refusal {
-        line: Some(wrong.line),
-        object: String::new(),
-        at: crate::edit::Path::default(),
-        reason: wrong.reason,
-    }]
+    vec![told(wrong)]
+}
+
+fn told(wrong: Wrong) -> Refusal {
+    Refusal { line: Some(wrong.line), object: String::new(), at: Path::default(), reason: wrong.reason }
 }
