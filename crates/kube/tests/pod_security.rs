@@ -291,3 +291,24 @@ fn who_may_change_the_rules_is_told() {
         assert!(inject(&text, &options("no-capture")).unwrap().reports[0].warnings.is_empty());
     }
 }
+
+#[test]
+fn probes_that_would_fail_are_told() {
+    let mut pod = restricted();
+    pod["spec"]["containers"][0]["ports"] = json!([{"name": "http", "containerPort": 8080}]);
+    pod["spec"]["containers"][0]["readinessProbe"] = json!({"httpGet": {"port": "http"}});
+    pod["spec"]["containers"][0]["startupProbe"] = json!({"grpc": {"port": 9090}});
+    pod["spec"]["containers"][0]["livenessProbe"] = json!({"tcpSocket": {"port": 8080}, "periodSeconds": 5});
+    let text = serde_json::to_string_pretty(&pod).unwrap();
+    for (words, ports) in [
+        ("inbound", Some("8080,9090")),
+        ("inbound exclude-inbound-ports=8080", Some("9090")),
+        ("inbound include-inbound-ports=8080", Some("8080")),
+        ("inbound exclude-inbound-ports=8080,9090", None),
+        ("", None),
+    ] {
+        let warnings = inject(&text, &options(words)).unwrap().reports.remove(0).warnings;
+        let said: Vec<_> = warnings.iter().map(|warning| warning.rsplit(' ').next().unwrap()).collect();
+        assert_eq!(said, ports.into_iter().collect::<Vec<_>>(), "{words}: {warnings:?}");
+    }
+}
