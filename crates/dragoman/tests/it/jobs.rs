@@ -221,11 +221,16 @@ import os, time
 assert os.getppid() == 1
 for _ in range(50):
     if os.fork() == 0:
-        os._exit(0 if os.fork() else 0)
+        os.fork()
+        os._exit(0)
     os.wait()
+def parent(pid):
+    try:
+        return open(f'/proc/{pid}/stat').read().rsplit(') ', 1)[1].split()[1]
+    except OSError:
+        return None
 def children():
-    stats = (open(f'/proc/{pid}/stat').read().rsplit(') ', 1)[1].split() for pid in os.listdir('/proc') if pid.isdigit())
-    return [state for state, parent, *_ in stats if parent == '1']
+    return [pid for pid in os.listdir('/proc') if pid.isdigit() and parent(pid) == '1']
 for _ in range(2000):
     if len(children()) == 1:
         os._exit(5)
