@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Writes the Grafana dashboard, and the page that lists its panels and the alerts.
+"""Writes the Grafana dashboard, the page that lists its panels and the alerts, and the alerts for the Prometheus operator.
 
-    deploy/grafana/generate.py           write dragoman.json and docs/monitoring.md
-    deploy/grafana/generate.py --check   fail if either is not what would be written
+    deploy/grafana/generate.py           write dragoman.json, docs/monitoring.md and the PrometheusRule of deploy/kubernetes
+    deploy/grafana/generate.py --check   fail if one is not what would be written
 
 A dashboard as JSON is a thousand lines of which fifty say something; those fifty are here. A test finds each
 metric and label of the queries on the page of a running dragoman (tests/cases/telemetry).
@@ -16,6 +16,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 DASHBOARD = HERE / "dragoman.json"
 ALERTS = HERE.parent / "prometheus" / "alerts.yml"
+RULE = HERE.parent / "kubernetes" / "components" / "alerts" / "prometheus-rule.yaml"
 PAGE = HERE.parent.parent / "docs" / "monitoring.md"
 
 WIDTH, HEIGHT, COLUMNS = 8, 7, 3
@@ -244,7 +245,8 @@ ALERTS_INTRODUCTION = """
 ## Alerts
 
 [deploy/prometheus/alerts.yml](../deploy/prometheus/alerts.yml) goes into `rule_files`; `alerts.test.yml` beside it is its test
-(`promtool test rules`). There is none about certificates yet: dragoman has none to look after until it speaks TLS itself.
+(`promtool test rules`). For the Prometheus operator, [deploy/kubernetes/components/alerts](../deploy/kubernetes/components/alerts) has the same
+as a PrometheusRule.
 
 | Alert | Severity | When |
 |---|---|---|
@@ -263,8 +265,24 @@ def page() -> str:
     return text
 
 
+RULE_HEAD = """\
+# Made by deploy/grafana/generate.py from deploy/prometheus/alerts.yml.
+apiVersion: monitoring.coreos.com/v1
+kind: PrometheusRule
+metadata:
+  name: dragoman
+spec:
+"""
+
+
+def rule() -> str:
+    """The groups of alerts.yml, two columns further in, below `spec`."""
+    _, groups = ALERTS.read_text().split("\ngroups:\n")
+    return RULE_HEAD + re.sub(r"^(?=.)", "  ", "groups:\n" + groups, flags=re.MULTILINE)
+
+
 def main() -> int:
-    written = {DASHBOARD: json.dumps(dashboard(), indent=1) + "\n", PAGE: page()}
+    written = {DASHBOARD: json.dumps(dashboard(), indent=1) + "\n", PAGE: page(), RULE: rule()}
     if "--check" in sys.argv[1:]:
         stale = [path for path, text in written.items() if not path.exists() or path.read_text() != text]
         for path in stale:

@@ -20,6 +20,11 @@ pub fn tonic(name: &str) -> PathBuf {
     existing(Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tests-tonic/debug").join(name))
 }
 
+/// kubectl, for what needs no cluster: building kustomizations, and reading manifests.
+pub fn kubectl() -> PathBuf {
+    existing(Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tests-kubectl/kubectl"))
+}
+
 /// The TOML tool that stands behind editors' plug-ins.
 pub fn taplo() -> PathBuf {
     existing(Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tests-venv/bin/taplo"))

@@ -14,6 +14,7 @@ use nix::unistd::{Gid, Uid};
 
 use crate::ask::At;
 use crate::ca::arguments::CaArguments;
+use crate::inject::arguments::InjectArguments;
 use crate::privilege;
 
 /// A transparent outbound proxy beside one application: retries, timeouts, circuit breaking and observability
@@ -35,6 +36,7 @@ pub(crate) enum Command {
     Drain(DrainArguments),
     Explain(ExplainArguments),
     Flows(FlowsArguments),
+    Inject(InjectArguments),
     Ca(CaArguments),
     Completions(CompletionsArguments),
     Man(ManArguments),

@@ -13,6 +13,7 @@ mod destinations;
 mod drain;
 mod explain;
 mod flows;
+mod inject;
 mod logging;
 mod notify;
 mod plain;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         Command::Run(arguments) => run::run(&arguments),
         Command::Keeper(arguments) => run::keeper::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
+        Command::Inject(arguments) => inject::run(&arguments),
         Command::Ca(arguments) => ca::run(&arguments),
         Command::Wait(arguments) => wait::run(&arguments),
         Command::Drain(arguments) => drain::run(&arguments),

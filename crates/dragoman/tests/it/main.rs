@@ -6,6 +6,7 @@ mod ca;
 mod check;
 mod control;
 mod drain;
+mod inject;
 mod install;
 mod jobs;
 mod life;

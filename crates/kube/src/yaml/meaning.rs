@@ -1,0 +1,66 @@
+//! What the nodes of a document mean together: aliases and merge keys are followed.
+
+use super::Wrong;
+use super::tree::{Child, Id, Kind, Node};
+use crate::value::Value;
+
+/// How many nodes aliases may add to a document: what they stand for counts each time.
+const COPIES: usize = 1_000_000;
+
+/// How deep aliases may lead, each into what it stands for.
+const DEEPEST: usize = 512;
+
+/// The value of a node, and of all that is in it; null if there is none.
+pub(super) fn value(nodes: &[Node], id: Id) -> Result<Value, Wrong> {
+    if nodes.is_empty() {
+        return Ok(Value::Null);
+    }
+    Meaning { nodes, left: nodes.len() + COPIES }.of(id, 0)
+}
+
+struct Meaning<'a> {
+    nodes: &'a [Node],
+    left: usize,
+}
+
+impl Meaning<'_> {
+    fn of(&mut self, id: Id, depth: usize) -> Result<Value, Wrong> {
+        let node = &self.nodes[id];
+        if self.left == 0 || depth == DEEPEST {
+            return Err(Wrong::at(node.place, "aliases stand for more than a manifest can hold"));
+        }
+        self.left -= 1;
+        match &node.kind {
+            Kind::Scalar(value) => Ok(value.clone()),
+            Kind::Alias(target) => self.of(*target, depth + 1),
+            Kind::List { items, .. } => items
+                .iter()
+                .map(|item| self.of(item.id, depth + 1))
+                .collect::<Result<_, _>>()
+                .map(Value::List),
+            Kind::Map { entries, .. } => self.map(entries, depth + 1),
+        }
+    }
+
+    /// What a mapping says itself goes before what it merges, and of that the first goes before the others.
+    fn map(&mut self, children: &[Child], depth: usize) -> Result<Value, Wrong> {
+        let mut entries = Vec::with_capacity(children.len());
+        for child in children.iter().filter(|child| !child.merges) {
+            entries.push((child.key.clone(), self.of(child.id, depth)?));
+        }
+        for child in children.iter().filter(|child| child.merges) {
+            let merged = self.of(child.id, depth)?;
+            let place = self.nodes[child.id].place;
+            let maps = if let Value::List(maps) = merged { maps } else { vec![merged] };
+            for map in maps {
+                let Value::Map(others) = map else {
+                    return Err(Wrong::at(place, "a merge key (<<) takes mappings alone"));
+                };
+                let known: std::collections::HashSet<String> =
+                    entries.iter().map(|(key, _)| key.clone()).collect();
+                entries.extend(others.into_iter().filter(|(key, _)| !known.contains(key)));
+            }
+        }
+        Ok(Value::Map(entries))
+    }
+}

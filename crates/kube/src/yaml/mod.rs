@@ -1,0 +1,58 @@
+//! The text of manifests: a stream of YAML (or JSON) documents, edited by putting bytes in between and leaving every
+//! other byte as it is, and given back by taking exactly those out again.
+//!
+//! ```text
+//! tree: nodes and where they are ─┬─ insert: edits become splices, and a record of them goes into the pod's annotations
+//!                                 └─ undo: what a record names is found again, and cut out
+//! ```
+//!
+//! Both use [`layout`], which knows the extent of a node in the text. [`apply`] proves what it did before it answers: the
+//! result is read again, must mean the original with the edits, and must give back the original's bytes when it is undone.
+
+mod expect;
+mod insert;
+mod layout;
+mod meaning;
+mod place;
+mod read;
+mod record;
+mod scalar;
+mod tree;
+mod undo;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+
+pub(crate) use insert::apply;
+pub(crate) use read::parse;
+pub(crate) use tree::Document;
+pub(crate) use undo::undo;
+
+/// The annotation that holds the record of what was added to a pod.
+pub(crate) const RECORD: &str = "dragoman.dev/injection";
+
+/// What cannot be read or edited, and where. Lines and columns count from 1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Wrong {
+    /// The line of the text.
+    pub(crate) line: usize,
+    /// The column of that line, in characters.
+    pub(crate) column: usize,
+    /// What is wrong, as a sentence without a full stop.
+    pub(crate) reason: String,
+}
+
+impl Wrong {
+    fn at((line, column): (usize, usize), reason: impl Into<String>) -> Self {
+        Wrong { line, column, reason: reason.into() }
+    }
+}
+
+impl fmt::Display for Wrong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}, column {}: {}", self.line, self.column, self.reason)
+    }
+}

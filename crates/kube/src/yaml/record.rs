@@ -1,0 +1,96 @@
+//! What was added to a pod, as its annotation says: enough to find it again, even after other tools have written the object
+//! anew. It is a JSON object of places, JSON pointers from the pod on in which an item of a list goes by its name:
+//!
+//! ```json
+//! {"made": ["/spec/volumes"], "last": {"/spec/volumes": ["dragoman-run"]}, "keys": {"/metadata/labels": ["dragoman.dev/injected"]}}
+//! ```
+
+use super::read::parse;
+use crate::value::Value;
+
+/// Places, and what was added there.
+pub(super) type Added = Vec<(String, Vec<String>)>;
+
+/// The additions to one pod.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Record {
+    /// Mappings and lists that were not there, and go again when nothing is left in them.
+    pub(super) made: Vec<String>,
+    /// What was written where a null was before: `null`, `~`, or nothing.
+    pub(super) null: Vec<(String, String)>,
+    /// Keys of mappings.
+    pub(super) keys: Added,
+    /// Items at the beginning of lists.
+    pub(super) first: Added,
+    /// Items at the end of lists.
+    pub(super) last: Added,
+}
+
+impl Record {
+    /// As JSON.
+    pub(super) fn text(&self) -> String {
+        let places = |added: &Added| {
+            let entries = added.iter().map(|(place, names)| (place.clone(), Value::from(names.clone())));
+            Value::Map(entries.collect())
+        };
+        let nulls =
+            self.null.iter().map(|(place, text)| (place.clone(), Value::from(text.as_str()))).collect();
+        let fields = [
+            ("made", Value::from(self.made.clone())),
+            ("null", Value::Map(nulls)),
+            ("keys", places(&self.keys)),
+            ("first", places(&self.first)),
+            ("last", places(&self.last)),
+        ];
+        let said =
+            fields.into_iter().filter(|(_, value)| !(value.items().is_empty() && value.entries().is_empty()));
+        Value::Map(said.map(|(name, value)| (name.to_owned(), value)).collect()).to_string()
+    }
+
+    /// From JSON. None for what is no record, or one with more than this version knows of.
+    pub(super) fn read(text: &str) -> Option<Record> {
+        let documents = parse(text).ok()?;
+        let [document] = documents.as_slice() else { return None };
+        let Value::Map(fields) = document.value() else { return None };
+        let mut record = Record::default();
+        for (name, value) in fields {
+            match name.as_str() {
+                "made" => record.made = strings(value)?,
+                "null" => record.null = pairs(value, |text| text.text().map(str::to_owned))?,
+                "keys" => record.keys = pairs(value, strings)?,
+                "first" => record.first = pairs(value, strings)?,
+                "last" => record.last = pairs(value, strings)?,
+                _ => return None,
+            }
+        }
+        Some(record)
+    }
+}
+
+fn strings(value: &Value) -> Option<Vec<String>> {
+    let Value::List(items) = value else { return None };
+    items.iter().map(|item| item.text().map(str::to_owned)).collect()
+}
+
+fn pairs<T>(value: &Value, read: impl Fn(&Value) -> Option<T>) -> Option<Vec<(String, T)>> {
+    let Value::Map(entries) = value else { return None };
+    entries.iter().map(|(key, value)| Some((key.clone(), read(value)?))).collect()
+}
+
+/// One step further on the way to a place.
+pub(super) fn pointer(to: &str, step: &str) -> String {
+    format!("{to}/{}", step.replace('~', "~0").replace('/', "~1"))
+}
+
+/// The steps of a place.
+pub(super) fn steps(pointer: &str) -> impl Iterator<Item = String> + '_ {
+    pointer.split('/').skip(1).map(|step| step.replace("~1", "/").replace("~0", "~"))
+}
+
+/// What an item of a list goes by: its name, or what it says.
+pub(super) fn mark(item: &Value) -> String {
+    match (item.get("name"), item) {
+        (Some(Value::Text(text)), _) | (None, Value::Text(text)) => text.clone(),
+        _ => item.to_string(),
+    }
+}

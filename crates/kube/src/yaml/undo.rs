@@ -1,0 +1,314 @@
+//! From records to cuts.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+
+use super::layout::{Splice, break_before, ends_open, line_after, line_start, margin, spliced};
+use super::read::parse;
+use super::record::{Record, mark, steps};
+use super::tree::{Child, Document, Form, Id, Kind, Node};
+use super::{RECORD, Wrong, meaning};
+
+/// The text without what the records in it name, and without the records. Where nobody has written it anew since, that is
+/// the text before, byte by byte; a text without a record comes back as it is.
+///
+/// # Errors
+/// A text that is no YAML, and a record that this version cannot read.
+pub(crate) fn undo(text: &str) -> Result<String, Wrong> {
+    let undone = undone(text, &parse(text)?)?;
+    parse(&undone).map_err(|wrong| Wrong {
+        reason: format!("without what was added this would be no YAML any more ({})", wrong.reason),
+        ..wrong
+    })?;
+    Ok(undone)
+}
+
+/// [`undo`], of what is parsed already.
+pub(super) fn undone(text: &str, documents: &[Document]) -> Result<String, Wrong> {
+    let mut cuts = Vec::new();
+    for document in documents {
+        let mut undo = Undo { text, document, fates: BTreeMap::new(), names: HashMap::new() };
+        undo.find()?;
+        undo.cut(&mut cuts);
+    }
+    Ok(spliced(text, &joined(text, cuts)))
+}
+
+/// What becomes of a child.
+#[derive(Clone, Debug)]
+enum Fate {
+    /// It goes, with its key.
+    Gone,
+    /// Its key stays, with the null that was there.
+    Null(String),
+}
+
+struct Undo<'a> {
+    text: &'a str,
+    document: &'a Document,
+    /// By node, then by the number of the child.
+    fates: BTreeMap<Id, BTreeMap<usize, Fate>>,
+    /// Of the items of a list, by name.
+    names: HashMap<Id, HashMap<String, usize>>,
+}
+
+impl Undo<'_> {
+    /// Reads all records.
+    fn find(&mut self) -> Result<(), Wrong> {
+        for pod in 0..self.document.nodes.len() {
+            let Some((metadata, _)) = self.child(pod, "metadata") else { continue };
+            let Some((annotations, _)) = self.child(metadata, "annotations") else { continue };
+            let Some((id, number)) = self.child(annotations, RECORD) else { continue };
+            let record = self.document.text(id).and_then(Record::read).ok_or_else(|| {
+                let reason =
+                    format!("the annotation {RECORD} is no record that this version of dragoman can read");
+                Wrong::at(self.document.nodes[id].place, reason)
+            })?;
+            self.fates.entry(annotations).or_default().insert(number, Fate::Gone);
+            self.record(pod, &record);
+        }
+        Ok(())
+    }
+
+    fn child(&self, id: Id, key: &str) -> Option<(Id, usize)> {
+        let Kind::Map { entries, .. } = &self.document.nodes[id].kind else { return None };
+        let number = entries.iter().position(|child| child.key == key)?;
+        Some((entries[number].id, number))
+    }
+
+    fn record(&mut self, pod: Id, record: &Record) {
+        let nulls: HashMap<&str, &str> =
+            record.null.iter().map(|(place, text)| (place.as_str(), text.as_str())).collect();
+        let fate = |place: &str| nulls.get(place).map_or(Fate::Gone, |text| Fate::Null((*text).to_owned()));
+        for (place, keys) in &record.keys {
+            let Some((_, _, map)) = self.resolve(pod, place) else { continue };
+            for key in keys {
+                if let Some((_, number)) = self.child(map, key) {
+                    let fate = fate(&super::record::pointer(place, key));
+                    self.fates.entry(map).or_default().insert(number, fate);
+                }
+            }
+        }
+        for (added, first) in [(&record.first, true), (&record.last, false)] {
+            for (place, marks) in added {
+                if let Some((_, _, list)) = self.resolve(pod, place) {
+                    self.items(list, marks, first);
+                }
+            }
+        }
+        let mut made: Vec<&String> = record.made.iter().collect();
+        made.sort_by_key(|place| std::cmp::Reverse(steps(place).count()));
+        for place in made {
+            let Some((parent, number, id)) = self.resolve(pod, place) else { continue };
+            let fates = self.fates.get(&id);
+            let all = self.document.nodes[id].children().len();
+            let gone =
+                fates.map_or(0, |fates| fates.values().filter(|fate| matches!(fate, Fate::Gone)).count());
+            if gone == all && self.document.nodes[id].form().is_some() {
+                self.fates.entry(parent).or_default().insert(number, fate(place));
+            }
+        }
+    }
+
+    /// The items that go by these marks: those nearest to the end at which they were added.
+    fn items(&mut self, list: Id, marks: &[String], first: bool) {
+        let Kind::List { items, .. } = &self.document.nodes[list].kind else { return };
+        let fates = self.fates.entry(list).or_default();
+        let mut found: HashMap<String, VecDeque<usize>> = HashMap::new();
+        for (number, item) in items.iter().enumerate().filter(|(number, _)| !fates.contains_key(number)) {
+            if let Ok(value) = meaning::value(&self.document.nodes, item.id) {
+                found.entry(mark(&value)).or_default().push_back(number);
+            }
+        }
+        let mut take = |mark: &String| {
+            let numbers = found.get_mut(mark)?;
+            if first { numbers.pop_front() } else { numbers.pop_back() }
+        };
+        let numbers: Vec<usize> = if first {
+            marks.iter().filter_map(&mut take).collect()
+        } else {
+            marks.iter().rev().filter_map(&mut take).collect()
+        };
+        fates.extend(numbers.into_iter().map(|number| (number, Fate::Gone)));
+    }
+
+    /// The node at a place: what it is in, which child of that it is, and itself.
+    fn resolve(&mut self, pod: Id, place: &str) -> Option<(Id, usize, Id)> {
+        let mut at = (pod, 0, pod);
+        for step in steps(place) {
+            let parent = at.2;
+            let (id, number) = match &self.document.nodes[parent].kind {
+                Kind::Map { .. } => self.child(parent, &step)?,
+                Kind::List { items, .. } => {
+                    let document = self.document;
+                    let names = self.names.entry(parent).or_insert_with(|| {
+                        let named = items.iter().enumerate();
+                        named
+                            .filter_map(|(n, item)| {
+                                Some((super::insert::name(document, item.id)?.to_owned(), n))
+                            })
+                            .collect()
+                    });
+                    let number = *names.get(&step)?;
+                    (items[number].id, number)
+                }
+                _ => return None,
+            };
+            at = (parent, number, id);
+        }
+        Some(at)
+    }
+
+    fn cut(&self, cuts: &mut Vec<Splice>) {
+        let children = |id: Id| self.document.nodes[id].children();
+        let going: HashSet<Id> = self
+            .fates
+            .iter()
+            .flat_map(|(&id, fates)| fates.keys().map(move |&number| children(id)[number].id))
+            .collect();
+        for (&id, fates) in &self.fates {
+            if self.is_in(id, &going) {
+                continue;
+            }
+            let node = &self.document.nodes[id];
+            let block = matches!(node.form(), Some(Form::Block(_)));
+            for (&number, fate) in fates {
+                let child = &node.children()[number];
+                match fate {
+                    Fate::Null(text) if block => self.null_in_block(child, text, cuts),
+                    Fate::Null(text) => self.null_in_flow(child, text, cuts),
+                    Fate::Gone if block => cuts.push(self.in_block(node, number, fates)),
+                    Fate::Gone => {}
+                }
+            }
+            if !block {
+                self.in_flow(node, fates, cuts);
+            } else if fates.len() == node.children().len()
+                && fates.values().all(|fate| matches!(fate, Fate::Gone))
+            {
+                // It was in brackets before somebody wrote the text anew: only there was it empty.
+                let empty = if matches!(node.kind, Kind::Map { .. }) { " {}" } else { " []" };
+                cuts.push(Splice { at: node.open, old: 0, new: empty.to_owned() });
+            }
+        }
+    }
+
+    fn is_in(&self, mut id: Id, going: &HashSet<Id>) -> bool {
+        while id != 0 && !going.contains(&id) {
+            id = self.document.nodes[id].parent;
+        }
+        going.contains(&id)
+    }
+
+    fn in_block(&self, node: &Node, number: usize, fates: &BTreeMap<usize, Fate>) -> Splice {
+        let children = node.children();
+        let (from, end) = (children[number].from, self.document.nodes[children[number].id].end);
+        if margin(self.text, from).is_some() {
+            return cut(line_start(self.text, from), line_after(self.text, end));
+        }
+        // It shares its line with the dash before it: what comes next takes its place.
+        let next = (number + 1..children.len()).find(|next| !matches!(fates.get(next), Some(Fate::Gone)));
+        cut(from, next.map_or(end, |next| children[next].from))
+    }
+
+    fn in_flow(&self, node: &Node, fates: &BTreeMap<usize, Fate>, cuts: &mut Vec<Splice>) {
+        let children = node.children();
+        let gone = |number: &usize| matches!(fates.get(number), Some(Fate::Gone));
+        let end = |number: usize| self.document.nodes[children[number].id].end;
+        let mut number = 0;
+        while number < children.len() {
+            let run = (number..children.len()).take_while(gone).count();
+            let next = number + run;
+            if run > 0 {
+                cuts.push(match (number, next) {
+                    (0, next) if next == children.len() => {
+                        self.all_in_flow(node, children[0].from, end(next - 1))
+                    }
+                    (0, next) => cut(children[0].from, children[next].from),
+                    (number, next) => cut(end(number - 1), end(next - 1)),
+                });
+            }
+            number = next + 1;
+        }
+    }
+
+    /// Where line breaks were put in with it, all between the brackets goes.
+    fn all_in_flow(&self, node: &Node, from: usize, end: usize) -> Splice {
+        if self.text[node.open..from].contains(['\n', '\r']) {
+            cut(node.open, node.end - 1)
+        } else {
+            cut(from, end)
+        }
+    }
+
+    /// The null is there still, as a comment, unless somebody has written the text anew.
+    fn null_in_block(&self, child: &Child, null: &str, cuts: &mut Vec<Splice>) {
+        let node = &self.document.nodes[child.id];
+        let start = match node.form() {
+            Some(Form::Block(_)) => node.children().first().map_or(node.start, |child| child.from),
+            _ => node.start,
+        };
+        if margin(self.text, start).is_some() {
+            cuts.push(cut(line_start(self.text, start), line_after(self.text, node.end)));
+        } else {
+            cuts.push(cut(start, node.end));
+        }
+        if null.is_empty() {
+            return;
+        }
+        let behind = child.lead;
+        let comment = format!("# {null}");
+        let between = &self.text[behind..start];
+        let whole =
+            |at: &usize| !between[at + comment.len()..].starts_with(|next: char| !next.is_whitespace());
+        match between.match_indices(&comment).map(|(at, _)| at).find(whole) {
+            Some(at) => cuts.push(cut(behind + at, behind + at + "# ".len())),
+            None => cuts.push(Splice { at: behind, old: 0, new: format!(" {null}") }),
+        }
+    }
+
+    fn null_in_flow(&self, child: &Child, null: &str, cuts: &mut Vec<Splice>) {
+        let node = &self.document.nodes[child.id];
+        let start = node.start;
+        // JSON, which others may have made of it, has no other way to say null.
+        let json = self.text[child.from..].starts_with('"');
+        if null.is_empty() && !json {
+            let space = usize::from(self.text[..start].ends_with(' '));
+            cuts.push(cut(start - space, node.end));
+        } else {
+            let null = if null.is_empty() { "null" } else { null };
+            cuts.push(Splice { at: start, old: node.end - start, new: null.to_owned() });
+        }
+    }
+}
+
+fn cut(from: usize, to: usize) -> Splice {
+    Splice { at: from, old: to - from, new: String::new() }
+}
+
+/// In order, and without overlap. What takes the end off a text whose last line has no line break takes the one before it.
+fn joined(text: &str, mut cuts: Vec<Splice>) -> Vec<Splice> {
+    cuts.sort_by_key(|cut| cut.at);
+    let mut joined: Vec<Splice> = Vec::with_capacity(cuts.len());
+    for cut in cuts {
+        match joined.last_mut() {
+            Some(last)
+                if cut.at <= last.at + last.old && (last.new.is_empty() || cut.at < last.at + last.old) =>
+            {
+                last.old = last.old.max(cut.at + cut.old - last.at);
+                last.new.push_str(&cut.new);
+            }
+            _ => joined.push(cut),
+        }
+    }
+    if let Some(last) = joined.last_mut()
+        && ends_open(text)
+        && last.at + last.old == text.len()
+        && last.at == line_start(text, last.at)
+        && last.new.is_empty()
+    {
+        let more = break_before(text, last.at);
+        last.at -= more;
+        last.old += more;
+    }
+    joined
+}

@@ -1,0 +1,194 @@
+//! `deploy/kubernetes`, as `kubectl kustomize` builds it.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use dragoman_harness::binaries;
+use dragoman_harness::process;
+use dragoman_harness::scratch::Scratch;
+use serde_json::Value;
+
+use crate::kubelet;
+use crate::oracles::{self, NEWEST, Verdict, repository};
+
+/// All that is wrong with the objects of a file, but with what Kubernetes has no schema of.
+fn faults(verdict: &Verdict) -> Vec<String> {
+    let mut all = verdict.all_errors();
+    all.retain(|error| !error.contains(" of monitoring.coreos.com/v1"));
+    let monitoring: Vec<_> = verdict.objects.iter().filter(|object| oracles::is_monitoring(object)).collect();
+    if !monitoring.is_empty() {
+        all.extend(oracles::monitoring(&monitoring).concat());
+    }
+    let pods = verdict.objects.iter().filter_map(kubelet::pod);
+    all.extend(pods.flat_map(|pod| pod.complaints()));
+    all
+}
+
+/// Builds a kustomization, and answers what it has when all oracles agree.
+fn built(scratch: &Scratch, name: &str, folder: &Path) -> Verdict {
+    let file = scratch.write(name, oracles::kustomize(folder));
+    judged(&file)
+}
+
+fn judged(file: &PathBuf) -> Verdict {
+    let verdict = oracles::schemas(&NEWEST, std::slice::from_ref(file)).remove(0);
+    assert_eq!(faults(&verdict), Vec::<String>::new(), "{}", file.display());
+    assert_eq!(oracles::decode(std::slice::from_ref(file)), Vec::<String>::new(), "{}", file.display());
+    verdict
+}
+
+fn names(verdict: &Verdict) -> Vec<String> {
+    let name = |object: &Value| {
+        format!(
+            "{} {}",
+            object["kind"].as_str().expect("a kind"),
+            object["metadata"]["name"].as_str().expect("a name")
+        )
+    };
+    let mut names: Vec<_> = verdict.objects.iter().map(name).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn the_base_is_a_policy_and_who_may_look() {
+    let scratch = Scratch::new("base");
+    let base = built(&scratch, "base.yaml", &repository("deploy/kubernetes/base"));
+    // No hash behind the name: a change is one of the same object, which the pods that are there see.
+    assert_eq!(names(&base), ["ConfigMap dragoman-platform", "NetworkPolicy dragoman"]);
+    let normal = fs::read_to_string(repository("deploy/policies/normal.toml")).expect("the policy");
+    assert_eq!(base.of_kind("ConfigMap")[0]["data"]["platform.toml"], normal, "the copy differs");
+}
+
+#[test]
+fn the_overlay_is_the_base_the_examples_and_what_monitors_them() {
+    let scratch = Scratch::new("overlay");
+    let overlay = built(&scratch, "overlay.yaml", &repository("deploy/kubernetes/overlays/production"));
+    let examples = built(&scratch, "examples.yaml", &repository("deploy/kubernetes/examples"));
+    let mut expected = names(&examples);
+    expected.extend(
+        [
+            "ConfigMap checkout-policy",
+            "ConfigMap dragoman-platform",
+            "NetworkPolicy dragoman",
+            "PodMonitor dragoman",
+            "PrometheusRule dragoman",
+        ]
+        .map(str::to_owned),
+    );
+    expected.sort();
+    assert_eq!(names(&overlay), expected);
+    let kinds = ["Deployment", "StatefulSet", "Job", "CronJob"];
+    assert!(kinds.iter().all(|kind| !overlay.of_kind(kind).is_empty()), "{:?}", names(&overlay));
+    let rules = overlay.of_kind("NetworkPolicy")[0]["spec"]["ingress"].as_array().expect("rules").len();
+    assert_eq!(rules, 1, "Prometheus alone");
+}
+
+/// Each component with the base, by itself: a namespace takes those that it wants.
+#[test]
+fn each_component_goes_with_the_base() {
+    for (component, expected) in [
+        ("pod-monitor", ["PodMonitor dragoman"].as_slice()),
+        ("service-monitor", &["Service dragoman", "ServiceMonitor dragoman"]),
+        ("alerts", &["PrometheusRule dragoman"]),
+    ] {
+        let scratch = Scratch::new("component");
+        // A kustomization refers to others by paths relative to its own, so that the tree is copied.
+        process::succeed(
+            Command::new("cp").arg("-r").arg(repository("deploy/kubernetes")).arg(scratch.path()),
+        );
+        let folder = scratch.path().join("kubernetes/overlays/test");
+        fs::create_dir_all(&folder).expect("the scratch is ours");
+        let text =
+            format!("resources: [../../base]\ncomponents: [../../components/{component}]\nnamespace: shop\n");
+        fs::write(folder.join("kustomization.yaml"), text).expect("the scratch is ours");
+        let all = built(&scratch, "all.yaml", &folder);
+        let found: Vec<_> =
+            names(&all).into_iter().filter(|name| expected.contains(&name.as_str())).collect();
+        assert_eq!(found, expected);
+        assert_eq!(all.objects.len(), expected.len() + 2, "{:?}", names(&all));
+    }
+}
+
+/// The examples are what careful teams write who have never heard of dragoman.
+#[test]
+fn the_examples_know_nothing_of_dragoman() {
+    let scratch = Scratch::new("examples");
+    let examples = built(&scratch, "examples.yaml", &repository("deploy/kubernetes/examples"));
+    assert!(!fs::read_to_string(scratch.path().join("examples.yaml")).expect("built").contains("dragoman"));
+    let pods: Vec<_> = examples.objects.iter().filter_map(kubelet::pod).collect();
+    assert_eq!(pods.len(), 5);
+    for pod in pods {
+        assert_eq!(pod.forbidden_by_restricted(), BTreeSet::new(), "{}", pod.name);
+    }
+}
+
+#[test]
+fn the_pods_for_one_machine_are_valid() {
+    let pods = judged(&repository("deploy/kubernetes/examples/pods.yaml"));
+    assert_eq!(names(&pods), ["ConfigMap dragoman-platform", "Pod checkout", "Pod orders"]);
+}
+
+/// Every policy in a ConfigMap is one that the proxy takes, alone and on top of the platform's.
+#[test]
+fn the_policies_in_configmaps_are_valid() {
+    let scratch = Scratch::new("policies");
+    let overlay = oracles::kustomize(&repository("deploy/kubernetes/overlays/production"));
+    let overlay = scratch.write("overlay.yaml", overlay);
+    let pods = repository("deploy/kubernetes/examples/pods.yaml");
+    let mut checked = Vec::new();
+    for verdict in oracles::schemas(&NEWEST[..1], &[overlay, pods]) {
+        let maps = verdict.of_kind("ConfigMap").into_iter().filter_map(|map| map["data"].as_object());
+        for (name, policy) in maps.flatten().filter(|(name, _)| name.ends_with(".toml")) {
+            let file = scratch.write(name, policy.as_str().expect("text"));
+            process::succeed(Command::new(binaries::dragoman()).arg("check").arg(&file));
+            checked.push(file);
+        }
+    }
+    checked.sort();
+    checked.dedup();
+    process::succeed(Command::new(binaries::dragoman()).arg("check").args(&checked));
+    assert_eq!(checked.len(), 2, "the platform's and the app's: {checked:?}");
+}
+
+/// What is changed in the example of a StatefulSet, and what is then found.
+const FAULTS: [[&str; 3]; 9] = [
+    ["serviceName:", "servceName:", "'servceName' was unexpected"],
+    ["replicas: 2", "replicas: two", "is not of types"],
+    ["mountPath: /data", "mountPath: data", "at no absolute path"],
+    [
+        "- name: data\n              mount",
+        "- name: dat\n              mount",
+        "mounts `dat`, which is no volume",
+    ],
+    ["port: http\n          resources", "port: htp\n          resources", "asks a port `htp`"],
+    ["name: first-order", "name: ledger", "container `ledger` twice"],
+    ["memory: 16Mi", "memory: 64Mi", "asks for more memory than its limit"],
+    ["runAsUser: 1000", "runAsUser: 0", "which runAsNonRoot forbids"],
+    ["- name: first-order\n", "- name: first-order\n          lifecycle: {}\n", "has no lifecycle"],
+];
+
+/// The oracles see what they are there for.
+#[test]
+fn each_fault_is_found() {
+    let scratch = Scratch::new("faulty");
+    let good = repository("deploy/kubernetes/examples/statefulset.yaml");
+    let good = fs::read_to_string(good).expect("the example");
+    let bad = FAULTS.iter().enumerate().map(|(n, [from, to, _])| {
+        assert!(good.contains(from), "{from}");
+        scratch.write(&format!("{n}.yaml"), good.replace(from, to))
+    });
+    let verdicts = oracles::schemas(&NEWEST, &bad.collect::<Vec<_>>());
+    for ([_, to, found], verdict) in FAULTS.iter().zip(verdicts) {
+        let faults = faults(&verdict);
+        assert!(faults.iter().any(|fault| fault.contains(found)), "{to}: {faults:?}");
+    }
+    let file = scratch.write("bad.yaml", good.replace("memory: 16Mi", "memory: 16Mx"));
+    assert!(oracles::decode(&[file])[0].contains("quantities must match"));
+    let rule = repository("deploy/kubernetes/components/alerts/prometheus-rule.yaml");
+    let mut rule = oracles::schemas(&NEWEST[..1], &[rule]).remove(0).objects.remove(0);
+    rule["spec"]["groups"][0]["rules"][0]["alrt"] = "x".into();
+    assert_eq!(oracles::monitoring(&[&rule]), [["/spec/groups/0/rules/0/alrt is unknown"]]);
+}
