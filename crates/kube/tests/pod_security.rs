@@ -259,8 +259,16 @@ fn a_guaranteed_pod_stays_guaranteed() {
             is_set && (!ours || of["limits"] == of["requests"])
         })
     };
-    for words in ["", "native-sidecar=false", "cpu-limit=100m cpu-request=20m", "no-capture"] {
-        assert!(is_guaranteed(&injected(&pod, words)), "{words}");
+    for (words, cpu, memory) in [
+        ("", "250m", "128Mi"),
+        ("native-sidecar=false", "250m", "128Mi"),
+        ("no-capture", "250m", "128Mi"),
+        ("cpu-limit=100m cpu-request=20m memory-request=1Gi", "100m", "1Gi"),
+    ] {
+        let pod = injected(&pod, words);
+        assert!(is_guaranteed(&pod), "{words}");
+        let sidecar = containers(&pod).find(|container| container["name"] == "dragoman").unwrap();
+        assert_eq!(sidecar["resources"]["limits"], json!({"cpu": cpu, "memory": memory}), "{words}");
     }
     let text = serde_json::to_string_pretty(&pod).unwrap();
     let outcome = inject(&text, &options("cpu-limit=none")).unwrap();
