@@ -4,7 +4,6 @@
 CARGO ?= cargo
 # The benchmark lives beside the project, since it measures others too.
 BENCH ?= ../shared/bench/bench.py
-MUSL := x86_64-unknown-linux-musl
 
 target := $(abspath $(or $(CARGO_TARGET_DIR),target))
 binaries := -p dragoman -p dragoman-init
@@ -21,7 +20,7 @@ MINUTES ?= 10
 EXCHANGES ?= 0
 FLOWS ?= 0
 
-.PHONY: help build demo network test faults check fuzz bench soak instructions static
+.PHONY: help build demo network test faults check fuzz bench soak instructions static image sbom
 
 help: ## list these commands
 	@sed -n 's/^\([a-z]*\):[a-z ]* ## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -76,15 +75,11 @@ instructions: ## count the instructions of the hot functions, and compare with b
 	@scripts/instructions $(if $(UPDATE),--update)
 
 static: ## build both binaries as they are shipped: static, stripped, whole-program optimised; check sizes and that they work
-	@set -e; if [ -d "$$(rustc --print target-libdir --target $(MUSL))" ]; then \
-		triple=$(MUSL); \
-	else \
-		triple=$$(rustc -vV | sed -n 's/^host: //p'); \
-		echo "static: the target $(MUSL) is not installed (rustup target add $(MUSL)); linking glibc statically"; \
-	fi; \
-	export RUSTFLAGS="$$RUSTFLAGS -C target-feature=+crt-static"; \
-	$(CARGO) build --release --target $$triple -p dragoman; \
-	$(CARGO) build --profile small --target $$triple -p dragoman-init; \
-	mkdir -p $(shipped); \
-	cp $(target)/$$triple/release/dragoman $(target)/$$triple/small/dragoman-init $(shipped)
+	@scripts/build-static $(shipped)
 	@scripts/check-static $(shipped)
+
+image: ## build the container image and check it; LOCAL=1 of binaries built here, BUILDER=image to build in, IMAGE=name:tag
+	@scripts/image --run $(if $(LOCAL),--local) $(if $(BUILDER),--builder '$(BUILDER)') $(if $(IMAGE),--name '$(IMAGE)')
+
+sbom: ## write the software bill of materials of what is shipped (CycloneDX)
+	@scripts/sbom

@@ -11,6 +11,7 @@ pub mod dragoman;
 pub mod faulty;
 pub mod http2;
 pub mod link;
+pub mod load;
 pub mod metrics;
 pub mod net;
 pub mod origin;
@@ -21,6 +22,7 @@ pub mod programs;
 pub mod scratch;
 pub mod servers;
 pub mod tls;
+pub mod volume;
 pub mod wait;
 
 pub use dragoman::Dragoman;

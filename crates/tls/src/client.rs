@@ -12,7 +12,7 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::{TLS12, TLS13};
 
 use crate::roots::Roots;
-use crate::tickets::Tickets;
+use crate::tickets::{ConnectionTickets, Tickets};
 pub use crate::verify::Verify;
 use crate::verify::{Chain, server_verifier};
 
@@ -65,6 +65,20 @@ pub struct ClientMaterial {
     pub generation: u64,
 }
 
+/// What the client's side of one connection is made with.
+#[derive(Clone, Debug)]
+pub struct ClientSide {
+    pub(crate) config: Arc<ClientConfig>,
+    /// What the session weighs for its store, where it is ours.
+    pub(crate) tickets: Option<Arc<ConnectionTickets>>,
+}
+
+impl From<Arc<ClientConfig>> for ClientSide {
+    fn from(config: Arc<ClientConfig>) -> Self {
+        Self { config, tickets: None }
+    }
+}
+
 /// What connections to a destination are made with, as policy and its files are now.
 #[derive(Debug)]
 pub struct ClientConfigs {
@@ -110,12 +124,12 @@ impl ClientConfigs {
 
     /// What a connection to `endpoint` is made with, which begins now. Sessions are resumed only between connections with the same
     /// endpoint, protocol and name.
-    pub fn config(&self, alpn: Alpn, endpoint: SocketAddr, now: Instant) -> Arc<ClientConfig> {
-        let tickets = self.tickets.at(endpoint, alpn, now);
+    pub fn side(&self, alpn: Alpn, endpoint: SocketAddr, now: Instant) -> ClientSide {
+        let tickets = Arc::new(self.tickets.at(endpoint, alpn, now));
         let mut config = self.base.clone();
         config.alpn_protocols = alpn.offered();
-        config.resumption = Resumption::store(Arc::new(tickets));
-        Arc::new(config)
+        config.resumption = Resumption::store(Arc::clone(&tickets) as _);
+        ClientSide { config: Arc::new(config), tickets: Some(tickets) }
     }
 
     /// What to ask for, where policy says.

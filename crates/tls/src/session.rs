@@ -15,9 +15,11 @@ use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus, WriteTraffic};
-use rustls::{ClientConfig, CommonState, HandshakeKind, ProtocolVersion, ServerConfig};
+use rustls::{CommonState, HandshakeKind, ProtocolVersion, ServerConfig};
 
+use crate::client::ClientSide;
 use crate::failure::{Failure, FailureKind};
+use crate::tickets::ConnectionTickets;
 use error::failure_of;
 
 /// The most that one record holds (RFC 8446 §5.1), in bytes.
@@ -51,6 +53,10 @@ pub struct Session {
     unanswered: bool,
     /// Why nothing more comes of it.
     failed: Option<Failure>,
+    /// What is given to resume by, which is weighed here.
+    tickets: Option<Arc<ConnectionTickets>>,
+    /// What the last step took in that is no content, or all steps of the handshake together, in bytes.
+    taken_in: usize,
 }
 
 enum Connection {
@@ -108,10 +114,11 @@ impl Session {
     ///
     /// # Errors
     /// The configuration is of no use for that name.
-    pub fn client(config: Arc<ClientConfig>, name: ServerName<'static>) -> Result<Self, Failure> {
+    pub fn client(side: impl Into<ClientSide>, name: ServerName<'static>) -> Result<Self, Failure> {
+        let ClientSide { config, tickets } = side.into();
         let connection =
             UnbufferedClientConnection::new(config, name).map_err(|error| failure_of(&error, false))?;
-        let mut session = Self::new(Connection::Client(connection));
+        let mut session = Self { tickets, ..Self::new(Connection::Client(connection)) };
         session.advance()?;
         Ok(session)
     }
@@ -134,6 +141,8 @@ impl Session {
             ended: false,
             unanswered: false,
             failed: None,
+            tickets: None,
+            taken_in: 0,
         }
     }
 
@@ -317,16 +326,21 @@ impl Session {
         if let Some(failure) = &self.failed {
             return Err(failure.clone());
         }
+        let was_handshaking = self.is_handshaking();
         let Buffers { incoming, processed, .. } = &mut self.buffers;
         let mut waiting = std::mem::take(incoming);
         let come = &mut waiting[*processed..];
-        let mut io = Io { outgoing: &mut self.buffers.outgoing, plain: &mut self.buffers.plain, most, take };
+        let (outgoing, plain) = (&mut self.buffers.outgoing, &mut self.buffers.plain);
+        let mut io = Io { outgoing, plain, most, take, content: 0 };
         let (discard, step) = match &mut self.connection {
             Connection::Client(client) => io.handle(client.process_tls_records(come), wish),
             Connection::Server(server) => io.handle(server.process_tls_records(come), wish),
         };
+        let content = io.content;
         self.buffers.incoming = waiting;
         self.buffers.processed += discard;
+        self.taken_in = discard.saturating_sub(content) + if was_handshaking { self.taken_in } else { 0 };
+        self.weigh_tickets(content > 0);
         self.buffers.release_incoming();
         match step {
             Ok(Step::Closed) => {
@@ -349,6 +363,17 @@ impl Session {
         }
     }
 
+    /// What holds a ticket was taken in with it, or still stands there: rustls lets go of it when no message has begun in it that
+    /// has not ended, and before content. In TLS 1.2 it is a message of the handshake, at whose end the session is given.
+    fn weigh_tickets(&self, is_with_content: bool) {
+        let Some(tickets) = &self.tickets else { return };
+        let left = if is_with_content { 0 } else { self.buffers.unprocessed() };
+        tickets.weigh(self.taken_in + left, || {
+            let certificates = self.peer_certificates().unwrap_or_default();
+            certificates.iter().map(|certificate| certificate.len()).sum()
+        });
+    }
+
     fn fail(&mut self, failure: Failure) -> Failure {
         (self.buffers.incoming, self.buffers.processed) = (Vec::new(), 0);
         self.failed.insert(failure).clone()
@@ -362,6 +387,7 @@ impl Session {
                 plain: &mut self.buffers.plain,
                 most: 0,
                 take: &mut |_| {},
+                content: 0,
             };
             // Nothing of what came is looked at while something waits to be said.
             let (_, step) = match &mut self.connection {
@@ -424,6 +450,8 @@ struct Io<'a> {
     plain: &'a mut Vec<u8>,
     most: usize,
     take: &'a mut dyn FnMut(&[u8]),
+    /// How much of what came was content, in bytes.
+    content: usize,
 }
 
 impl Io<'_> {
@@ -442,6 +470,7 @@ impl Io<'_> {
                     Some(Err(error)) => break Err(error),
                     Some(Ok(record)) => {
                         discard += record.discard;
+                        self.content += record.payload.len();
                         self.give(record.payload);
                     }
                 }

@@ -8,6 +8,10 @@
 //! that is asked again and again would never have to show its certificate any more, were it expired or revoked. So tickets
 //! are for one **term**. What comes of a session that began in an earlier term is not kept, and the first connection of a
 //! term is verified.
+//!
+//! A ticket has up to 64 KiB, as its server likes, and a copy of the server's certificates goes with each. rustls does not say
+//! how much one holds. The [`Session`](crate::session::Session) knows how much came with it, and that is what it weighs: so
+//! what a connection is given is fresh at first, and kept when the session has weighed it.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -29,6 +33,18 @@ const SERVERS: usize = 512;
 /// The most tickets of one of them: the latest are kept.
 const TICKETS: usize = 64;
 
+/// The most that one of them may weigh, in bytes. Those of OpenSSL with a client's chain in them have a few thousand.
+const ENTRY: usize = 32 * 1024;
+
+/// The most that those of one server may weigh, in bytes: the latest are kept.
+const SERVER: usize = 256 * 1024;
+
+/// The most that all of them may weigh, in bytes; beyond them any other server is forgotten.
+const ALL: usize = 16 * 1024 * 1024;
+
+/// The most tickets that are taken of what came at once.
+const FRESH: usize = 8;
+
 /// The tickets of one destination, as its files are.
 #[derive(Debug)]
 pub(crate) struct Tickets {
@@ -40,6 +56,8 @@ struct State {
     term: u64,
     until: Instant,
     servers: HashMap<Key, Server>,
+    /// Of all servers, in bytes.
+    weight: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -52,13 +70,28 @@ struct Key {
 #[derive(Debug, Default)]
 struct Server {
     group: Option<NamedGroup>,
-    session: Option<Tls12ClientSessionValue>,
-    tickets: VecDeque<Tls13ClientSessionValue>,
+    session: Option<Weighed<Tls12ClientSessionValue>>,
+    /// The latest last.
+    tickets: VecDeque<Weighed<Tls13ClientSessionValue>>,
+}
+
+#[derive(Debug)]
+struct Weighed<T> {
+    value: T,
+    bytes: usize,
+}
+
+/// What was given to resume by, and is not weighed yet.
+#[derive(Debug)]
+enum Fresh {
+    Tls12(Tls12ClientSessionValue),
+    Tls13(Tls13ClientSessionValue),
 }
 
 impl Tickets {
     pub(crate) fn new(now: Instant) -> Self {
-        Self { state: Mutex::new(State { term: 0, until: now + TERM, servers: HashMap::new() }) }
+        let state = State { term: 0, until: now + TERM, servers: HashMap::new(), weight: 0 };
+        Self { state: Mutex::new(state) }
     }
 
     /// The store of one connection that begins now.
@@ -71,12 +104,49 @@ impl Tickets {
                 server.session = None;
                 server.tickets.clear();
             }
+            state.weight = 0;
         }
-        ConnectionTickets { all: Arc::clone(self), term: state.term, endpoint, alpn }
+        let fresh = Mutex::default();
+        ConnectionTickets { all: Arc::clone(self), term: state.term, endpoint, alpn, fresh }
+    }
+
+    /// What all of it weighs, in bytes, and how much of it there is.
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> (usize, usize) {
+        let state = self.lock();
+        let of = |server: &Server| server.tickets.len() + usize::from(server.session.is_some());
+        (state.weight, state.servers.values().map(of).sum())
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
+    }
+}
+
+impl State {
+    /// Forgets any server but this one. Which does not matter: what is lost is one full handshake.
+    fn forget_another(&mut self, than: &Key) -> bool {
+        let Some(any) = self.servers.keys().find(|key| *key != than).cloned() else { return false };
+        self.weight -= self.servers.remove(&any).map_or(0, |server| server.weight());
+        true
+    }
+}
+
+impl Server {
+    /// Of all that it has given, in bytes.
+    fn weight(&self) -> usize {
+        let session = self.session.as_ref().map_or(0, |session| session.bytes);
+        session + self.tickets.iter().map(|ticket| ticket.bytes).sum::<usize>()
+    }
+
+    fn keep(&mut self, fresh: Fresh, bytes: usize) {
+        match fresh {
+            Fresh::Tls12(value) => self.session = Some(Weighed { value, bytes }),
+            Fresh::Tls13(value) => self.tickets.push_back(Weighed { value, bytes }),
+        }
+        while self.tickets.len() > TICKETS || self.weight() > SERVER && !self.tickets.is_empty() {
+            self.tickets.pop_front();
+        }
     }
 }
 
@@ -87,9 +157,31 @@ pub(crate) struct ConnectionTickets {
     term: u64,
     endpoint: SocketAddr,
     alpn: Alpn,
+    fresh: Mutex<VecDeque<(ServerName<'static>, Fresh)>>,
 }
 
 impl ConnectionTickets {
+    /// Keeps what is fresh. `bytes`: of what came with it, at least as much as any of it holds, and `more` for what it holds
+    /// besides.
+    pub(crate) fn weigh(&self, bytes: usize, more: impl FnOnce() -> usize) {
+        let fresh = std::mem::take(&mut *lock(&self.fresh));
+        if fresh.is_empty() {
+            return;
+        }
+        let bytes = bytes + more();
+        for (name, fresh) in fresh.into_iter().filter(|_| bytes <= ENTRY) {
+            self.add(&name, |server| server.keep(fresh, bytes));
+        }
+    }
+
+    fn is_given(&self, name: ServerName<'static>, fresh: Fresh) {
+        let mut all = lock(&self.fresh);
+        if all.len() >= FRESH {
+            all.pop_front();
+        }
+        all.push_back((name, fresh));
+    }
+
     fn key(&self, name: &ServerName<'_>) -> Key {
         Key { endpoint: self.endpoint, alpn: self.alpn, name: name.to_owned() }
     }
@@ -100,7 +192,12 @@ impl ConnectionTickets {
         if state.term != self.term {
             return None;
         }
-        act(state.servers.get_mut(&self.key(name))?)
+        let server = state.servers.get_mut(&self.key(name))?;
+        let before = server.weight();
+        let found = act(server);
+        let less = before - server.weight();
+        state.weight -= less;
+        found
     }
 
     /// Adds to what there is, if the term is still that of the connection.
@@ -111,11 +208,14 @@ impl ConnectionTickets {
         }
         let key = self.key(name);
         if state.servers.len() >= SERVERS && !state.servers.contains_key(&key) {
-            // Which one does not matter: what is lost is one full handshake.
-            let any = state.servers.keys().next().cloned();
-            any.and_then(|any| state.servers.remove(&any));
+            state.forget_another(&key);
         }
-        act(state.servers.entry(key).or_default());
+        let server = state.servers.entry(key.clone()).or_default();
+        let before = server.weight();
+        act(server);
+        let after = server.weight();
+        state.weight = state.weight - before + after;
+        while state.weight > ALL && state.forget_another(&key) {}
     }
 }
 
@@ -129,28 +229,27 @@ impl ClientSessionStore for ConnectionTickets {
     }
 
     fn set_tls12_session(&self, name: ServerName<'static>, value: Tls12ClientSessionValue) {
-        self.add(&name, |server| server.session = Some(value));
+        self.is_given(name, Fresh::Tls12(value));
     }
 
     fn tls12_session(&self, name: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
-        self.look(name, |server| server.session.clone())
+        self.look(name, |server| Some(server.session.as_ref()?.value.clone()))
     }
 
     fn remove_tls12_session(&self, name: &ServerName<'static>) {
-        self.look(name, |server| server.session.take());
+        self.look(name, |server| server.session.take().map(drop));
     }
 
     fn insert_tls13_ticket(&self, name: ServerName<'static>, value: Tls13ClientSessionValue) {
-        self.add(&name, |server| {
-            if server.tickets.len() >= TICKETS {
-                server.tickets.pop_front();
-            }
-            server.tickets.push_back(value);
-        });
+        self.is_given(name, Fresh::Tls13(value));
     }
 
     fn take_tls13_ticket(&self, name: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
         // The latest: it is good for the longest.
-        self.look(name, |server| server.tickets.pop_back())
+        self.look(name, |server| Some(server.tickets.pop_back()?.value))
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

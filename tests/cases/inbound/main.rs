@@ -5,6 +5,7 @@ mod clients;
 mod mixed;
 mod pair;
 mod refused;
+mod rotation;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -79,7 +80,7 @@ impl Rig {
 
     /// What a client with this identity, if any, is made with.
     fn client(&self, identity: Option<&Issued>, version: &'static SupportedProtocolVersion) -> ClientConfig {
-        client_of(&self.pki, identity, version)
+        client_of(&[&self.pki], identity, version)
     }
 
     /// curl in S as this client.
@@ -92,14 +93,14 @@ impl Rig {
     }
 }
 
-/// What a client is made with that trusts this authority.
+/// What a client is made with that trusts these authorities.
 fn client_of(
-    authority: &Pki,
+    authorities: &[&Pki],
     identity: Option<&Issued>,
     version: &'static SupportedProtocolVersion,
 ) -> ClientConfig {
     let mut roots = RootCertStore::empty();
-    roots.add(authority.certificate().clone()).expect("a root");
+    authorities.iter().for_each(|it| roots.add(it.certificate().clone()).expect("a root"));
     let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()))
         .with_protocol_versions(&[version])
         .expect("a version that there is")

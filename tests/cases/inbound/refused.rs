@@ -127,7 +127,7 @@ fn cause_client_tls_failed_for_what_only_begins_like_tls() {
     let said = told(connect(&rig.net.servers, rig.client(Some(&rig.web), &TLS12), Rig::app(8080)));
     assert!(said.contains("ProtocolVersion"), "{said}");
     // A client that does not trust us tells why.
-    let config = client_of(&Pki::new().intermediate(), Some(&rig.web), &TLS13);
+    let config = client_of(&[&Pki::new().intermediate()], Some(&rig.web), &TLS13);
     let said = told(connect(&rig.net.servers, config, Rig::app(8080)));
     assert!(said.contains("UnknownIssuer"), "{said}");
     let records = dragoman.records_where(5, |record| record["cause"] == "client_tls_failed");

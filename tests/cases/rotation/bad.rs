@@ -6,11 +6,11 @@ use std::path::Path;
 use std::process::Command;
 
 use dragoman_harness::pki::{Issued, Pki, Spec, write_key};
+use dragoman_harness::volume::{Volume, replace};
 use dragoman_harness::{Dragoman, binaries, process, wait};
 use nix::sys::signal::Signal;
 
-use super::volume::Volume;
-use super::{Shop, reloads, replace, taken};
+use super::{Shop, reloads, taken};
 
 #[test]
 fn t1_what_cannot_be_used_keeps_the_last_good_identity() {
@@ -30,11 +30,11 @@ fn t1_what_cannot_be_used_keeps_the_last_good_identity() {
         // The second file has not come, and does not come.
         (
             "torn",
-            &|| replace(&present, second.certificate_pem.as_bytes()),
+            &|| replace(&present, &second.certificate_pem),
             &certificate,
             "its first certificate does not belong to the key in ",
         ),
-        ("half", &|| replace(&present, half.as_bytes()), &certificate, "is damaged: it ends in the middle"),
+        ("half", &|| replace(&present, half), &certificate, "is damaged: it ends in the middle"),
         ("empty", &|| replace(&present, b""), &certificate, "is empty"),
         ("expired", &|| volume.put(&expired), &certificate, "its first certificate expired 1d0h ago (now "),
         (

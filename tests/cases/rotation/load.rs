@@ -1,22 +1,20 @@
 //! A thousand flows of all kinds, and fifty identities one after the other.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 use dragoman_harness::dragoman::Record;
-use dragoman_harness::http2::{Http2Origin, Wire, request};
+use dragoman_harness::http2::Http2Origin;
+use dragoman_harness::load::{self, Flow, raise_descriptor_limit};
 use dragoman_harness::net::server;
 use dragoman_harness::origin::{Reply, echo};
 use dragoman_harness::pki::{Issued, Pki, Spec};
 use dragoman_harness::scratch::Scratch;
 use dragoman_harness::tls::{Front, Setting, behind};
-use dragoman_harness::{Dragoman, Net, Origin, Peer, wait};
+use dragoman_harness::volume::Volume;
+use dragoman_harness::{Dragoman, Net, Origin, wait};
 use nix::sys::signal::Signal;
 use rustls::pki_types::CertificateDer;
-
-use super::volume::Volume;
 
 const WORKERS: usize = 10;
 const HTTP1: usize = 40;
@@ -26,53 +24,14 @@ const FLOWS: usize = WORKERS * (HTTP1 + HTTP2 + OPAQUE);
 const ROTATIONS: usize = 50;
 /// Each n-th is found by the proxy itself; the others are told by SIGHUP, for the sake of the time.
 const UNTOLD: usize = 5;
-/// Between two requests of one worker.
-const PACE: Duration = Duration::from_millis(50);
 
-/// A connection of the app that is never made anew.
-enum Flow {
-    Http1(Peer),
-    Http2(Wire, u32),
-    Opaque(Peer),
-}
-
-impl Flow {
-    fn open(net: &Net, n: usize) -> io::Result<Flow> {
-        Ok(match n {
-            0..HTTP1 => Flow::Http1(net.app.try_connect(server(80))?),
-            _ if n < HTTP1 + HTTP2 => Flow::Http2(Wire::client(net.app.try_connect(server(81))?, &[])?, 1),
-            _ => Flow::Opaque(net.app.try_connect(server(9000))?),
-        })
-    }
-
-    /// One request and its answer.
-    fn ask(&mut self) -> io::Result<()> {
-        let failed = |what: String| Err(io::Error::other(what));
-        match self {
-            Flow::Http1(peer) => {
-                let answer = peer.exchange("GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n")?;
-                if answer.status() == 200 { Ok(()) } else { failed(answer.head) }
-            }
-            Flow::Http2(wire, stream) => {
-                wire.fields(*stream, &request("GET", "/"), true)?;
-                let answer = wire.response(*stream)?;
-                *stream += 2;
-                if answer.status() == 200 { Ok(()) } else { failed(format!("{}", answer.status())) }
-            }
-            Flow::Opaque(peer) => {
-                peer.send([1, 2, 3, 4])?;
-                let echoed = peer.read_exact(4)?;
-                if echoed == [1, 2, 3, 4] { Ok(()) } else { failed(format!("{echoed:?}")) }
-            }
-        }
-    }
-}
-
-/// This process holds both ends, and those of the servers.
-fn raise_descriptor_limit() {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
-    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
+/// The n-th flow of a worker.
+fn open(net: &Net, n: usize) -> io::Result<Flow> {
+    Ok(match n {
+        0..HTTP1 => Flow::http1(net.app.try_connect(server(80))?, "shop.test"),
+        _ if n < HTTP1 + HTTP2 => Flow::http2(net.app.try_connect(server(81))?)?,
+        _ => Flow::opaque(net.app.try_connect(server(9000))?),
+    })
 }
 
 /// Servers of all kinds on the ports that the policy leads to, each behind TLS that wants a certificate.
@@ -119,7 +78,7 @@ impl Servers {
         let begun = Instant::now();
         wait::until("a flow with the new identity", wait::SOON, || {
             let before = self.raw.seen().len();
-            let mut flow = Flow::open(net, HTTP1 + HTTP2).unwrap();
+            let mut flow = open(net, HTTP1 + HTTP2).unwrap();
             flow.ask().unwrap();
             let shaken = self.raw.handshake(before).unwrap();
             shaken.client.is_some_and(|client| client == identity.chain[0])
@@ -138,33 +97,22 @@ fn t1_a_thousand_flows_live_through_fifty_rotations() {
     let mut last = client();
     volume.put(&last);
     let dragoman = Dragoman::start(&net, &Servers::policy(&pki, &volume));
-    let (ready, over, asked) = (AtomicUsize::new(0), AtomicBool::new(false), AtomicUsize::new(0));
-    let work = || {
-        let mut flows: Vec<_> = (0..FLOWS / WORKERS).map(|n| Flow::open(&net, n).unwrap()).collect();
-        flows.iter_mut().for_each(|flow| flow.ask().unwrap());
-        ready.fetch_add(1, Ordering::SeqCst);
-        for turn in 0.. {
-            if over.load(Ordering::SeqCst) {
-                break;
-            }
-            let flow = turn % flows.len();
-            flows[flow].ask().unwrap();
-            asked.fetch_add(1, Ordering::SeqCst);
-            wait::pause(PACE);
-        }
-        // Each of them is still the one that was opened at the start.
-        flows.iter_mut().for_each(|flow| flow.ask().unwrap());
+    let begin = || {
+        let mut flows: Vec<_> = (0..FLOWS / WORKERS).map(|n| open(&net, n).unwrap()).collect();
+        flows.iter_mut().for_each(|flow| drop(flow.ask().unwrap()));
         flows
     };
+    let ask = |flows: &mut Vec<Flow>, turn: usize| {
+        let flow = turn % flows.len();
+        if let Err(error) = flows[flow].ask() {
+            let failed = |record: &Record| record["cause"].as_str().is_some_and(|cause| cause != "-");
+            panic!("{error}: {:#?}", dragoman.records().into_iter().filter(failed).collect::<Vec<_>>());
+        }
+    };
     let (mut told, mut untold) = (Duration::ZERO, Duration::ZERO);
-    let flows: Vec<_> = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..WORKERS).map(|_| scope.spawn(work)).collect();
-        let failed = || workers.iter().any(ScopedJoinHandle::is_finished);
-        wait::until("all flows are open", 3 * wait::SOON, || {
-            failed() || ready.load(Ordering::SeqCst) == WORKERS
-        });
+    let (mut flows, asked) = load::under(WORKERS, begin, ask, |load| {
         for round in 1..=ROTATIONS {
-            let before = asked.load(Ordering::SeqCst);
+            let before = load.turns();
             last = client();
             volume.put(&last);
             let longest = if round % UNTOLD == 0 {
@@ -174,25 +122,18 @@ fn t1_a_thousand_flows_live_through_fifty_rotations() {
                 &mut told
             };
             *longest = servers.meet(&net, &last).max(*longest);
-            wait::until("requests go on", wait::SOON, || {
-                asked.load(Ordering::SeqCst) >= before + 20 || failed()
-            });
+            load.reaches(before + 20);
         }
-        over.store(true, Ordering::SeqCst);
-        let joined: Vec<_> = workers.into_iter().map(ScopedJoinHandle::join).collect();
-        let failures = || {
-            let failed = |record: &Record| record["cause"].as_str().is_some_and(|cause| cause != "-");
-            dragoman.records().into_iter().filter(failed).collect::<Vec<_>>()
-        };
-        joined.into_iter().map(|flows| flows.unwrap_or_else(|_| panic!("{:#?}", failures()))).collect()
+        load.turns()
     });
+    // Each of them is still the one that was opened at the start.
+    flows.iter_mut().flatten().for_each(|flow| drop(flow.ask().unwrap()));
     for front in &servers.http {
         // What its flows asked last went out by the last identity, though they are as old as the others.
         let shaken = front.handshakes();
         let by_last = |client: &CertificateDer<'_>| *client == last.chain[0];
         assert!(shaken.iter().any(|handshake| handshake.client.as_ref().is_some_and(by_last)));
     }
-    let asked = asked.load(Ordering::SeqCst);
     println!(
         "{asked} requests during {ROTATIONS} rotations; new flows had the new identity after {untold:?}, {told:?} if told"
     );

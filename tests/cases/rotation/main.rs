@@ -2,7 +2,6 @@
 
 mod bad;
 mod load;
-mod volume;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,8 +10,8 @@ use dragoman_harness::net::server;
 use dragoman_harness::pki::{Issued, Pki, Spec};
 use dragoman_harness::scratch::Scratch;
 use dragoman_harness::servers::{self, Server};
+use dragoman_harness::volume::{Volume, replace};
 use dragoman_harness::{Dragoman, Net, Peer, wait};
-use volume::Volume;
 
 /// A server that wants certificates, and what is needed to be its client.
 struct Shop {
@@ -79,13 +78,6 @@ fn ask(peer: &mut Peer, host: &str) -> (String, bool) {
     (serial.to_owned(), reused == "r")
 }
 
-/// Writes a file whole, in place of the one before.
-fn replace(path: &Path, content: &[u8]) {
-    let new = path.with_extension("new");
-    fs::write(&new, content).unwrap();
-    fs::rename(&new, path).unwrap();
-}
-
 /// How often changed files have been taken, and refused, by any destination.
 fn reloads(dragoman: &Dragoman) -> (u64, u64) {
     let metrics = dragoman.metrics();
@@ -145,8 +137,8 @@ fn t1_roots_and_revocation_lists_change_too() {
     identity.write_to(&shop.path("identity"));
     let (roots, list) = (shop.path("roots.pem"), shop.path("list.pem"));
     let (stranger, nobody) = (Pki::new(), shop.pki.crl(&[]));
-    replace(&roots, &fs::read(shop.pki.roots()).unwrap());
-    replace(&list, &fs::read(nobody).unwrap());
+    replace(&roots, fs::read(shop.pki.roots()).unwrap());
+    replace(&list, fs::read(nobody).unwrap());
     let (folder, roots_path, list_path) = (shop.path("identity"), roots.display(), list.display());
     let folder = folder.display();
     let dragoman = Dragoman::start(
@@ -162,13 +154,13 @@ fn t1_roots_and_revocation_lists_change_too() {
         (answer.status(), answer.header("x-dragoman-cause").map(str::to_owned))
     };
     assert_eq!(shop.ask("shop.test").0, identity.serial);
-    replace(&roots, &fs::read(stranger.roots()).unwrap());
+    replace(&roots, fs::read(stranger.roots()).unwrap());
     wait::until("the new roots are in force", wait::SOON, || reloads(&dragoman).0 == 1);
     let (status, cause) = refused();
     assert!((500..600).contains(&status) && cause.as_deref() == Some("tls_unknown_ca"), "{status} {cause:?}");
     // Both, in a bundle, as whoever changes an authority does it.
     let both = [fs::read(stranger.roots()).unwrap(), fs::read(shop.pki.roots()).unwrap()].concat();
-    replace(&roots, &both);
+    replace(&roots, both);
     wait::until("both roots are in force", wait::SOON, || reloads(&dragoman).0 == 2);
     assert_eq!(shop.ask("shop.test"), (identity.serial.clone(), false), "no session of the time before");
     replace(&list, b"hello");

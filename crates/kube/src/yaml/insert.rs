@@ -268,8 +268,9 @@ impl<'a> Plan<'a> {
             to = match step {
                 Step::Key(key) => pointer(&to, key),
                 Step::Index(_) => {
-                    let (list, item) = (parent.unwrap_or(0), id.unwrap_or(0));
                     let here = Path(path.0[..=n].to_vec());
+                    let list = parent.unwrap_or(0);
+                    let Some(item) = id else { return Err(self.wrong(list, format!("there is no {here}"))) };
                     let Some(name) = name(self.document, item) else {
                         return Err(self.wrong(item, format!("{here} has no name")));
                     };

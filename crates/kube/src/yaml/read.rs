@@ -72,6 +72,8 @@ struct Open {
     done: usize,
     /// Where the item begins that comes now.
     item: usize,
+    /// Behind its dash, or behind the colon of the entry.
+    lead: usize,
     key: Option<Key>,
     lines: HashMap<String, usize>,
 }
@@ -248,6 +250,9 @@ impl<'a> Reader<'a> {
             }
         };
         let tag_end = span.tag_span().map_or(0, |tag| range(&tag).1);
+        if let Some(parent) = self.stack.last_mut() {
+            parent.lead = open;
+        }
         let open = open.max(tag_end);
         let id = self.nodes.len();
         let (start, end) = (start.max(open), end.max(open));
@@ -269,7 +274,7 @@ impl<'a> Reader<'a> {
             node.open = node.end;
         }
         let done = node.open;
-        self.stack.push(Open { id, done, item: done, key: None, lines: HashMap::new() });
+        self.stack.push(Open { id, done, item: done, lead: done, key: None, lines: HashMap::new() });
         Ok(())
     }
 
@@ -286,10 +291,22 @@ impl<'a> Reader<'a> {
         parent.done = self.nodes[id].end;
         match (&mut self.nodes[parent.id].kind, parent.key.take()) {
             (Kind::Map { entries, .. }, Some(key)) => {
-                entries.push(Child { key: key.text, from: key.from, id, merges: key.merges });
+                entries.push(Child {
+                    key: key.text,
+                    from: key.from,
+                    lead: parent.lead,
+                    id,
+                    merges: key.merges,
+                });
             }
             (Kind::List { items, .. }, _) => {
-                items.push(Child { key: String::new(), from: parent.item, id, merges: false });
+                items.push(Child {
+                    key: String::new(),
+                    from: parent.item,
+                    lead: parent.lead,
+                    id,
+                    merges: false,
+                });
             }
             _ => {}
         }

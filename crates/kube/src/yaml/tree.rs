@@ -63,6 +63,8 @@ pub(super) struct Child {
     pub(super) key: String,
     /// Where its dash, its key or (in brackets) its value begins, with anchors and tags.
     pub(super) from: usize,
+    /// Behind the dash or the colon.
+    pub(super) lead: usize,
     pub(super) id: Id,
     /// `<<`, whose value's entries are taken for this mapping's own.
     pub(super) merges: bool,

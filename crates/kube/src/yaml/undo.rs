@@ -182,6 +182,12 @@ impl Undo<'_> {
             }
             if !block {
                 self.in_flow(node, fates, cuts);
+            } else if fates.len() == node.children().len()
+                && fates.values().all(|fate| matches!(fate, Fate::Gone))
+            {
+                // It was in brackets before somebody wrote the text anew: only there was it empty.
+                let empty = if matches!(node.kind, Kind::Map { .. }) { " {}" } else { " []" };
+                cuts.push(Splice { at: node.open, old: 0, new: empty.to_owned() });
             }
         }
     }
@@ -237,31 +243,39 @@ impl Undo<'_> {
     /// The null is there still, as a comment, unless somebody has written the text anew.
     fn null_in_block(&self, child: &Child, null: &str, cuts: &mut Vec<Splice>) {
         let node = &self.document.nodes[child.id];
-        let start = node.children().first().map_or(node.start, |child| child.from);
+        let start = match node.form() {
+            Some(Form::Block(_)) => node.children().first().map_or(node.start, |child| child.from),
+            _ => node.start,
+        };
         if margin(self.text, start).is_some() {
             cuts.push(cut(line_start(self.text, start), line_after(self.text, node.end)));
         } else {
-            cuts.push(cut(node.open, node.end));
+            cuts.push(cut(start, node.end));
         }
         if null.is_empty() {
             return;
         }
+        let behind = child.lead;
         let comment = format!("# {null}");
-        let between = &self.text[node.open..start];
+        let between = &self.text[behind..start];
         let whole =
             |at: &usize| !between[at + comment.len()..].starts_with(|next: char| !next.is_whitespace());
         match between.match_indices(&comment).map(|(at, _)| at).find(whole) {
-            Some(at) => cuts.push(cut(node.open + at, node.open + at + "# ".len())),
-            None => cuts.push(Splice { at: node.open, old: 0, new: format!(" {null}") }),
+            Some(at) => cuts.push(cut(behind + at, behind + at + "# ".len())),
+            None => cuts.push(Splice { at: behind, old: 0, new: format!(" {null}") }),
         }
     }
 
     fn null_in_flow(&self, child: &Child, null: &str, cuts: &mut Vec<Splice>) {
         let node = &self.document.nodes[child.id];
-        if null.is_empty() {
-            cuts.push(cut(node.open, node.end));
+        let start = node.start;
+        // JSON, which others may have made of it, has no other way to say null.
+        let json = self.text[child.from..].starts_with('"');
+        if null.is_empty() && !json {
+            let space = usize::from(self.text[..start].ends_with(' '));
+            cuts.push(cut(start - space, node.end));
         } else {
-            let start = super::layout::skip(self.text, node.open.min(node.start), b"");
+            let null = if null.is_empty() { "null" } else { null };
             cuts.push(Splice { at: start, old: node.end - start, new: null.to_owned() });
         }
     }

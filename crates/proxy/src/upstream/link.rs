@@ -187,8 +187,8 @@ impl Link {
         let Some(SecureKey { name, alpn, .. }) = self.key.secure.as_deref() else {
             return Ok((leg, Handshake::Full));
         };
-        let config = configs.config(*alpn, self.key.endpoint, Instant::now());
-        let session = Session::client(config, name.clone())
+        let side = configs.side(*alpn, self.key.endpoint, Instant::now());
+        let session = Session::client(side, name.clone())
             .map_err(|failure| DialFailed { cause: tls_cause(failure.kind), detail: failure.detail })?;
         let leg = handshake(leg, session, limit).await?;
         let facts = leg.stream().tls().map(|tls| {

@@ -1,9 +1,9 @@
 use super::*;
 
-use rustls::RootCertStore;
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::server::WebPkiClientVerifier;
 use rustls::version::{TLS12, TLS13};
+use rustls::{ClientConfig, RootCertStore};
 
 const VERSIONS: [&rustls::SupportedProtocolVersion; 2] = [&TLS12, &TLS13];
 

@@ -1,0 +1,146 @@
+//! What is refused, and how that is said.
+
+use super::*;
+
+fn refusal(text: &str, edit: Edit) -> String {
+    with(text, vec![edit]).unwrap_err().to_string()
+}
+
+#[test]
+fn what_is_shared_cannot_be_added_to() {
+    let text = "base: &base\n  containers: &list\n  - name: a\nmetadata: {}\nspec: *base\nother: *list\n";
+    assert_eq!(
+        refusal(text, last("spec.containers", &["x"])),
+        "line 5, column 1: spec is an alias (*), and what it stands for is used elsewhere too; write it out"
+    );
+    assert_eq!(
+        refusal("metadata: {}\nspec: &s\n  containers: []\ncopy: *s\n", last("spec.containers", &["x"])),
+        "line 2, column 1: spec has an anchor (&) that line 4 uses: what is added here would be added there too; write it \
+         out there"
+    );
+    let text = "base: &base\n  containers: []\nmetadata: {}\nspec:\n  <<: *base\n  a: b\n";
+    assert_eq!(
+        refusal(text, last("spec.containers", &["x"])),
+        "line 4, column 1: spec.containers comes from a merge key (<<); write it out"
+    );
+    let new = with(text, vec![last("spec.volumes", &["x"])]).unwrap();
+    assert!(new.ends_with("  a: b\n  volumes:\n    - x\n"));
+}
+
+#[test]
+fn what_is_there_or_of_another_kind_stays() {
+    let text = "metadata: {labels: {a: b}}\nspec:\n  containers: none\n  volumes: {}\n";
+    assert_eq!(
+        refusal(text, entry("metadata.labels", "a", "c")),
+        "line 1, column 21: metadata.labels.a is there already"
+    );
+    assert_eq!(
+        refusal(text, last("spec.containers", &["x"])),
+        "line 3, column 3: spec.containers is no list"
+    );
+    assert_eq!(refusal(text, last("spec.volumes", &["x"])), "line 4, column 3: spec.volumes is no list");
+    assert_eq!(
+        refusal(text, entry("spec.containers", "x", "y")),
+        "line 3, column 3: spec.containers is no mapping"
+    );
+    assert_eq!(
+        refusal(text, entry("spec.containers.x", "x", "y")),
+        "line 3, column 3: spec.containers is no mapping"
+    );
+}
+
+#[test]
+fn a_pod_that_has_a_record_gets_no_second_one() {
+    let text = "metadata: {}\nspec: {}\n";
+    let new = with(text, vec![last("spec.volumes", &["x"])]).unwrap();
+    let again = apply(&new, &parse(&new).unwrap(), &[(0, path("metadata"), vec![])]).unwrap_err();
+    assert_eq!(again.reason, "metadata.annotations.dragoman.dev/injection is there already");
+}
+
+#[test]
+fn an_item_without_a_name_of_its_own_cannot_be_found_again() {
+    let text = "metadata: {}\nspec:\n- name: a\n- name: a\n- x: k\n";
+    assert_eq!(
+        refusal(text, entry("spec.1", "k", "v")),
+        "line 4, column 3: spec[1] is not the only one with the name \"a\""
+    );
+    assert_eq!(refusal(text, entry("spec.2", "k", "v")), "line 5, column 3: spec[2] has no name");
+    assert_eq!(refusal(text, entry("spec.7", "k", "v")), "line 2, column 1: there is no spec[7]");
+}
+
+#[test]
+fn a_text_that_would_grow_gets_nothing_behind_it() {
+    let text = "metadata: {}\nspec:\n- |\n  a";
+    assert!(refusal(text, last("spec", &["x"])).contains("add a line break"));
+    let text = "metadata: {}\nspec:\n- |-\n  a";
+    assert!(with(text, vec![last("spec", &["x"])]).is_ok());
+    let text = "metadata: {}\nspec:\n- |\n  a\n";
+    assert!(with(text, vec![last("spec", &["x"])]).is_ok());
+}
+
+#[test]
+fn what_kubernetes_would_not_read_is_said_with_its_line() {
+    for (text, wrong) in [
+        ("a: 1\nb: 2\na: 3\n", "line 3, column 1: the key \"a\" is in line 1 already"),
+        ("{\"a\": 1,\n \"a\": 2}", "line 2, column 2: the key \"a\" is in line 1 already"),
+        ("on: 1\ntrue: 2\n", "line 2, column 1: the key \"true\" is in line 1 already"),
+        ("a:\n\tb: 1\n", "line 2, column 2: tabs disallowed within this context (block indentation)"),
+        ("[a]: 1\n", "line 1, column 1: this key is a list or a mapping, which Kubernetes has no use for"),
+        ("~: 1\n", "line 1, column 1: a key is missing, or null"),
+        ("a: &x\n  b: *x\n", "line 2, column 6: this alias stands for something that it is in itself"),
+        ("<<: 1\n", "line 1, column 1: a merge key (<<) takes mappings alone"),
+        ("a: *b\n", "line 1, column 4: while parsing node, found unknown anchor"),
+    ] {
+        let told = parse(text).unwrap_err().to_string();
+        assert_eq!(told, wrong, "{text}");
+    }
+}
+
+#[test]
+fn deep_nesting_and_aliases_without_end_are_refused() {
+    for (open, close) in [("[", "]"), ("{a: ", "}"), ("- ", ""), ("a:\n", "")] {
+        let mut text = String::new();
+        for depth in 0..100_000 {
+            if open.ends_with('\n') {
+                text.extend(std::iter::repeat_n(' ', depth.min(2_000)));
+            }
+            text.push_str(open);
+            if text.len() > 1_000_000 {
+                break;
+            }
+        }
+        text.push_str(&close.repeat(100));
+        assert!(parse(&text).is_err());
+    }
+    let deepest = format!("{}{}", "[".repeat(254), "]".repeat(254));
+    assert_eq!(parse(&deepest).unwrap().len(), 1);
+
+    let mut laughs = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for n in 1..20 {
+        let before = format!("*a{}, ", n - 1).repeat(10);
+        laughs.push_str(&format!("a{n}: &a{n} [{before}]\n"));
+    }
+    assert!(parse(&laughs).unwrap_err().reason.contains("aliases stand for more"));
+
+    let mut ladder = "a0: &a0 [x]\n".to_owned();
+    for n in 1..5_000 {
+        ladder.push_str(&format!("a{n}: &a{n} [{}*a{}{}]\n", "[".repeat(100), n - 1, "]".repeat(100)));
+    }
+    assert!(parse(&ladder).unwrap_err().reason.contains("aliases stand for more"));
+}
+
+#[test]
+fn a_record_that_is_none_is_said() {
+    for record in ["what", "{}x", "[1]", r#"{"more": []}"#, r#"{"made": "x"}"#, r#"{"keys": {"/a": "b"}}"#] {
+        let text = format!("metadata:\n  annotations:\n    dragoman.dev/injection: '{record}'\n");
+        let wrong = undo(&text).unwrap_err();
+        assert_eq!(wrong.line, 3);
+        assert!(wrong.reason.contains("is no record"), "{wrong}");
+    }
+    // Places that are not there were taken away by somebody since.
+    let record = r#"{"made": ["/x", "/spec/a", ""], "null": {"/q": ""}, "keys": {"/spec": ["y"], "": ["z"]}, "first": {"/spec/l": ["n"], "/kind": ["n"]}}"#;
+    let text = format!(
+        "kind: Pod\nmetadata:\n  annotations:\n    dragoman.dev/injection: '{record}'\n    a: b\nspec:\n  l: [m]\n"
+    );
+    assert_eq!(undo(&text).unwrap(), "kind: Pod\nmetadata:\n  annotations:\n    a: b\nspec:\n  l: [m]\n");
+}
