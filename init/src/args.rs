@@ -3,10 +3,12 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
-use std::str::FromStr;
 use std::time::Duration;
 
-use dragoman_capture::{INBOUND_PORT, Inbound, Ipv6, Options, Own, PortRange, parse_cidr};
+use dragoman_capture::{
+    INBOUND_PORT, Inbound, Options, Own, PortRange, parse_cidr, parse_id as id, parse_ipv6,
+    parse_number as number, parse_port as port,
+};
 use lexopt::Arg;
 
 use crate::settings::{FILE, FILE_BYTES, Kind, Settings, Wrong, option};
@@ -113,7 +115,7 @@ fn options(settings: &Settings) -> Result<Options, Wrong> {
         exclude_uid: settings.list("exclude-uid", id("a user's number"))?,
         exclude_gid: settings.list("exclude-gid", id("a group's number"))?,
         exclude_interface: settings.list("exclude-interface", |name| Ok(name.to_owned()))?,
-        ipv6: settings.one("ipv6", ipv6)?.unwrap_or_default(),
+        ipv6: settings.one("ipv6", parse_ipv6)?.unwrap_or_default(),
         capture_loopback: settings.one("capture-loopback", switch)?.unwrap_or_default(),
         capture_dns: settings.one("capture-dns", port)?,
         reject_quic: settings.one("reject-quic", switch)?.unwrap_or_default(),
@@ -181,10 +183,6 @@ fn read_command(word: &OsString) -> Result<Command, Wrong> {
     }
 }
 
-fn port(text: &str) -> Result<u16, String> {
-    number(text).filter(|&port| port != 0).ok_or_else(|| "expected a port from 1 to 65535".to_owned())
-}
-
 /// `15001` or `15001-15004`.
 fn ports(text: &str) -> Result<PortRange, String> {
     let ends = text.split_once('-').unwrap_or((text, text));
@@ -209,19 +207,6 @@ fn mark(text: &str) -> Result<u32, String> {
         .ok_or_else(|| "expected a mark such as 17 or 0x11".to_owned())
 }
 
-fn id(what: &'static str) -> impl Fn(&str) -> Result<u32, String> {
-    move |text| number(text).ok_or_else(|| format!("expected {what}, not a name"))
-}
-
-fn ipv6(text: &str) -> Result<Ipv6, String> {
-    match text {
-        "auto" => Ok(Ipv6::Auto),
-        "on" => Ok(Ipv6::On),
-        "off" => Ok(Ipv6::Off),
-        _ => Err("expected auto, on or off".to_owned()),
-    }
-}
-
 fn switch(text: &str) -> Result<bool, String> {
     match text {
         "true" | "1" => Ok(true),
@@ -235,11 +220,6 @@ fn seconds(text: &str) -> Result<Duration, String> {
         .filter(|seconds| (1..=86_400).contains(seconds))
         .map(Duration::from_secs)
         .ok_or_else(|| "expected seconds, from 1 to 86400".to_owned())
-}
-
-/// Digits only: `+80` is more likely a slip than a port.
-fn number<T: FromStr>(text: &str) -> Option<T> {
-    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
 #[cfg(test)]

@@ -1,3 +1,4 @@
+use dragoman_capture::Ipv6;
 use dragoman_harness::scratch::Scratch;
 
 use super::*;

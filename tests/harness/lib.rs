@@ -17,6 +17,7 @@ pub mod net;
 pub mod origin;
 pub mod peer;
 pub mod pki;
+pub mod pods;
 pub mod process;
 pub mod programs;
 pub mod scratch;

@@ -61,6 +61,16 @@ impl Net {
         Net::joined(|app, servers| Link::between(Namespace::add(next_name("l")), app, servers))
     }
 
+    /// Makes the pair with a bridge as A's device, so that pods can be put beside the servers: A is their machine.
+    pub fn with_bridge() -> Net {
+        Net::joined(|app, servers| {
+            app.ip_batch("link add eth0 type bridge\n");
+            add_veth((app, "uplink", 11), (servers, "eth0", 20));
+            app.ip_batch("link set uplink master eth0 up\n");
+        })
+        .0
+    }
+
     /// Makes the pair; `join` has to give each a device `eth0`.
     fn joined<T>(join: impl FnOnce(&Namespace, &Namespace) -> T) -> (Net, T) {
         static SWEEP: Once = Once::new();
@@ -133,6 +143,15 @@ impl Namespace {
     fn add(name: String) -> Namespace {
         process::succeed(Command::new("ip").args(["netns", "add", &name]));
         Namespace { name }
+    }
+
+    /// Gives a name to the namespace that this file of the kernel stands for. Dropped, it takes with it what runs there.
+    pub(crate) fn adopt(file: &Path) -> Namespace {
+        let namespace = Namespace { name: next_name("p") };
+        let path = namespace.path();
+        File::create(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        process::succeed(Command::new("mount").arg("--bind").arg(file).arg(path));
+        namespace
     }
 
     /// The name that `ip netns` knows.
@@ -241,7 +260,7 @@ impl Namespace {
         String::from_utf8_lossy(&out.stdout).lines().count()
     }
 
-    fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         Path::new(NETNS).join(&self.name)
     }
 

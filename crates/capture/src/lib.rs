@@ -42,7 +42,7 @@ pub use ipv6::Ipv6State;
 pub use netlink::Family;
 pub use options::{
     ADMIN_PORT, INBOUND_PORT, Inbound, Invalid, Ipv6, Options, Own, PROXY_GID, PortRange, READINESS_PORT,
-    REDIRECT_PORT, parse_cidr,
+    REDIRECT_PORT, parse_cidr, parse_id, parse_ipv6, parse_number, parse_port,
 };
 pub use plan::{Action, Chain, ChainKind, IpVersion, Match, Nets, Plan, Rule, Transport};
 pub use verify::{Outcome, Report, verify};

@@ -5,10 +5,13 @@
 //! is a mistake of its author, and is refused rather than ignored.
 
 mod check;
+mod read;
 
 use std::fmt::{Display, Formatter};
 
 use ipnet::{IpNet, Ipv4Net};
+
+pub use read::{parse_id, parse_ipv6, parse_number, parse_port};
 
 /// Where captured connections go unless the user says otherwise.
 pub const REDIRECT_PORT: u16 = 15001;

@@ -14,6 +14,7 @@ use nix::unistd::{Gid, Uid};
 
 use crate::ask::At;
 use crate::ca::arguments::CaArguments;
+use crate::inject::arguments::InjectArguments;
 use crate::privilege;
 
 /// A transparent outbound proxy beside one application: retries, timeouts, circuit breaking and observability
@@ -34,6 +35,7 @@ pub(crate) enum Command {
     Wait(WaitArguments),
     Explain(ExplainArguments),
     Flows(FlowsArguments),
+    Inject(InjectArguments),
     Ca(CaArguments),
     Completions(CompletionsArguments),
     Man(ManArguments),

@@ -11,6 +11,7 @@ mod describe;
 mod destinations;
 mod explain;
 mod flows;
+mod inject;
 mod logging;
 mod notify;
 mod plain;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         Command::Run(arguments) => run::run(&arguments),
         Command::Keeper(arguments) => run::keeper::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
+        Command::Inject(arguments) => inject::run(&arguments),
         Command::Ca(arguments) => ca::run(&arguments),
         Command::Wait(arguments) => wait::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),

@@ -7,11 +7,26 @@
 //! text ─ yaml: tree with spans ─ workload: where are pods? ─ plan: what is added to each? ─ yaml: the bytes in between
 //! ```
 
+mod annotations;
+mod containers;
 mod edit;
+mod inject;
+mod look;
+mod options;
+mod plan;
+mod quantity;
+mod refusal;
+mod refuse;
+mod settings;
 mod value;
-// What plans the edits comes next.
-#[allow(dead_code, unused_imports)]
+mod workload;
 mod yaml;
 
 pub use edit::{Edit, End, Path, Step};
+pub use inject::{Outcome, Report, inject, uninject};
+pub use options::{Invalid, Limit, Options, Resources};
+pub use plan::{Done, Plan, plan};
+pub use refusal::Refusal;
+pub use settings::{PREFIX, SETTINGS, Said, Setting};
 pub use value::Value;
+pub use workload::Pod;

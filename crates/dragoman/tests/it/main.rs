@@ -5,6 +5,7 @@ mod admin;
 mod ca;
 mod check;
 mod control;
+mod inject;
 mod life;
 mod reload;
 mod rights;

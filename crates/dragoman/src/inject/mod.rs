@@ -1,0 +1,107 @@
+//! `dragoman inject`: files around what `dragoman_kube` decides.
+
+pub(crate) mod arguments;
+
+use std::fs::File;
+use std::io::{self, IsTerminal, Read};
+use std::path::Path;
+use std::process::ExitCode;
+
+use dragoman_kube::{Done, Options, Refusal, Report, inject, uninject};
+
+use crate::check::{WRONG_INPUT, print};
+use arguments::InjectArguments;
+
+/// More than any manifest has, in bytes.
+const MOST_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Runs `dragoman inject`.
+pub(crate) fn run(arguments: &InjectArguments) -> ExitCode {
+    if let Some(name) = arguments.given.flag().filter(|_| arguments.uninject) {
+        return wrong(&[format!("--{name}: has no effect with --uninject; take one of them out")]);
+    }
+    let options = match arguments.given.options() {
+        Ok(options) => options,
+        Err(lines) => return wrong(&lines),
+    };
+    let name = if is_stdin(&arguments.file) { "stdin".into() } else { arguments.file.to_string_lossy() };
+    if is_stdin(&arguments.file) && io::stdin().is_terminal() {
+        return wrong(&["nothing to read: pipe manifests in, or name them by -f FILE".to_owned()]);
+    }
+    let text = match read(&arguments.file) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            eprintln!("dragoman: cannot read {name}: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let Ok(text) = String::from_utf8(text) else {
+        return wrong(&[format!("{name}: is not UTF-8")]);
+    };
+    match act(&text, &options, arguments) {
+        Ok(text) => print(&text),
+        Err(refusals) => {
+            refusals.iter().for_each(|refusal| eprintln!("{}", told(&name, refusal)));
+            ExitCode::from(WRONG_INPUT)
+        }
+    }
+}
+
+fn act(text: &str, options: &Options, arguments: &InjectArguments) -> Result<String, Vec<Refusal>> {
+    let is_loud = !arguments.quiet;
+    if arguments.uninject {
+        let original = uninject(text)?;
+        if is_loud && original == text {
+            eprintln!("dragoman: there was nothing of dragoman to take out");
+        }
+        return Ok(original);
+    }
+    let outcome = inject(text, options)?;
+    if is_loud {
+        outcome.reports.iter().for_each(report);
+    }
+    Ok(outcome.text)
+}
+
+fn report(report: &Report) {
+    let Report { object, done, warnings } = report;
+    let what = match done {
+        Some(Done::Injected { native, captured }) => {
+            let form = if *native { "native" } else { "plain" };
+            let capture = if *captured { "" } else { ", nothing is captured" };
+            format!("injected, {form} sidecar{capture}")
+        }
+        Some(Done::Skipped) => "left alone, since it says dragoman.dev/inject: \"false\"".to_owned(),
+        None => "passed on, it has no pods".to_owned(),
+    };
+    eprintln!("{object}: {what}");
+    warnings.iter().for_each(|warning| eprintln!("warning: {object}: {warning}"));
+}
+
+/// As compilers say where something is.
+fn told(name: &str, refusal: &Refusal) -> String {
+    match refusal.line {
+        Some(line) => format!("{name}:{line}: {refusal}"),
+        None => format!("{name}: {refusal}"),
+    }
+}
+
+fn wrong(lines: &[String]) -> ExitCode {
+    lines.iter().for_each(|line| eprintln!("dragoman: {line}"));
+    ExitCode::from(WRONG_INPUT)
+}
+
+fn is_stdin(path: &Path) -> bool {
+    path == Path::new("-")
+}
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let input: Box<dyn Read> =
+        if is_stdin(path) { Box::new(io::stdin()) } else { Box::new(File::open(path)?) };
+    input.take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MOST_BYTES {
+        return Err(io::Error::other("it is longer than 64 MiB"));
+    }
+    Ok(bytes)
+}

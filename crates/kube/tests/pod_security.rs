@@ -1,0 +1,293 @@
+//! What the Pod Security Standards say of pods with dragoman.
+//!
+//! The rules are those of <https://kubernetes.io/docs/concepts/security/pod-security-standards/>, in words of this test's own:
+//! it reads the result and knows nothing of how that is made.
+
+mod common;
+
+use common::options;
+use dragoman_kube::inject;
+use serde_json::{Value, json};
+
+/// A pod that `restricted` admits.
+fn restricted() -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web"},
+        "spec": {
+            "securityContext": {"runAsNonRoot": true, "runAsUser": 1000, "fsGroup": 2000, "seccompProfile": {"type": "RuntimeDefault"}},
+            "initContainers": [{"name": "migrate", "image": "app:1", "securityContext": app_rights()}],
+            "containers": [{"name": "app", "image": "app:1", "command": ["app"], "securityContext": app_rights()}],
+            "volumes": [{"name": "data", "emptyDir": {}}],
+        },
+    })
+}
+
+fn app_rights() -> Value {
+    json!({"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}})
+}
+
+fn injected(pod: &Value, words: &str) -> Value {
+    let text = serde_json::to_string_pretty(pod).unwrap();
+    let outcome = inject(&text, &options(words)).unwrap_or_else(|refusals| panic!("{refusals:?}"));
+    serde_json::from_str(&outcome.text).unwrap()
+}
+
+fn containers(pod: &Value) -> impl Iterator<Item = &Value> {
+    ["initContainers", "containers"]
+        .into_iter()
+        .flat_map(|list| pod["spec"][list].as_array().into_iter().flatten())
+}
+
+/// What of the container's own, or else the pod's, security context holds.
+fn effective<'a>(pod: &'a Value, container: &'a Value, key: &str) -> &'a Value {
+    let own = &container["securityContext"][key];
+    if own.is_null() { &pod["spec"]["securityContext"][key] } else { own }
+}
+
+fn texts(list: &Value) -> Vec<&str> {
+    list.as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+}
+
+/// What `baseline` objects to, each with the container's name.
+fn against_baseline(pod: &Value) -> Vec<String> {
+    let allowed = [
+        "AUDIT_WRITE",
+        "CHOWN",
+        "DAC_OVERRIDE",
+        "FOWNER",
+        "FSETID",
+        "KILL",
+        "MKNOD",
+        "NET_BIND_SERVICE",
+        "SETFCAP",
+        "SETGID",
+        "SETPCAP",
+        "SETUID",
+        "SYS_CHROOT",
+    ];
+    let mut against = Vec::new();
+    for key in ["hostNetwork", "hostPID", "hostIPC"] {
+        if pod["spec"][key] == json!(true) {
+            against.push(format!("pod: {key}"));
+        }
+    }
+    for volume in
+        pod["spec"]["volumes"].as_array().into_iter().flatten().filter(|volume| !volume["hostPath"].is_null())
+    {
+        against.push(format!("{}: hostPath", volume["name"]));
+    }
+    for container in containers(pod) {
+        let name = container["name"].as_str().unwrap();
+        let context = &container["securityContext"];
+        if context["privileged"] == json!(true) {
+            against.push(format!("{name}: privileged"));
+        }
+        for added in
+            texts(&context["capabilities"]["add"]).into_iter().filter(|added| !allowed.contains(added))
+        {
+            against.push(format!("{name}: {added}"));
+        }
+        if effective(pod, container, "seccompProfile")["type"] == json!("Unconfined") {
+            against.push(format!("{name}: seccomp"));
+        }
+        if container["ports"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .any(|port| port["hostPort"].as_i64().is_some_and(|port| port != 0))
+        {
+            against.push(format!("{name}: hostPort"));
+        }
+        let mount = context["procMount"].as_str().unwrap_or("Default");
+        if mount != "Default" {
+            against.push(format!("{name}: procMount"));
+        }
+    }
+    against
+}
+
+/// What `restricted` objects to beyond that.
+fn against_restricted(pod: &Value) -> Vec<String> {
+    let mut against = against_baseline(pod);
+    let volumes = [
+        "configMap",
+        "csi",
+        "downwardAPI",
+        "emptyDir",
+        "ephemeral",
+        "persistentVolumeClaim",
+        "projected",
+        "secret",
+    ];
+    for volume in pod["spec"]["volumes"].as_array().into_iter().flatten() {
+        let kinds = volume.as_object().unwrap().keys().filter(|key| *key != "name");
+        kinds
+            .filter(|kind| !volumes.contains(&kind.as_str()))
+            .for_each(|kind| against.push(format!("volume: {kind}")));
+    }
+    for container in containers(pod) {
+        let name = container["name"].as_str().unwrap();
+        let context = &container["securityContext"];
+        if context["allowPrivilegeEscalation"] != json!(false) {
+            against.push(format!("{name}: allowPrivilegeEscalation"));
+        }
+        if effective(pod, container, "runAsNonRoot") != &json!(true) {
+            against.push(format!("{name}: runAsNonRoot"));
+        }
+        if effective(pod, container, "runAsUser") == &json!(0) {
+            against.push(format!("{name}: runAsUser 0"));
+        }
+        if !["RuntimeDefault", "Localhost"]
+            .map(Value::from)
+            .contains(&effective(pod, container, "seccompProfile")["type"])
+        {
+            against.push(format!("{name}: seccomp"));
+        }
+        if !texts(&context["capabilities"]["drop"]).contains(&"ALL") {
+            against.push(format!("{name}: does not drop ALL"));
+        }
+        for added in
+            texts(&context["capabilities"]["add"]).into_iter().filter(|added| *added != "NET_BIND_SERVICE")
+        {
+            if !against.contains(&format!("{name}: {added}")) {
+                against.push(format!("{name}: {added}"));
+            }
+        }
+    }
+    against
+}
+
+#[test]
+fn the_check_itself_objects() {
+    let pod = json!({"spec": {
+        "hostPID": true,
+        "containers": [{"name": "a", "securityContext": {"privileged": true, "capabilities": {"add": ["SYS_ADMIN"]}}, "ports": [{"hostPort": 80}]}],
+        "volumes": [{"name": "v", "hostPath": {"path": "/"}}],
+    }});
+    assert_eq!(against_baseline(&pod).len(), 5);
+    let found = against_restricted(&pod);
+    for reason in [
+        "a: runAsNonRoot",
+        "a: seccomp",
+        "a: does not drop ALL",
+        "a: allowPrivilegeEscalation",
+        "volume: hostPath",
+    ] {
+        assert!(found.iter().any(|found| found == reason), "{reason}: {found:?}");
+    }
+    assert_eq!(against_restricted(&restricted()), [""; 0]);
+}
+
+#[test]
+fn only_the_container_that_writes_the_rules_stands_out() {
+    for words in ["", "native-sidecar=false"] {
+        let pod = injected(&restricted(), words);
+        assert_eq!(against_baseline(&pod), ["dragoman-init: NET_ADMIN"], "{words}");
+        assert_eq!(
+            against_restricted(&pod),
+            ["dragoman-init: NET_ADMIN", "dragoman-init: runAsNonRoot", "dragoman-init: runAsUser 0"],
+            "{words}"
+        );
+    }
+}
+
+#[test]
+fn where_nothing_is_captured_nothing_stands_out() {
+    for words in
+        ["no-capture", "no-capture native-sidecar=false", "no-capture native-sidecar=false probes=none"]
+    {
+        assert_eq!(against_restricted(&injected(&restricted(), words)), [""; 0], "{words}");
+    }
+}
+
+/// A pod's own settings are for its own containers: of them, nothing that breaks ours is inherited.
+#[test]
+fn what_the_pod_says_for_all_does_not_reach_ours() {
+    let mut pod = restricted();
+    pod["spec"]["securityContext"] = json!({
+        "runAsNonRoot": true, "runAsUser": 1000, "runAsGroup": 1000, "fsGroup": 1000, "supplementalGroups": [1001],
+        "seccompProfile": {"type": "Localhost", "localhostProfile": "app.json"},
+        "appArmorProfile": {"type": "Localhost", "localhostProfile": "app"},
+    });
+    for words in ["", "native-sidecar=false"] {
+        let pod = injected(&pod, words);
+        let ours: Vec<_> = containers(&pod)
+            .filter(|container| container["name"].as_str().unwrap().starts_with("dragoman"))
+            .collect();
+        assert_eq!(ours.len(), if words.is_empty() { 2 } else { 3 });
+        for container in ours {
+            let is_init = container["name"] == "dragoman-init";
+            let id = if is_init { 0 } else { 1337 };
+            for (key, value) in [
+                ("runAsUser", json!(id)),
+                ("runAsGroup", json!(id)),
+                ("runAsNonRoot", json!(!is_init)),
+                ("privileged", json!(false)),
+                ("allowPrivilegeEscalation", json!(false)),
+                ("readOnlyRootFilesystem", json!(true)),
+                ("seccompProfile", json!({"type": "RuntimeDefault"})),
+                ("appArmorProfile", json!({"type": "RuntimeDefault"})),
+                (
+                    "capabilities",
+                    if is_init {
+                        json!({"drop": ["ALL"], "add": ["NET_ADMIN"]})
+                    } else {
+                        json!({"drop": ["ALL"]})
+                    },
+                ),
+            ] {
+                assert_eq!(container["securityContext"][key], value, "{} {key}", container["name"]);
+            }
+        }
+        let app = containers(&pod).find(|container| container["name"] == "app").unwrap();
+        assert_eq!(app["securityContext"], app_rights());
+    }
+}
+
+#[test]
+fn a_guaranteed_pod_stays_guaranteed() {
+    let amounts = json!({"cpu": "500m", "memory": "1Gi"});
+    let mut pod = restricted();
+    pod["spec"]["initContainers"][0]["resources"] = json!({"limits": amounts});
+    pod["spec"]["containers"][0]["resources"] =
+        json!({"limits": amounts, "requests": {"cpu": 0.5, "memory": "1024Mi"}});
+    let is_guaranteed = |pod: &Value| {
+        containers(pod).all(|container| {
+            let of = &container["resources"];
+            let is_set = of["limits"]["cpu"].is_string() && of["limits"]["memory"].is_string();
+            let ours = container["name"].as_str().unwrap().starts_with("dragoman");
+            is_set && (!ours || of["limits"] == of["requests"])
+        })
+    };
+    for words in ["", "native-sidecar=false", "cpu-limit=100m cpu-request=20m", "no-capture"] {
+        assert!(is_guaranteed(&injected(&pod, words)), "{words}");
+    }
+    let text = serde_json::to_string_pretty(&pod).unwrap();
+    let outcome = inject(&text, &options("cpu-limit=none")).unwrap();
+    assert!(outcome.reports[0].warnings[0].contains("no longer Guaranteed"), "{:?}", outcome.reports);
+    pod["spec"]["containers"][0]["resources"]["requests"]["cpu"] = json!("400m");
+    assert!(!is_guaranteed(&injected(&pod, "")), "what is burstable is not made to reserve more");
+    pod["spec"]["resources"] = json!({"limits": {"cpu": "1"}});
+    let whole = injected(&pod, "");
+    assert!(whole["spec"]["initContainers"][0]["resources"].is_null(), "the pod says it for all");
+}
+
+#[test]
+fn who_may_change_the_rules_is_told() {
+    for (rights, told) in [
+        (json!({"privileged": true}), "container \"app\" is privileged"),
+        (json!({"capabilities": {"add": ["NET_ADMIN"]}}), "container \"app\" has the capability NET_ADMIN"),
+        (
+            json!({"capabilities": {"add": ["CAP_NET_ADMIN"]}}),
+            "container \"app\" has the capability CAP_NET_ADMIN",
+        ),
+        (json!({"capabilities": {"add": ["ALL"]}}), "container \"app\" has the capability ALL"),
+    ] {
+        let mut pod = restricted();
+        pod["spec"]["containers"][0]["securityContext"] = rights;
+        let text = serde_json::to_string_pretty(&pod).unwrap();
+        let warnings = inject(&text, &options("")).unwrap().reports.remove(0).warnings;
+        assert!(warnings.len() == 1 && warnings[0].starts_with(told), "{warnings:?}");
+        assert!(inject(&text, &options("no-capture")).unwrap().reports[0].warnings.is_empty());
+    }
+}
