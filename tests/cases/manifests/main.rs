@@ -6,3 +6,4 @@ mod injected;
 mod kubelet;
 mod oracles;
 mod page;
+mod programs;
