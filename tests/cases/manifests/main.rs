@@ -3,5 +3,8 @@
 
 mod bytes;
 mod deploy;
+mod injected;
 mod kubelet;
 mod oracles;
+mod page;
+mod programs;
