@@ -79,7 +79,9 @@ impl Node {
     pub fn inject(&self, manifest: &str, options: &[&str]) -> String {
         let mut command = Command::new(binaries::dragoman());
         let file = self.write("given.yaml", manifest);
-        command.args(["inject", "--quiet", "--native-sidecar=false", "--image", DRAGOMAN, "-f"]).arg(file);
+        command
+            .args(["inject", "--quiet", "--native-sidecar=false", "--probes=none", "--image", DRAGOMAN, "-f"])
+            .arg(file);
         process::succeed(command.args(options)).replace("restartPolicy: Always", "restartPolicy: Never")
     }
 
@@ -99,7 +101,7 @@ impl Node {
             .nth(1)
             .unwrap_or_else(|| panic!("no pod: {told}"));
         let name = self.ask(&["pod", "inspect", "--format", "{{.Name}}", id]);
-        Pod::find(self, name.trim()).unwrap_or_else(|| panic!("the pod has no network: {told}"))
+        Pod::find(self, name.trim())
     }
 
     /// Plays a manifest, or says why not.
@@ -115,12 +117,14 @@ impl Node {
 
     /// Waits until a pod that is being played has its network.
     pub fn playing_pod(&self, playing: &mut Process, name: &str) -> Pod<'_> {
-        let mut pod = None;
+        let mut pod = Pod::find(self, name);
         playing.wait_ready(wait::SOON, || {
-            pod = Pod::find(self, name);
-            pod.is_some()
+            if !pod.has_network() {
+                pod = Pod::find(self, name);
+            }
+            pod.has_network()
         });
-        pod.expect("it is ready")
+        pod
     }
 
     /// What was handed to the kernel for each container so far, also for those that have ended: OCI's `config.json`.
