@@ -5,7 +5,7 @@ ARG BUILDER=docker.io/library/rust:1-slim-bookworm
 
 FROM ${BUILDER} AS build
 WORKDIR /dragoman-source
-# .dockerignore lets through what is compiled: a change elsewhere builds nothing again.
+# .dockerignore lets through what a build needs: a change elsewhere builds nothing again.
 COPY . .
 # Crates are kept between builds, by an engine that can. What was compiled is not: cargo tells by dates whether it is
 # out of date, and those of another checkout mean nothing.

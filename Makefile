@@ -78,8 +78,9 @@ static: ## build both binaries as they are shipped: static, stripped, whole-prog
 	@scripts/build-static $(shipped)
 	@scripts/check-static $(shipped)
 
-image: ## build the container image and check it; LOCAL=1 of binaries built here, BUILDER=image to build in, IMAGE=name:tag
-	@scripts/image --run $(if $(LOCAL),--local) $(if $(BUILDER),--builder '$(BUILDER)') $(if $(IMAGE),--name '$(IMAGE)')
+image: ## build the container image and check it; LOCAL=1 of binaries built here, BUILDER=image to build in, IMAGE=name:tag, ENGINE=podman, STORE=folder
+	@scripts/image --run $(if $(LOCAL),--local) $(if $(BUILDER),--builder '$(BUILDER)') $(if $(IMAGE),--name '$(IMAGE)') \
+		$(if $(ENGINE),--engine '$(ENGINE)') $(if $(STORE),--store '$(STORE)')
 
 sbom: ## write the software bill of materials of what is shipped (CycloneDX)
 	@scripts/sbom

@@ -221,7 +221,7 @@ fn an_image_without_programs_or_an_engine_is_refused_with_the_reason() {
     let out = process::output(command.arg("--binaries").arg(workshop.scratch.path().join("binaries")));
     assert_eq!(out.status.code(), Some(1), "{}", text(&out));
     assert!(
-        text(&out).contains("nothing here builds images: docker: not installed; podman: not installed"),
+        text(&out).contains("nothing here builds images (apt-get install podman brings what does): docker: not installed; podman"),
         "{}",
         text(&out)
     );

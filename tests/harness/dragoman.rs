@@ -71,7 +71,11 @@ impl<'n> Dragoman<'n> {
     }
 
     /// Starts the proxy without any rule by a command of the case's own, given the configuration's path.
-    pub fn start_by(net: &'n Net, configuration: &str, command: fn(&Net, &Path) -> Command) -> Dragoman<'n> {
+    pub fn start_by(
+        net: &'n Net,
+        configuration: &str,
+        command: impl FnOnce(&Net, &Path) -> Command,
+    ) -> Dragoman<'n> {
         Dragoman::run(&net.app, configuration, |path| command(net, path))
     }
 

@@ -1,6 +1,7 @@
 //! Whole texts: what is asked of `dragoman inject`.
 
 use crate::annotations::refuse_misplaced;
+use crate::edit::{Edit, Path};
 use crate::options::Options;
 use crate::plan::{Done, Plan, plan};
 use crate::refusal::{Refusal, Refusals};
@@ -36,34 +37,14 @@ pub struct Report {
 /// # Errors
 /// Every reason against it, of all objects at once. Then nothing is injected anywhere.
 pub fn inject(text: &str, options: &Options) -> Result<Outcome, Vec<Refusal>> {
-    let text = uninject(text)?;
-    let documents = yaml::parse(&text).map_err(unreadable)?;
-    let (mut edits, mut reports, mut refusals) = (Vec::new(), Vec::new(), Vec::new());
-    for (n, document) in documents.iter().enumerate().filter(|(_, document)| *document.value() != Value::Null)
-    {
-        for object in objects(document.value()) {
-            match decide(&object, options) {
-                Ok(None) => reports.push(Report { object: object.name, done: None, warnings: Vec::new() }),
-                Ok(Some((at, plan))) => {
-                    if !plan.edits.is_empty() {
-                        edits.push((n, at.key("metadata"), plan.edits));
-                    }
-                    reports.push(Report {
-                        object: object.name,
-                        done: Some(plan.done),
-                        warnings: plan.warnings,
-                    });
-                }
-                Err(reasons) => refusals.extend(reasons.into_iter().map(|reason| placed(document, reason))),
-            }
+    let undone = yaml::taken_out(text).map_err(|wrong| vec![told(wrong)])?;
+    injected(&undone.text, options).map_err(|mut refusals| {
+        // They are about the text without what was added before, and whoever reads them has the one with it.
+        for refusal in &mut refusals {
+            refusal.line = refusal.line.map(|line| undone.line_before(text, line));
         }
-    }
-    if !refusals.is_empty() {
-        refusals.sort_by_key(|refusal| refusal.line);
-        return Err(refusals);
-    }
-    let text = yaml::apply(&text, &documents, &edits).map_err(unreadable)?;
-    Ok(Outcome { text, reports })
+        refusals
+    })
 }
 
 /// Takes out what [`inject`] added, and gives the original back byte for byte.
@@ -71,11 +52,80 @@ pub fn inject(text: &str, options: &Options) -> Result<Outcome, Vec<Refusal>> {
 /// # Errors
 /// The text cannot be read, or what was added has been changed since.
 pub fn uninject(text: &str) -> Result<String, Vec<Refusal>> {
-    yaml::undo(text).map_err(unreadable)
+    yaml::undo(text).map_err(|wrong| vec![told(wrong)])
+}
+
+/// Of a text that has nothing of dragoman.
+fn injected(text: &str, options: &Options) -> Result<Outcome, Vec<Refusal>> {
+    let documents = yaml::parse(text).map_err(|wrong| vec![told(wrong)])?;
+    let (mut additions, mut reports, mut refusals) = (Additions::default(), Vec::new(), Vec::new());
+    for (n, document) in documents.iter().enumerate().filter(|(_, document)| *document.value() != Value::Null)
+    {
+        for object in objects(document.value()) {
+            match decide(&object, options) {
+                Ok(None) => reports.push(Report { object: object.name, done: None, warnings: Vec::new() }),
+                Ok(Some((at, plan))) => {
+                    if !plan.edits.is_empty() {
+                        additions.objects.push((object.name.clone(), line(document, &object.node.at)));
+                        additions.edits.push((n, at.key("metadata"), plan.edits));
+                    }
+                    reports.push(Report {
+                        object: object.name,
+                        done: Some(plan.done),
+                        warnings: plan.warnings,
+                    });
+                }
+                Err(reasons) => refusals.extend(reasons.into_iter().map(|reason| {
+                    let line = Some(line(document, &reason.at));
+                    Refusal { line, ..reason }
+                })),
+            }
+        }
+    }
+    match additions.apply(text, &documents) {
+        Ok(text) if refusals.is_empty() => Ok(Outcome { text, reports }),
+        applied => {
+            refusals.extend(applied.err().into_iter().flatten());
+            refusals.sort_by_key(|refusal| refusal.line);
+            Err(refusals)
+        }
+    }
+}
+
+/// What is added to the pods of a text, in the order in which they stand there.
+#[derive(Default)]
+struct Additions {
+    /// The name and the line of each pod's object.
+    objects: Vec<(String, usize)>,
+    /// The number of its document, its metadata, and the edits.
+    edits: Vec<(usize, Path, Vec<Edit>)>,
+}
+
+impl Additions {
+    /// The text with them, or each pod whose text does not let anything be added: since an alias stands where it would be,
+    /// say.
+    fn apply(mut self, text: &str, documents: &[Document]) -> Result<String, Vec<Refusal>> {
+        let mut refusals = Vec::new();
+        loop {
+            let wrong = match yaml::apply(text, documents, &self.edits) {
+                Ok(text) if refusals.is_empty() => return Ok(text),
+                Ok(_) => return Err(refusals),
+                Err(wrong) => wrong,
+            };
+            // The others may be wrong too.
+            let Some(n) = self.objects.iter().rposition(|(_, line)| *line <= wrong.line) else {
+                refusals.push(told(wrong));
+                return Err(refusals);
+            };
+            self.edits.remove(n);
+            let (object, _) = self.objects.remove(n);
+            refusals.push(Refusal { object, ..told(wrong) });
+        }
+    }
 }
 
 /// What is added to the pod of an object, and where that is; nothing for a kind that has none.
-fn decide(object: &Object<'_>, options: &Options) -> Result<Option<(crate::edit::Path, Plan)>, Vec<Refusal>> {
+fn decide(object: &Object<'_>, options: &Options) -> Result<Option<(Path, Plan)>, Vec<Refusal>> {
     let Some(pod) = object.pod() else { return Ok(None) };
     let mut wrong = Refusals::of(&object.name);
     refuse_misplaced(object, &mut wrong);
@@ -87,24 +137,18 @@ fn decide(object: &Object<'_>, options: &Options) -> Result<Option<(crate::edit:
     }
 }
 
-/// With the line of what it is about, or of the nearest thing around that.
-fn placed(document: &Document, mut refusal: Refusal) -> Refusal {
-    let mut at = refusal.at.clone();
-    refusal.line = loop {
+/// The line of what is there, or of the nearest thing around it.
+fn line(document: &Document, at: &Path) -> usize {
+    let mut at = at.clone();
+    loop {
         match document.place(&at) {
-            Some((line, _)) => break Some(line),
-            None if at.0.pop().is_none() => break None,
+            Some((line, _)) => return line,
+            None if at.0.pop().is_none() => return 1,
             None => {}
         }
-    };
-    refusal
+    }
 }
 
-fn unreadable(wrong: Wrong) -> Vec<Refusal> {
-    vec![Refusal {
-        line: Some(wrong.line),
-        object: String::new(),
-        at: crate::edit::Path::default(),
-        reason: wrong.reason,
-    }]
+fn told(wrong: Wrong) -> Refusal {
+    Refusal { line: Some(wrong.line), object: String::new(), at: Path::default(), reason: wrong.reason }
 }

@@ -14,6 +14,9 @@ use crate::workload::Pod;
 /// `terminationGracePeriodSeconds` where a pod does not say it.
 const GRACE_SECONDS: i64 = 30;
 
+/// The annotation that says which container `kubectl` means where nobody says it.
+const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
+
 /// What is done to a pod.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
@@ -55,6 +58,7 @@ pub fn plan(pod: &Pod<'_>, options: &Options) -> Result<Plan, Vec<Refusal>> {
     wrong.done()?;
     let mut edits = Vec::new();
     label(&metadata, &options, &mut edits);
+    app.default_container(&metadata, &options, &mut edits);
     app.edits(&spec, &options, &mut edits);
     let done = Done::Injected { native: options.native_sidecar, captured: options.capture };
     Ok(Plan { edits, done, warnings: app.warnings(&options) })
@@ -140,6 +144,19 @@ impl<'a> App<'a> {
             add(at.key("volumeMounts"), End::Last, vec![containers::copy_mount()]);
         }
         add(spec.at.key("volumes"), End::Last, containers::volumes(options, copies));
+    }
+
+    /// `kubectl logs` and `kubectl exec` take the first container, which was the app's.
+    fn default_container(&self, metadata: &Node<'_>, options: &Options, edits: &mut Vec<Edit>) {
+        let annotations = metadata.get("annotations");
+        let first = self.containers.first().and_then(|first| first.node.value.get("name"));
+        if let Some(name) = first
+            && !options.native_sidecar
+            && annotations.value.get(DEFAULT_CONTAINER).is_none()
+        {
+            let key = DEFAULT_CONTAINER.to_owned();
+            edits.push(Edit::Entry { map: annotations.at, key, value: name.clone() });
+        }
     }
 
     fn warnings(&self, options: &Options) -> Vec<String> {

@@ -117,9 +117,9 @@ labels! {
 }
 
 labels! {
-    /// What became of a TLS handshake with a server.
+    /// What became of a TLS handshake with a server, or with a client of the app.
     Handshake {
-        /// The server has shown its certificate.
+        /// Certificates were shown.
         Full = "full",
         /// A session was taken up that had begun with a full one.
         Resumed = "resumed",

@@ -1,6 +1,8 @@
 //! Who may sign, and what they have revoked. Content comes in; who reads the files says which file is at fault.
 
-use std::sync::Arc;
+use std::env;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
@@ -67,6 +69,23 @@ impl Roots {
     /// Whether nobody is trusted.
     pub fn is_empty(&self) -> bool {
         self.store.is_empty()
+    }
+}
+
+/// The file that the machine's are in, whose change tells that [`Roots::add_system`] would find others. `None` where they are in
+/// directories alone, or nowhere.
+pub fn system_bundle() -> Option<&'static Path> {
+    // Where there is none there may be one later.
+    static FOUND: OnceLock<PathBuf> = OnceLock::new();
+    let set = |name| env::var_os(name).filter(|value| !value.is_empty());
+    let find = || match (set("SSL_CERT_FILE"), set("SSL_CERT_DIR")) {
+        (Some(file), _) => Some(file.into()),
+        (None, Some(_)) => None,
+        (None, None) => openssl_probe::probe().cert_file,
+    };
+    match FOUND.get() {
+        Some(found) => Some(found),
+        None => find().map(|found| &**FOUND.get_or_init(|| found)),
     }
 }
 

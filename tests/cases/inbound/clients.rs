@@ -8,7 +8,7 @@ use dragoman_harness::origin::{Reply, Seen, echo};
 use dragoman_harness::pki::Issued;
 use dragoman_harness::{Origin, process};
 
-use crate::{PAY, Rig, Tls, VERSIONS, WEB, connect, read};
+use crate::{PAY, Rig, Tls, VERSIONS, WEB, connect, handshakes, read};
 
 /// What the app is told of this client.
 fn forwarded(client: &Issued) -> String {
@@ -164,7 +164,7 @@ fn bytes_of_any_kind_reach_the_app_as_they_are() {
 fn a_client_that_resumes_is_known_again() {
     let rig = Rig::new();
     let app = Origin::http(&rig.net.app, "[::]:8080".parse().unwrap(), |_, _| Reply::status(200, "hello"));
-    let _dragoman = rig.start(&rig.inbound(&format!("allow = ['{WEB}']")));
+    let dragoman = rig.start(&rig.inbound(&format!("allow = ['{WEB}']")));
     for version in VERSIONS {
         let config = rig.client(Some(&rig.web), version);
         let kinds: Vec<_> = (0..3)
@@ -185,4 +185,7 @@ fn a_client_that_resumes_is_known_again() {
         .map(|request| request.header("x-forwarded-client-cert").map(str::to_owned))
         .collect();
     assert_eq!(told, vec![Some(forwarded(&rig.web)); 6]);
+    assert_eq!(handshakes(&dragoman), [2, 4, 0]);
+    let took = dragoman.metrics().sum("dragoman_tls_handshake_seconds_count", &[("destination", "inbound")]);
+    assert_eq!(took, 6);
 }

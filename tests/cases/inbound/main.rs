@@ -113,6 +113,15 @@ fn client_of(
     }
 }
 
+/// How many handshakes with clients there were: full ones, resumed ones, failed ones.
+fn handshakes(dragoman: &Dragoman) -> [u64; 3] {
+    let metrics = dragoman.settle();
+    ["full", "resumed", "failed"].map(|result| {
+        let labels = [("destination", "inbound"), ("result", result)];
+        metrics.sum("dragoman_tls_handshakes_total", &labels)
+    })
+}
+
 /// A client's connection.
 type Tls = StreamOwned<ClientConnection, TcpStream>;
 

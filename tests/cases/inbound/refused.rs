@@ -7,7 +7,7 @@ use dragoman_harness::pki::{Pki, Spec};
 use dragoman_harness::{Net, Origin, Peer};
 use rustls::version::{TLS12, TLS13};
 
-use crate::{Rig, VERSIONS, WEB, client_of, connect, read, told};
+use crate::{Rig, VERSIONS, WEB, client_of, connect, handshakes, read, told};
 
 /// An app that must not be reached.
 fn app(net: &Net) -> Origin {
@@ -27,6 +27,7 @@ fn cause_client_no_certificate_is_told_to_both() {
     }
     assert!(app.seen().is_empty(), "the app was reached");
     assert_eq!(dragoman.settle().sum("dragoman_flows_total", &[("cause", "client_no_certificate")]), 2);
+    assert_eq!(handshakes(&dragoman), [0, 0, 2]);
 }
 
 #[test]
@@ -107,6 +108,7 @@ fn cause_client_not_tls_is_a_reset_that_the_app_never_sees() {
     }
     assert!(app.seen().is_empty(), "the app was reached");
     assert_eq!(dragoman.settle().sum("dragoman_flows_total", &[("cause", "client_not_tls")]), 6);
+    assert_eq!(handshakes(&dragoman), [0; 3], "who speaks no TLS has begun none");
 }
 
 #[test]

@@ -4,3 +4,4 @@
 mod deploy;
 mod kubelet;
 mod oracles;
+mod programs;

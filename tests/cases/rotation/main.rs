@@ -6,12 +6,13 @@ mod load;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use dragoman_harness::dragoman::{init, proxy};
 use dragoman_harness::net::server;
 use dragoman_harness::pki::{Issued, Pki, Spec};
 use dragoman_harness::scratch::Scratch;
 use dragoman_harness::servers::{self, Server};
 use dragoman_harness::volume::{Volume, replace};
-use dragoman_harness::{Dragoman, Net, Peer, wait};
+use dragoman_harness::{Dragoman, Net, Peer, process, wait};
 
 /// A server that wants certificates, and what is needed to be its client.
 struct Shop {
@@ -167,4 +168,44 @@ fn t1_roots_and_revocation_lists_change_too() {
     wait::until("the list is refused", wait::SOON, || reloads(&dragoman).1 == 1);
     assert_eq!(shop.ask("shop.test").0, identity.serial);
     wait::until("it is told", wait::SOON, || dragoman.log().contains(&format!("{list_path}: ")));
+}
+
+/// As `update-ca-certificates` changes them: a new file in place of the one before.
+#[test]
+fn t1_the_roots_of_the_machine_change_too() {
+    let shop = Shop::new();
+    let identity = shop.client();
+    identity.write_to(&shop.path("identity"));
+    let (bundle, stranger) = (shop.path("ca-certificates.crt"), Pki::new());
+    let (ours, others) = (fs::read(shop.pki.roots()).unwrap(), fs::read(stranger.roots()).unwrap());
+    replace(&bundle, &others);
+    let folder = shop.path("identity");
+    let configuration = format!(
+        "[identity]\ncertificate = '{0}/tls.crt'\nkey = '{0}/tls.key'\n[destination.shop]\nhosts = ['shop.test']\n\
+         tls = {{ port = 443, roots = ['system'], server_name = 'shop.test' }}\n",
+        folder.display()
+    );
+    let dragoman = Dragoman::start_by(&shop.net, &configuration, |net, path| {
+        let mut proxy = proxy(net, path);
+        proxy.env("SSL_CERT_FILE", &bundle).env_remove("SSL_CERT_DIR");
+        proxy
+    });
+    process::succeed(&mut init(&shop.net, &["install"]));
+    let cause = || {
+        let answer = shop.connect().exchange("GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n").unwrap();
+        answer.header("x-dragoman-cause").map(str::to_owned)
+    };
+    assert_eq!(cause().as_deref(), Some("tls_unknown_ca"));
+    replace(&bundle, [&*others, &ours].concat());
+    wait::until("one more authority is trusted", wait::SOON, || reloads(&dragoman).0 == 1);
+    assert_eq!(shop.ask("shop.test"), (identity.serial.clone(), false));
+    replace(&bundle, "");
+    wait::until("nobody at all is refused", wait::SOON, || reloads(&dragoman) == (1, 1));
+    assert_eq!(shop.ask("shop.test").0, identity.serial);
+    wait::until("it is told", wait::SOON, || {
+        dragoman.log().contains("this machine has no trusted certificates")
+    });
+    replace(&bundle, &others);
+    wait::until("one less is trusted", wait::SOON, || reloads(&dragoman).0 == 2);
+    assert_eq!(cause().as_deref(), Some("tls_unknown_ca"));
 }

@@ -29,7 +29,7 @@ use std::fmt;
 pub(crate) use insert::apply;
 pub(crate) use read::parse;
 pub(crate) use tree::Document;
-pub(crate) use undo::undo;
+pub(crate) use undo::{taken_out, undo};
 
 /// The annotation that holds the record of what was added to a pod.
 pub(crate) const RECORD: &str = "dragoman.dev/injection";

@@ -8,14 +8,46 @@ use super::record::{Record, mark, steps};
 use super::tree::{Child, Document, Form, Id, Kind, Node};
 use super::{RECORD, Wrong, meaning};
 
+/// A text without what was added to it.
+#[derive(Debug)]
+pub(crate) struct Undone {
+    /// The text.
+    pub(crate) text: String,
+    /// What was taken out of the one before, in order.
+    cuts: Vec<Splice>,
+}
+
+impl Undone {
+    /// The line that a line of it has in the text before, which is `with`.
+    pub(crate) fn line_before(&self, with: &str, line: usize) -> usize {
+        let breaks = self.text.match_indices('\n').map(|(at, _)| at + 1);
+        let start = [0].into_iter().chain(breaks).nth(line.saturating_sub(1)).unwrap_or(self.text.len());
+        let before = self.cuts.iter().fold(start, |before, cut| match cut.at <= before {
+            true => (before + cut.old).saturating_sub(cut.new.len()),
+            false => before,
+        });
+        with.get(..before).map_or(line, |with| with.matches('\n').count() + 1)
+    }
+}
+
 /// The text without what the records in it name, and without the records. Where nobody has written it anew since, that is
 /// the text before, byte by byte; a text without a record comes back as it is.
 ///
 /// # Errors
 /// A text that is no YAML, and a record that this version cannot read.
 pub(crate) fn undo(text: &str) -> Result<String, Wrong> {
-    let undone = undone(text, &parse(text)?)?;
-    parse(&undone).map_err(|wrong| Wrong {
+    taken_out(text).map(|undone| undone.text)
+}
+
+/// [`undo`], for who wants to know where lines were.
+///
+/// # Errors
+/// As there.
+pub(crate) fn taken_out(text: &str) -> Result<Undone, Wrong> {
+    let cuts = cuts(text, &parse(text)?)?;
+    let undone = Undone { text: spliced(text, &cuts), cuts };
+    parse(&undone.text).map_err(|wrong| Wrong {
+        line: undone.line_before(text, wrong.line),
         reason: format!("without what was added this would be no YAML any more ({})", wrong.reason),
         ..wrong
     })?;
@@ -24,13 +56,17 @@ pub(crate) fn undo(text: &str) -> Result<String, Wrong> {
 
 /// [`undo`], of what is parsed already.
 pub(super) fn undone(text: &str, documents: &[Document]) -> Result<String, Wrong> {
+    Ok(spliced(text, &cuts(text, documents)?))
+}
+
+fn cuts(text: &str, documents: &[Document]) -> Result<Vec<Splice>, Wrong> {
     let mut cuts = Vec::new();
     for document in documents {
         let mut undo = Undo { text, document, fates: BTreeMap::new(), names: HashMap::new() };
         undo.find()?;
         undo.cut(&mut cuts);
     }
-    Ok(spliced(text, &joined(text, cuts)))
+    Ok(joined(text, cuts))
 }
 
 /// What becomes of a child.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use dragoman_config::{ByAddress, Destination, InboundPort, Protocol as Declared};
 use dragoman_net::OrigDst;
-use dragoman_telemetry::{Cause, FlowRecord, Protocol};
+use dragoman_telemetry::{Cause, FlowRecord, Handshake, Protocol};
 use dragoman_tls::failure::{Failure, FailureKind};
 use dragoman_tls::peer::Peer;
 use dragoman_tls::server::{Server, ServerMaterial};
@@ -73,7 +73,11 @@ async fn admit(
         },
         false => (strict(app, until).await?, until),
     };
-    let (app, known, declared) = Box::pin(agree(shared, inbound, app, original, until, record)).await?;
+    let begun = Instant::now();
+    let agreed = Box::pin(agree(shared, inbound, app, original, until, record)).await;
+    let result = agreed.as_ref().map_or(Handshake::Failed, |agreed| agreed.handshake);
+    shared.telemetry.destination(inbound.index()).handshake(result, begun.elapsed());
+    let Agreed { app, known, declared, .. } = agreed?;
     let destination = inbound.destination(declared.unwrap_or(rules.protocol), Some((&known.0, &known.1)));
     let (routed, _) = Box::pin(route(shared, app, original, destination, false, record)).await?;
     Ok(routed)
@@ -160,7 +164,17 @@ async fn begins_tls(app: &mut Leg, silence: Option<Duration>, limit: Duration) -
     }
 }
 
-/// The connection with TLS on it, who its client is, and what it speaks, as far as the handshake says so.
+/// A connection with TLS on it.
+struct Agreed {
+    app: Leg,
+    /// Who its client is, and who we have shown to be.
+    known: Box<(Peer, Arc<ServerMaterial>)>,
+    /// What it speaks, as far as the handshake says so.
+    declared: Option<Declared>,
+    handshake: Handshake,
+}
+
+/// The handshake, and the check of who the client is.
 async fn agree(
     shared: &Shared,
     inbound: &Inbound,
@@ -168,7 +182,7 @@ async fn agree(
     original: OrigDst,
     until: Instant,
     record: &mut FlowRecord,
-) -> Result<(Leg, Box<(Peer, Arc<ServerMaterial>)>, Option<Declared>), Refused> {
+) -> Result<Agreed, Refused> {
     let failed = |failure: Failure| refused(cause_of(failure.kind), &failure.detail);
     let unusable = |reason: &str| refused(Cause::ClientTlsFailed, reason);
     let material = shared.tls.inbound().ok_or_else(|| unusable("there is no material for `[inbound]`"))?;
@@ -189,7 +203,8 @@ async fn agree(
     match server.recheck(&chain, resumed, UnixTime::now()) {
         Ok(peer) => {
             record.client(&peer.to_string());
-            Ok((app, Box::new((peer, material)), declared))
+            let handshake = if resumed { Handshake::Resumed } else { Handshake::Full };
+            Ok(Agreed { app, known: Box::new((peer, material)), declared, handshake })
         }
         Err(failure) => {
             tokio::spawn(app.close_lingering(LINGER));

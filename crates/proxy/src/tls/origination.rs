@@ -8,7 +8,7 @@ use dragoman_config::{Origination, RootSource, TlsVersion, Verify as Stated};
 use dragoman_tls::client::{ClientConfigs, ClientMaterial, Verify};
 use dragoman_tls::files::{Contents, FileError};
 use dragoman_tls::identity::{Files, Identity, Usage};
-use dragoman_tls::roots::{Roots, crls_of_pem};
+use dragoman_tls::roots::{Roots, crls_of_pem, system_bundle};
 use rustls::pki_types::{CertificateRevocationListDer, ServerName};
 
 use super::generation;
@@ -61,16 +61,17 @@ impl Terms for Origination {
     }
 }
 
-/// The files among these.
+/// The files among these, and the one that says whether the machine's own are others now.
 pub(super) fn bundles(sources: &[RootSource]) -> impl Iterator<Item = &Path> {
     sources.iter().filter_map(|source| match source {
         RootSource::Pem(path) => Some(path.as_path()),
-        RootSource::Webpki | RootSource::System => None,
+        RootSource::System => system_bundle(),
+        RootSource::Webpki => None,
     })
 }
 
-/// All that these name; what is wrong with them goes to `errors`. The machine's own are read here and not followed: they
-/// are hundreds of files, and change with the machine.
+/// All that these name; what is wrong with them goes to `errors`. The machine's own are read here: they are hundreds of files,
+/// of which one is looked at.
 pub(super) fn roots(sources: &[RootSource], contents: &Contents, errors: &mut Vec<String>) -> Roots {
     let mut roots = Roots::default();
     for source in sources {

@@ -26,7 +26,7 @@ use foldhash::fast::RandomState;
 use tokio::sync::{Notify, OwnedMutexGuard};
 use tokio::time::timeout;
 
-use super::pool::{IDLE_IN_ALL, PoolKey};
+use super::pool::{IDLE_IN_ALL, PoolKey, newest_of_oldest};
 use crate::flow::exchange::tries::Failed;
 use crate::in_force::InForce;
 use connection::{Connected, Lease, Member};
@@ -36,6 +36,8 @@ use connection::{Connected, Lease, Member};
 pub(crate) struct Multiplexers {
     telemetry: Telemetry,
     policy: InForce,
+    /// Idle connections in all, at most.
+    most: usize,
     shelves: Mutex<HashMap<PoolKey, Arc<Shelf>, RandomState>>,
 }
 
@@ -80,7 +82,7 @@ enum Next {
 
 impl Multiplexers {
     pub(crate) fn new(telemetry: Telemetry, policy: InForce) -> Self {
-        Self { telemetry, policy, shelves: Mutex::default() }
+        Self { telemetry, policy, most: IDLE_IN_ALL, shelves: Mutex::default() }
     }
 
     /// Room on a connection for `key`. Where a new one is needed, `connect` makes it, and goes on in the background whatever
@@ -117,18 +119,23 @@ impl Multiplexers {
         }
     }
 
-    /// Lets go of connections that are closed, too old or idle for too long, and of idle ones beyond the bounds. Called now
-    /// and then. Returns the keys that were used lately and have fewer idle connections than `min_warm`.
+    /// Lets go of connections that are closed, too old or idle for too long, and of the least recently used idle ones beyond the
+    /// bounds. Called now and then. Returns the keys that were used lately and have fewer idle connections than `min_warm`.
     pub(crate) fn reap(&self, now: Instant) -> Vec<PoolKey> {
-        let mut spare = IDLE_IN_ALL;
+        let mut shelves = lock(&self.shelves);
+        let mut since = Vec::new();
+        for shelf in shelves.values() {
+            since.append(&mut lock(&shelf.state).reap(shelf.params.max_idle, now));
+        }
+        let mut excess = since.len().saturating_sub(self.most);
+        if let Some(newest) = newest_of_oldest(since, excess) {
+            shelves.values().for_each(|shelf| lock(&shelf.state).make_way(&mut excess, newest));
+        }
         let mut cold = Vec::new();
-        lock(&self.shelves).retain(|key, shelf| {
-            let mut state = lock(&shelf.state);
-            let most = shelf.params.max_idle.min(spare);
-            let idle = state.reap(most, now);
-            spare -= idle;
+        shelves.retain(|key, shelf| {
+            let state = lock(&shelf.state);
             let is_used = now.saturating_duration_since(state.used) < shelf.params.idle;
-            if is_used && idle < shelf.params.min_warm {
+            if is_used && state.idle() < shelf.params.min_warm {
                 cold.push(key.clone());
             }
             !state.members.is_empty() || Arc::strong_count(shelf) > 1 || is_used && shelf.params.min_warm > 0
@@ -273,16 +280,30 @@ impl Shelf {
 }
 
 impl State {
-    /// Lets go of what is over, and of idle connections beyond `most`. Returns how many idle ones are left.
-    fn reap(&mut self, most: usize, now: Instant) -> usize {
-        let mut idle = 0;
+    /// Lets go of what is over, and of the least recently used idle connections beyond `most`. Returns since when the others are
+    /// idle.
+    fn reap(&mut self, most: usize, now: Instant) -> Vec<Instant> {
+        self.retain(|member| !member.is_over(now));
+        let idle_since =
+            |state: &Self| state.members.iter().filter_map(|member| member.idle_since()).collect();
+        let since: Vec<_> = idle_since(self);
+        let mut excess = since.len().saturating_sub(most);
+        match newest_of_oldest(since.clone(), excess) {
+            None => since,
+            Some(newest) => {
+                self.make_way(&mut excess, newest);
+                idle_since(self)
+            }
+        }
+    }
+
+    /// Lets go of idle connections that were used until `newest` at the latest, so many at most, and counts them off.
+    fn make_way(&mut self, count: &mut usize, newest: Instant) {
         self.retain(|member| {
-            let is_idle = member.is_idle();
-            let stays = !member.is_over(now) && (!is_idle || idle < most);
-            idle += usize::from(is_idle && stays);
-            stays
+            let goes = *count > 0 && member.idle_since().is_some_and(|since| since <= newest);
+            *count -= usize::from(goes);
+            !goes
         });
-        idle
     }
 
     /// Lets go of the others, and notes what the last of them broke by.

@@ -240,11 +240,11 @@ impl Pool {
     /// Closes the least recently used connections, whatever their keys. Some at once: to find one is to look at all.
     fn make_way(&self, shelves: &mut Shelves, now: Instant) {
         let idle = shelves.by_key.values().flat_map(|shelf| &shelf.idle);
-        let mut since: Vec<_> = idle.map(|idle| idle.since).collect();
+        let since: Vec<_> = idle.map(|idle| idle.since).collect();
         let mut left = (self.most / 64).clamp(1, since.len());
-        let (_, newest, _) = since.select_nth_unstable(left - 1);
+        let Some(newest) = newest_of_oldest(since, left) else { return };
         shelves.by_key.retain(|key, shelf| {
-            let count = shelf.idle.iter().take(left).take_while(|idle| idle.since <= *newest).count();
+            let count = shelf.idle.iter().take(left).take_while(|idle| idle.since <= newest).count();
             shelf.idle.drain(..count);
             shelves.count -= count;
             left -= count;
@@ -363,6 +363,13 @@ impl Shelf {
         let warm = self.params.min_warm > 0 && !self.is_forgotten(now);
         self.idle.is_empty() && !in_use && !warm && !self.filling
     }
+}
+
+/// Until when those were used last that make way, where so many have to: the least recently used. `None` for nobody.
+pub(super) fn newest_of_oldest(mut since: Vec<Instant>, count: usize) -> Option<Instant> {
+    let last = count.min(since.len()).checked_sub(1)?;
+    let (_, newest, _) = since.select_nth_unstable(last);
+    Some(*newest)
 }
 
 #[cfg(test)]

@@ -125,11 +125,11 @@ metrics! {
     PoolWaiting Gauge "dragoman_pool_waiting" [destination]
         "Exchanges that wait for a connection, because as many as pool.max_size are in use.";
 
-    // TLS towards servers.
+    // TLS towards servers, and with the clients of the app.
     Handshakes Counter "dragoman_tls_handshakes_total" [destination result]
-        "TLS handshakes with servers, by result: `full`, with the certificate shown, `resumed`, or `failed`.";
+        "TLS handshakes with servers (`inbound`: with clients), by result: `full`, with certificates shown, `resumed`, or `failed`.";
     HandshakeTime Histogram "dragoman_tls_handshake_seconds" [destination]
-        "How long the TLS handshake with a server took, where it succeeded; the connection below it is in dragoman_connect_seconds.";
+        "How long the TLS handshake with a server (`inbound`: a client) took, where it succeeded; the connection below it is in dragoman_connect_seconds.";
     Unverified Counter "dragoman_tls_unverified_total" [destination]
         "TLS connections to servers that were not asked who they are (danger_accept_any_certificate).";
 

@@ -81,7 +81,7 @@ impl DestinationMetrics {
         self.connect.record(took);
     }
 
-    /// Counts a TLS handshake with a server, and how long it took where it succeeded.
+    /// Counts a TLS handshake with a server, or a client, and how long it took where it succeeded.
     pub fn handshake(&self, result: Handshake, took: Duration) {
         self.handshakes[result as usize].add(1);
         if result != Handshake::Failed {

@@ -194,6 +194,11 @@ impl Member {
         self.streams() == 0
     }
 
+    /// Since when, if it is idle.
+    pub(super) fn idle_since(&self) -> Option<Instant> {
+        self.is_idle().then(|| *lock(&self.idle_since))
+    }
+
     /// Whether it takes no further stream.
     pub(super) fn is_over(&self, now: Instant) -> bool {
         let idle = || now.saturating_duration_since(*lock(&self.idle_since));

@@ -217,6 +217,56 @@ async fn what_is_idle_for_too_long_or_beyond_the_bound_is_let_go() {
     }
 }
 
+/// Ends exchanges one after the other, at times that differ.
+fn end(leases: Vec<Lease>) {
+    for lease in leases {
+        drop(lease);
+        let after = Instant::now();
+        while Instant::now() <= after {
+            std::hint::spin_loop();
+        }
+    }
+}
+
+#[tokio::test]
+async fn where_there_are_too_many_the_least_recently_used_make_way() {
+    const ENDPOINTS: usize = 8;
+    let mut multiplexers = multiplexers();
+    let (mut leases, mut endpoints) = (Vec::new(), Vec::new());
+    for _ in 0..ENDPOINTS {
+        let address = serve(9).await;
+        endpoints.push(address);
+        leases.push(lease(&multiplexers, address, &PARAMS, false).await.unwrap());
+    }
+    let busy = leases.remove(0);
+    end(leases);
+    multiplexers.most = 3;
+    multiplexers.reap(Instant::now());
+    let kept: Vec<_> = endpoints.iter().map(|address| members(&multiplexers, *address).len()).collect();
+    assert_eq!(kept, [1, 0, 0, 0, 0, 1, 1, 1], "what is in use, and the three that were used last");
+    drop(busy);
+    multiplexers.reap(Instant::now());
+    let kept: Vec<_> = endpoints.iter().map(|address| members(&multiplexers, *address).len()).collect();
+    assert_eq!(kept, [1, 0, 0, 0, 0, 0, 1, 1]);
+}
+
+#[tokio::test]
+async fn of_one_endpoint_the_least_recently_used_make_way() {
+    let params = PoolParams { max_idle: 2, ..PARAMS };
+    let (multiplexers, address) = (multiplexers(), serve(1).await);
+    let mut leases = Vec::new();
+    for _ in 0..4 {
+        leases.push(lease(&multiplexers, address, &params, false).await.unwrap());
+    }
+    let all = members(&multiplexers, address);
+    // The first one is the one that was used last.
+    leases.reverse();
+    end(leases);
+    multiplexers.reap(Instant::now());
+    let left = members(&multiplexers, address);
+    assert!(left.len() == 2 && Arc::ptr_eq(&left[0], &all[0]) && Arc::ptr_eq(&left[1], &all[1]));
+}
+
 #[tokio::test]
 async fn an_endpoint_in_use_is_cold_until_enough_connections_are_idle() {
     let params = PoolParams { min_warm: 1, max_size: Some(2), ..PARAMS };

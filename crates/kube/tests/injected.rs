@@ -1,0 +1,119 @@
+//! Real manifests, injected in each form: beside each other in `corpus` and `injected`. Nothing but what is added differs, and all
+//! of that can be taken out again.
+//!
+//! `DRAGOMAN_BLESS=1 cargo test -p dragoman-kube` writes them anew; read the difference.
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use common::{files, folder, golden, options, settle, told};
+use dragoman_kube::{Options, Refusal, inject, uninject};
+
+/// The folder of each form, and its options.
+const FORMS: [(&str, &str); 3] =
+    [("native", ""), ("plain", "native-sidecar=false"), ("no-capture", "no-capture")];
+
+fn corpus() -> Vec<PathBuf> {
+    let found = files(&folder("corpus"), &["yaml", "json"]);
+    assert!(found.len() >= 40, "the corpus is not all there: {}", found.len());
+    found
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap()
+}
+
+fn name(path: &Path) -> &str {
+    path.file_name().unwrap().to_str().unwrap()
+}
+
+fn injected(text: &str, options: &Options) -> Result<String, Vec<Refusal>> {
+    inject(text, options).map(|outcome| outcome.text)
+}
+
+#[test]
+fn each_manifest_is_injected_as_its_file_says() {
+    let forms = FORMS.iter().flat_map(|form| corpus().into_iter().map(move |path| (form, path)));
+    settle(forms.map(|((form, words), path)| {
+        let beside = folder("injected").join(form).join(name(&path));
+        match injected(&read(&path), &options(words)) {
+            Ok(text) => golden(&beside, &text),
+            Err(refusals) => golden(&beside.with_extension("txt"), &told(name(&path), &refusals)),
+        }
+    }));
+}
+
+#[test]
+fn what_was_added_comes_out_again_byte_for_byte() {
+    for (path, (form, words)) in corpus().iter().flat_map(|path| FORMS.map(|form| (path, form))) {
+        let text = read(path);
+        let Ok(with) = injected(&text, &options(words)) else { continue };
+        assert_eq!(uninject(&with).unwrap(), text, "{} {form}", name(path));
+        assert_eq!(uninject(&text).unwrap(), text, "{}: nothing to take out", name(path));
+    }
+}
+
+#[test]
+fn to_inject_again_is_to_inject_once_by_the_later_options() {
+    let many = FORMS.map(|(_, words)| options(words));
+    let all_said = options(
+        "image=other:2 exclude-ports=22 capture-dns=15053 app-config-map=policy scrape-annotations cpu-limit=none",
+    );
+    let all: Vec<_> = many.into_iter().chain([all_said]).collect();
+    for path in corpus() {
+        let text = read(&path);
+        let once: Vec<_> = all.iter().map(|options| injected(&text, options)).collect();
+        for (n, first) in once.iter().enumerate() {
+            let Ok(first) = first else { continue };
+            for after in [n, (n + 1) % all.len()] {
+                let again = injected(first, &all[after]);
+                assert_eq!(said(&again, first), said(&once[after], &text), "{} {n} {after}", name(&path));
+            }
+        }
+    }
+}
+
+/// What came of it; of refusals also the text of their line, whose number differs, and behind which something may be added.
+fn said<'a>(
+    result: &'a Result<String, Vec<Refusal>>,
+    text: &'a str,
+) -> Result<&'a str, Vec<(String, &'a str)>> {
+    let line = |refusal: &Refusal| text.lines().nth(refusal.line.unwrap() - 1).unwrap().trim_end_matches(',');
+    let told = |refusals: &Vec<Refusal>| {
+        refusals.iter().map(|refusal| (refusal.to_string(), line(refusal))).collect()
+    };
+    result.as_deref().map_err(told)
+}
+
+#[test]
+fn a_pod_that_wants_nothing_any_more_gets_its_own_back() {
+    let text = "apiVersion: v1\nkind: Pod\nmetadata:\n  name: web\nspec:\n  containers:\n    - name: app\n";
+    let with = injected(text, &options("")).unwrap();
+    let said = with.replace("  annotations:\n", "  annotations:\n    dragoman.dev/inject: \"false\"\n");
+    let without = injected(&said, &options("")).unwrap();
+    assert!(
+        without.contains("dragoman.dev/inject: \"false\"") && !without.contains("initContainers"),
+        "{without}"
+    );
+    assert_eq!(uninject(&without).unwrap(), without);
+}
+
+#[test]
+fn what_has_no_pods_passes_as_it_is() {
+    for text in [
+        "",
+        "# nothing\n",
+        "kind: Service\napiVersion: v1\nspec: {hostNetwork: true}\n",
+        "apiVersion: batch.volcano.sh/v1alpha1\nkind: Job\nspec: {tasks: []}\n",
+        "just text\n",
+        "- a list\n- kind: Pod\n",
+        "apiVersion: v1\nkind: PodList\nitems: []\n",
+        "{\"apiVersion\": \"v1\", \"kind\": \"ConfigMap\", \"data\": {\"pod.yaml\": \"kind: Pod\"}}",
+    ] {
+        let outcome = inject(text, &options("")).unwrap();
+        assert_eq!(outcome.text, text);
+        assert!(outcome.reports.iter().all(|report| report.done.is_none()), "{:?}", outcome.reports);
+    }
+}
