@@ -7,6 +7,7 @@ mod images;
 mod machine;
 mod pod;
 
+use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
@@ -49,6 +50,18 @@ impl Node {
     /// A file of this node's own.
     pub fn write(&self, name: &str, content: &str) -> PathBuf {
         self.machine.scratch.write(name, content)
+    }
+
+    /// A folder of this node's own.
+    pub fn folder(&self, name: &str) -> PathBuf {
+        let folder = self.machine.scratch.path().join(name);
+        fs::create_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+        folder
+    }
+
+    /// A shell on the node, not started yet: what a user would do there.
+    pub fn shell(&self) -> Command {
+        self.machine.command("sh")
     }
 
     /// `podman`, not started yet.
@@ -155,7 +168,6 @@ impl Node {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
     use std::path::Path;
 
     use super::*;
