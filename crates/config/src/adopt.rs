@@ -203,6 +203,7 @@ fn proxy_of(stated: Proxy, running: &Proxy, start: &mut AtStart) -> Proxy {
         max_flows,
         drain,
         drain_quiet,
+        drain_while_listening,
         request_head_timeout,
         request_body_timeout,
         max_head_bytes,
@@ -226,6 +227,7 @@ fn proxy_of(stated: Proxy, running: &Proxy, start: &mut AtStart) -> Proxy {
         max_flows,
         drain,
         drain_quiet,
+        drain_while_listening,
         request_head_timeout,
         request_body_timeout,
         max_head_bytes,
@@ -240,11 +242,12 @@ fn admin_of(stated: Admin, running: &Admin, start: &mut AtStart) -> Admin {
 }
 
 fn control_of(stated: Control, running: &Control, start: &mut AtStart) -> Control {
-    let Control { socket, listen, changes_on_tcp } = stated;
+    let Control { socket, listen, changes_on_tcp, quit_on_tcp } = stated;
     Control {
         socket: start.keep("control.socket", &socket, &running.socket),
         listen: start.keep("control.listen", &listen, &running.listen),
         changes_on_tcp: start.keep("control.changes_on_tcp", &changes_on_tcp, &running.changes_on_tcp),
+        quit_on_tcp: start.keep("control.quit_on_tcp", &quit_on_tcp, &running.quit_on_tcp),
     }
 }
 

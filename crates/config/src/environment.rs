@@ -1,7 +1,7 @@
-//! The handful of keys that a pod specification sets without a file.
+//! The handful of keys that a pod specification sets without a file: where something of it, such as its grace period,
+//! decides what the value must be, or where it is easier to change.
 //!
-//! A variable overrides the files' `[defaults]` or `[log]`; what a destination says itself still wins. Its
-//! text becomes a source of its own, so that an error points into it as it would into the file. An empty
+//! A variable overrides the files; what a destination says itself still wins over `[defaults]`. Its text becomes a source of its own, so that an error points into it as it would into the file. An empty
 //! variable is one that is not set, because that is how templates leave one out.
 
 use toml::{Spanned, de::DeValue};
@@ -23,7 +23,7 @@ pub(crate) struct Variable {
     apply: fn(&mut Root, &Setting<'_>, &mut Reader),
 }
 
-pub(crate) const VARIABLES: [Variable; 4] = [
+pub(crate) const VARIABLES: [Variable; 9] = [
     Variable {
         name: "DRAGOMAN_RETRY_ATTEMPTS",
         key: "defaults.retry.attempts",
@@ -64,9 +64,64 @@ pub(crate) const VARIABLES: [Variable; 4] = [
         key: "log.level",
         doc: "",
         apply: |root, setting, reader| {
-            let level = setting.read_as(&DeValue::String(setting.text.into()), reader);
+            let level = setting.read_as(&setting.string(), reader);
             if level.is_some() {
                 table_of(&mut root.log, setting.place).level = level;
+            }
+        },
+    },
+    Variable {
+        name: "DRAGOMAN_PROXY_DRAIN",
+        key: "proxy.drain",
+        doc: "As `28s`, with a unit; less than the time until SIGKILL.",
+        apply: |root, setting, reader| {
+            let drain = setting.read_as(&setting.string(), reader);
+            if drain.is_some() {
+                table_of(&mut root.proxy, setting.place).drain = drain;
+            }
+        },
+    },
+    Variable {
+        name: "DRAGOMAN_PROXY_DRAIN_QUIET",
+        key: "proxy.drain_quiet",
+        doc: "`0s` where SIGTERM comes when the app is gone.",
+        apply: |root, setting, reader| {
+            let quiet = setting.read_as(&setting.string(), reader);
+            if quiet.is_some() {
+                table_of(&mut root.proxy, setting.place).drain_quiet = quiet;
+            }
+        },
+    },
+    Variable {
+        name: "DRAGOMAN_PROXY_DRAIN_WHILE_LISTENING",
+        key: "proxy.drain_while_listening",
+        doc: "`true` or `false`.",
+        apply: |root, setting, reader| {
+            let listening = setting.read_as(&setting.boolean(), reader);
+            if listening.is_some() {
+                table_of(&mut root.proxy, setting.place).drain_while_listening = listening;
+            }
+        },
+    },
+    Variable {
+        name: "DRAGOMAN_ADMIN_LISTEN",
+        key: "admin.listen",
+        doc: "With commas between them: `0.0.0.0:15020,[::]:15020`.",
+        apply: |root, setting, reader| {
+            let listen = setting.read_as(&setting.list(), reader);
+            if listen.is_some() {
+                table_of(&mut root.admin, setting.place).listen = listen;
+            }
+        },
+    },
+    Variable {
+        name: "DRAGOMAN_CONTROL_QUIT_ON_TCP",
+        key: "control.quit_on_tcp",
+        doc: "`true` or `false`.",
+        apply: |root, setting, reader| {
+            let quit = setting.read_as(&setting.boolean(), reader);
+            if quit.is_some() {
+                table_of(&mut root.control, setting.place).quit_on_tcp = quit;
             }
         },
     },
@@ -106,8 +161,17 @@ impl Setting<'_> {
     fn number(&self) -> DeValue<'_> {
         match DeValue::parse(self.text.trim()) {
             Ok(value) if value.get_ref().is_integer() => value.into_inner(),
-            _ => DeValue::String(self.text.into()),
+            _ => self.string(),
         }
+    }
+
+    /// `true` or `false` if it is one; otherwise a string, which the key will refuse.
+    fn boolean(&self) -> DeValue<'_> {
+        self.text.trim().parse().map_or_else(|_| self.string(), DeValue::Boolean)
+    }
+
+    fn string(&self) -> DeValue<'_> {
+        DeValue::String(self.text.trim().into())
     }
 
     fn list(&self) -> DeValue<'_> {

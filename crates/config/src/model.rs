@@ -33,10 +33,12 @@ pub struct Proxy {
     pub workers: usize,
     /// The most flows at once; at least 1.
     pub max_flows: usize,
-    /// How long flows, old and new, may go on after SIGTERM.
+    /// How long flows, old and new, may go on once the end has been announced, or has begun.
     pub drain: Duration,
     /// How long no flow must have been at work for a drain to end early.
     pub drain_quiet: Duration,
+    /// Whether a drain goes on while a process of another user listens.
+    pub drain_while_listening: bool,
     /// From the first byte of a request head to its end.
     pub request_head_timeout: Duration,
     /// The longest silence of the app inside a request body; `None` is any, otherwise never zero.
@@ -67,6 +69,8 @@ pub struct Control {
     pub listen: Vec<SocketAddr>,
     /// Whether what changes something may be asked on [`listen`](Self::listen).
     pub changes_on_tcp: bool,
+    /// Whether `/quitquitquit` may be asked there all the same.
+    pub quit_on_tcp: bool,
 }
 
 /// Where the control surface has its Unix socket.

@@ -89,10 +89,13 @@ table! {
         workers: Count<0, 256> = Count(0);
         /// The most flows at once; beyond it, new ones are reset (cause `flow_limit`).
         max_flows: Count<1, 1_000_000> = Count(16_384);
-        /// How long flows, old and new, may go on after SIGTERM.
+        /// How long flows, old and new, may go on after SIGTERM, or after `dragoman drain --announce` if that came before.
         drain: Time<0, HOUR> = Time::of(25 * SECOND);
         /// A drain ends early when no flow was at work for so long; idle HTTP connections are none.
         drain_quiet: Time<0, HOUR> = Time::of(SECOND);
+        /// A drain does not end early while a process of another user listens on a TCP port of this network namespace:
+        /// the app is still there. Other sidecars of a pod listen too; the drain is over at its deadline at the latest.
+        drain_while_listening: bool = false;
         /// From the first byte of a request head to its end. In HTTP/2, where heads share a connection, it ends that.
         request_head_timeout: Time<1, { 10 * MINUTE }> = Time::of(30 * SECOND);
         /// The longest silence of the app inside a request body, a stream of gRPC messages included.
@@ -128,6 +131,9 @@ table! {
         listen: List<SocketAddr> = List::of([SocketAddr::from((Ipv4Addr::LOCALHOST, 15000))]);
         /// Whether POST on `listen` may change things, as it always may on the socket.
         changes_on_tcp: bool = false;
+        /// Whether POST /quitquitquit, and nothing else, is allowed on `listen`: the app, which need not reach the socket, says
+        /// that it is done. So may every other process of this machine, or pod.
+        quit_on_tcp: bool = false;
     }
 }
 

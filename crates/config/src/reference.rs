@@ -58,8 +58,13 @@ const FILES: &str = "\
 ## Several files
 
 `--config` may be repeated, and each may be a file or a directory. Of a directory the files `*.toml` count, in the
-order of the bytes of their names; those that begin with a dot do not, and symbolic links are followed. A directory without
-such a file is an error, and so is what has such a name and is no file. All files together have at most 4 MiB.
+order of the bytes of their names; those that begin with a dot do not, and symbolic links are followed. What has such a name and
+is no file is an error. All files together have at most 4 MiB.
+
+A directory without such a file configures nothing, and a warning says so: it may be the mount of a ConfigMap that is optional
+and comes later, which is noticed as any other change. Where there were files when dragoman started and all of one directory are
+gone, that is an error, and the last good configuration stays: rather is a mount missing. To have nothing configured, put an
+empty file there. Other files in a directory are not read; a warning names them.
 
 - A later file overrides an earlier one key by key; the environment comes last.
 - Tables are merged at any depth, and so are destinations and routes of the same name. Everything else is
@@ -124,8 +129,8 @@ which keys they state, how many segments their paths have, and where the placeho
 const ENVIRONMENT: &str = "\
 ## Environment
 
-These variables override the files' `[defaults]` and `[log]`, for where a pod specification is easier to
-change than a file. What a destination says itself still wins. An empty variable is ignored.
+These variables override the files, for where a pod specification is easier to change than a file, or knows better. What a
+destination says itself still wins over `[defaults]`. An empty variable is ignored.
 ";
 
 /// The reference of the file format, in Markdown: `docs/configuration.md`.

@@ -92,6 +92,7 @@ fn proxy(root: &Root) -> Proxy {
         max_flows: count(proxy.max_flows().0),
         drain: proxy.drain().0,
         drain_quiet: proxy.drain_quiet().0,
+        drain_while_listening: proxy.drain_while_listening(),
         request_head_timeout: proxy.request_head_timeout().0,
         request_body_timeout: proxy.request_body_timeout().map(|deadline| deadline.0),
         max_head_bytes: proxy.max_head_bytes().0,
@@ -116,6 +117,7 @@ fn control(root: &Root) -> Control {
         socket,
         listen: control.listen().values().copied().collect(),
         changes_on_tcp: control.changes_on_tcp(),
+        quit_on_tcp: control.quit_on_tcp(),
     }
 }
 

@@ -69,11 +69,9 @@ fn a_file_that_is_not_there_is_named() {
 }
 
 #[test]
-fn an_endless_file_and_a_directory_without_files_are_refused() {
-    for (path, reason) in [("/dev/zero", "neither a regular file"), ("/proc", "/proc has no file *.toml")] {
-        let said = load(&[Path::new(path)]).expect_err("it is no file").to_string();
-        assert!(said.contains(reason), "{said}");
-    }
+fn an_endless_file_is_refused() {
+    let said = load(&[Path::new("/dev/zero")]).expect_err("it is no file").to_string();
+    assert!(said.contains("neither a regular file"), "{said}");
 }
 
 /// Whoever watches the files would wait for ever on a pipe to which nobody writes.

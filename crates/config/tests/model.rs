@@ -1,5 +1,6 @@
 //! What a file comes to: defaults, inheritance, environment, and the printed form of it all.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use dragoman_config::{
@@ -239,8 +240,16 @@ fn the_environment_overrides_defaults_but_not_a_destination() {
         ("DRAGOMAN_BREAKER_FAILURES", " 2 "),
         ("DRAGOMAN_UPSTREAM", "10.0.0.1:80, [fd00::1]:81"),
         ("DRAGOMAN_LOG_LEVEL", "debug"),
+        ("DRAGOMAN_PROXY_DRAIN", "1m30s"),
+        ("DRAGOMAN_PROXY_DRAIN_QUIET", "0s"),
+        ("DRAGOMAN_PROXY_DRAIN_WHILE_LISTENING", "true"),
+        ("DRAGOMAN_ADMIN_LISTEN", "0.0.0.0:15020,[::]:15020"),
+        ("DRAGOMAN_CONTROL_QUIT_ON_TCP", "true"),
     ];
     let file = r#"
+[proxy]
+drain = "2s"
+max_flows = 7
 [log]
 level = "error"
 [defaults]
@@ -253,6 +262,12 @@ endpoints = ["10.9.9.9:99"]
 "#;
     let config = parse_with(file, &env);
     assert_eq!(config.log.level, Level::Debug);
+    let proxy = &config.proxy;
+    assert_eq!((proxy.drain, proxy.max_flows), (Duration::from_secs(90), 7));
+    assert_eq!((proxy.drain_quiet, proxy.drain_while_listening), (Duration::ZERO, true));
+    let any: Vec<SocketAddr> =
+        ["0.0.0.0:15020", "[::]:15020"].map(|any| any.parse().expect("an address")).into();
+    assert_eq!((&config.admin.listen, config.control.quit_on_tcp), (&any, true));
     let default = &config.destinations()[0];
     assert_eq!(default.policy.retry.as_ref().map(|retry| retry.attempts), Some(7));
     let breaker = default.breaker.as_ref().expect("on").params;

@@ -147,8 +147,17 @@ proptest! {
 
     #[test]
     fn any_environment_is_survived(value in ".*") {
-        let variables =
-            ["DRAGOMAN_RETRY_ATTEMPTS", "DRAGOMAN_BREAKER_FAILURES", "DRAGOMAN_UPSTREAM", "DRAGOMAN_LOG_LEVEL"];
+        let variables = [
+            "DRAGOMAN_RETRY_ATTEMPTS",
+            "DRAGOMAN_BREAKER_FAILURES",
+            "DRAGOMAN_UPSTREAM",
+            "DRAGOMAN_LOG_LEVEL",
+            "DRAGOMAN_PROXY_DRAIN",
+            "DRAGOMAN_PROXY_DRAIN_QUIET",
+            "DRAGOMAN_PROXY_DRAIN_WHILE_LISTENING",
+            "DRAGOMAN_ADMIN_LISTEN",
+            "DRAGOMAN_CONTROL_QUIT_ON_TCP",
+        ];
         for variable in variables {
             let env = |name: &str| (name == variable).then(|| value.clone());
             if let Err(errors) = Config::parse("empty.toml", "", &env) {

@@ -261,12 +261,34 @@ fn l5_everything_that_cannot_be_read_is_told_at_once() {
     assert!(said.ends_with("4 errors"), "{said}");
 }
 
+/// As a ConfigMap is mounted that is optional and not there, and what comes of it.
 #[test]
-fn l5_a_directory_without_files_is_refused() {
+fn l5_a_directory_without_files_configures_nothing_and_is_told_of() {
     let directory = Directory::new();
     directory.write(".hidden.toml", "");
-    let said = directory.refusal();
-    assert!(said.contains("has no file *.toml") && said.contains("mount"), "{said}");
+    let empty = directory.read().expect("readable");
+    let [warning] = empty.warnings() else { panic!("{:?}", empty.warnings()) };
+    assert!(warning.contains(directory.0.to_str().expect("text")) && warning.contains("no file *.toml"));
+    assert_eq!(empty, Sources::default());
+    assert!(empty.missing_since(&empty).is_empty(), "it was empty before");
+
+    directory.write("a.toml", "");
+    let full = directory.read().expect("readable");
+    assert!(full != empty && full.warnings().is_empty(), "{:?}", full.warnings());
+    let missing = empty.missing_since(&full);
+    assert!(missing.len() == 1 && missing[0].contains("any more"), "{missing:?}");
+    assert!(full.missing_since(&empty).is_empty());
+}
+
+#[test]
+fn l5_what_does_not_count_in_a_directory_is_told_of() {
+    let directory = Directory::new();
+    for name in ["a.toml", "policy.yaml", "b.toml~", ".hidden", "..data"] {
+        directory.write(name, "");
+    }
+    let sources = directory.read().expect("readable");
+    let [warning] = sources.warnings() else { panic!("{:?}", sources.warnings()) };
+    assert!(warning.ends_with("not b.toml~, policy.yaml"), "{warning}");
 }
 
 #[test]

@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 
 use crate::admin::Admin;
 use crate::cli::ProxyArguments;
-use crate::control::{Control, FOLLOWERS};
+use crate::control::{Control, FOLLOWERS, OnTcp};
 use crate::logging::LogLevel;
 use crate::reload::{Files, Reloader};
 use crate::signals::Signals;
@@ -76,7 +76,7 @@ fn start(
     privilege::drop_root(arguments.user, arguments.group).map_err(|error| StartError(error.to_string()))?;
     check_mark(config.proxy.mark)?;
     say_start(&config, arguments, descriptors);
-    files.warn_if_unreadable();
+    files.warn();
 
     let access = access_log(&config.log, sink).map_err(|error| cannot("start the access log", &error))?;
     let telemetry = Telemetry::new(config.names().to_vec(), access);
@@ -123,14 +123,14 @@ async fn serve(start: Start) -> io::Result<ExitCode> {
         let telemetry = telemetry.clone();
         move || telemetry.reopen_access_log()
     })?;
-    let changes_on_tcp = config.control.changes_on_tcp;
+    let on_tcp = OnTcp::of(&config.control);
     let proxy = Proxy::new(config, telemetry.clone(), sockets.flows, material);
     let handle = proxy.handle();
     tokio::spawn(Reloader::new(files, handle.clone(), telemetry.clone(), log_level.clone())?.run());
     let admin = Admin { telemetry, proxy: handle.clone() };
     let giver = Arc::new(Giver::new(sockets.copies, handle.clone()));
     let followers = Arc::new(Semaphore::new(FOLLOWERS));
-    let control = Control { admin: admin.clone(), log_level, giver, changes_on_tcp, followers };
+    let control = Control { admin: admin.clone(), log_level, giver, on_tcp, followers };
     let proxy = tokio::spawn(proxy.run());
     surface::serve(&admin, sockets.admin, None, &handle)?;
     surface::serve(&control, sockets.control, sockets.control_socket, &handle)?;
@@ -178,7 +178,7 @@ async fn until_end(
 }
 
 fn say_draining(handle: &Handle) {
-    let deadline = handle.policy().proxy.drain;
+    let deadline = handle.announce_end();
     if handle.phase() == Phase::HandedOver {
         // The service goes on, in another process.
         tracing::info!(

@@ -12,7 +12,7 @@ use http_body_util::{BodyExt, Collected, Empty};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::header::HOST;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
@@ -53,17 +53,53 @@ impl fmt::Display for At {
     }
 }
 
+/// Why there is no answer, for a person: who was asked, and what went wrong.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Unanswered {
+    /// Nobody listens there any more, or has ended instead of answering.
+    Gone(String),
+    Failed(String),
+}
+
+impl fmt::Display for Unanswered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unanswered::Gone(why) | Unanswered::Failed(why) => f.write_str(why),
+        }
+    }
+}
+
+impl From<String> for Unanswered {
+    fn from(why: String) -> Unanswered {
+        Unanswered::Failed(why)
+    }
+}
+
 /// Asks and reads the whole answer.
 ///
 /// # Errors
 /// For a person: who was asked, and what went wrong.
 pub(crate) fn ask(at: &At, path: &str) -> Result<Bytes, String> {
-    run(async {
-        let body = begin(at, path).await?.into_body();
+    let asking = async {
+        let body = begin(at, Method::GET, path, ANSWER).await?.into_body();
         let whole = timeout(ANSWER, body.collect())
             .await
             .map_err(|_| format!("{at}: no whole answer within {ANSWER:?}"))?;
         Ok(whole.map_err(|error| format!("{at}: {error}"))?.to_bytes())
+    };
+    run(asking).map_err(|why| why.to_string())
+}
+
+/// Asks for a change, and reads what is said of it. An answer that begins well and has no end is that of a proxy which did
+/// as it was told.
+///
+/// # Errors
+/// That it is not done, unless the proxy is gone.
+pub(crate) fn post(at: &At, path: &str, patience: Duration) -> Result<Bytes, Unanswered> {
+    run(async {
+        let body = begin(at, Method::POST, path, patience).await?.into_body();
+        let whole = timeout(patience, body.collect()).await;
+        Ok(whole.ok().and_then(Result::ok).map(Collected::to_bytes).unwrap_or_default())
     })
 }
 
@@ -76,8 +112,8 @@ pub(crate) fn follow(
     path: &str,
     mut take: impl FnMut(&[u8]) -> io::Result<()>,
 ) -> Result<(), String> {
-    run(async {
-        let mut body = begin(at, path).await?.into_body();
+    let asking = async {
+        let mut body = begin(at, Method::GET, path, ANSWER).await?.into_body();
         let mut rest = Vec::new();
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| format!("{at}: {error}"))?;
@@ -91,49 +127,62 @@ pub(crate) fn follow(
             }
         }
         Ok(())
-    })
+    };
+    run(asking).map_err(|why| why.to_string())
 }
 
-fn run<T>(asking: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+fn run<T>(asking: impl Future<Output = Result<T, Unanswered>>) -> Result<T, Unanswered> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(|error| format!("cannot start: {error}"))?.block_on(asking)
 }
 
-async fn begin(at: &At, path: &str) -> Result<Response<Incoming>, String> {
-    let answer = timeout(ANSWER, async {
+async fn begin(
+    at: &At,
+    method: Method,
+    path: &str,
+    patience: Duration,
+) -> Result<Response<Incoming>, Unanswered> {
+    let answer = timeout(patience, async {
         match at {
             At::Socket(socket) => {
-                exchange(UnixStream::connect(socket).await.map_err(|error| unreachable(at, &error))?, path)
-                    .await
+                let stream = UnixStream::connect(socket).await.map_err(|error| unreachable(at, &error))?;
+                exchange(at, stream, method, path).await
             }
             At::Address(address) => {
-                exchange(TcpStream::connect(address).await.map_err(|error| unreachable(at, &error))?, path)
-                    .await
+                let stream = TcpStream::connect(address).await.map_err(|error| unreachable(at, &error))?;
+                exchange(at, stream, method, path).await
             }
         }
     });
-    let answer = answer.await.map_err(|_| format!("{at}: no answer within {ANSWER:?}"))??;
+    let answer = answer.await.map_err(|_| format!("{at}: no answer within {patience:?}"))??;
     match answer.status() {
         StatusCode::OK => Ok(answer),
         status => {
-            let why = answer.into_body().collect().await.map(Collected::to_bytes).unwrap_or_default();
-            Err(format!("{at}: {status}: {}", String::from_utf8_lossy(&why).trim_end()))
+            let why = timeout(patience, answer.into_body().collect()).await;
+            let why = why.ok().and_then(Result::ok).map(Collected::to_bytes).unwrap_or_default();
+            Err(format!("{at}: {status}: {}", String::from_utf8_lossy(&why).trim_end()).into())
         }
     }
 }
 
 async fn exchange(
+    at: &At,
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    method: Method,
     path: &str,
-) -> Result<Response<Incoming>, String> {
-    let broken = |error: hyper::Error| format!("the proxy ended the connection: {error}");
+) -> Result<Response<Incoming>, Unanswered> {
+    let broken = |error: hyper::Error| match error.is_parse() {
+        true => Unanswered::Failed(format!("{at} says what no dragoman says: {error}")),
+        false => Unanswered::Gone(format!("{at}: the proxy ended the connection: {error}")),
+    };
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
     tokio::spawn(connection);
-    let request = Request::get(path).header(HOST, "localhost").body(Empty::<Bytes>::new());
-    sender.send_request(request.map_err(|error| error.to_string())?).await.map_err(broken)
+    let request = Request::builder().method(method).uri(path).header(HOST, "localhost");
+    let request = request.body(Empty::<Bytes>::new()).map_err(|error| error.to_string())?;
+    sender.send_request(request).await.map_err(broken)
 }
 
-fn unreachable(at: &At, error: &io::Error) -> String {
+fn unreachable(at: &At, error: &io::Error) -> Unanswered {
     let advice = match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
             "is `dragoman proxy` running? --control says where its control.socket or control.listen is"
@@ -143,7 +192,13 @@ fn unreachable(at: &At, error: &io::Error) -> String {
         }
         _ => "--control says where the control surface of the proxy is",
     };
-    format!("cannot ask {at}: {error}; {advice}")
+    let why = format!("cannot ask {at}: {error}; {advice}");
+    // A socket that is there was somebody's. One that is not may be the wrong one.
+    if error.kind() == io::ErrorKind::ConnectionRefused {
+        Unanswered::Gone(why)
+    } else {
+        Unanswered::Failed(why)
+    }
 }
 
 /// The text as a value in a query.

@@ -21,6 +21,7 @@ pub(crate) fn run(arguments: &CheckArguments) -> ExitCode {
         Ok(loaded) => loaded,
         Err(errors) => return refuse(&errors),
     };
+    sources.warnings().iter().for_each(|warning| eprintln!("warning: {warning}"));
     if !arguments.print && !arguments.no_files {
         let (errors, warnings) = files::look(&config);
         warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));

@@ -34,10 +34,38 @@ pub(crate) struct Control {
     pub(crate) admin: Admin,
     pub(crate) log_level: LogLevel,
     pub(crate) giver: Arc<Giver>,
-    /// Whether things may be changed over TCP too.
-    pub(crate) changes_on_tcp: bool,
+    pub(crate) on_tcp: OnTcp,
     /// Leave to follow the flows, for a few at a time.
     pub(crate) followers: Arc<Semaphore>,
+}
+
+/// What may be changed over TCP, where anybody of this machine can ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OnTcp {
+    Nothing,
+    /// The app may say that it is done.
+    Quit,
+    Everything,
+}
+
+impl OnTcp {
+    pub(crate) fn of(config: &dragoman_config::Control) -> OnTcp {
+        match (config.changes_on_tcp, config.quit_on_tcp) {
+            (true, _) => OnTcp::Everything,
+            (false, true) => OnTcp::Quit,
+            (false, false) => OnTcp::Nothing,
+        }
+    }
+
+    /// # Errors
+    /// Why it is refused, and what to do.
+    fn allow(self, path: &str) -> Result<(), &'static str> {
+        match (self, path) {
+            (OnTcp::Everything, _) | (OnTcp::Quit, QUIT) => Ok(()),
+            (OnTcp::Nothing, QUIT) => Err(NO_QUIT_ON_TCP),
+            _ => Err(ONLY_ON_SOCKET),
+        }
+    }
 }
 
 /// The most that follow the flows at a time.
@@ -49,6 +77,7 @@ const PAGES: &str = "\
 /flows          what became of the latest flows and exchanges, in JSON; ?follow for those to come
 /explain        what would be done for ?address=IP:PORT&method=GET&host=…&path=…, in JSON
 /log-level      how much is logged; POST a level to change it
+/announce       POST: the end of this pod has begun; the deadline of the drain counts from now, which begins later
 /drain          POST: serve until no connection is at work, then end
 /quitquitquit   POST: the application is gone; end as soon as no connection is at work
 ";
@@ -65,8 +94,10 @@ impl Surface for Control {
             wrong_method(allowed)
         } else if !changes {
             self.show(path, request.uri().query()).await
-        } else if asker == Asker::Tcp && !self.changes_on_tcp {
-            response(StatusCode::FORBIDDEN, TEXT, ONLY_ON_SOCKET)
+        } else if asker == Asker::Tcp
+            && let Err(refusal) = self.on_tcp.allow(path)
+        {
+            response(StatusCode::FORBIDDEN, TEXT, refusal)
         } else {
             self.change(asker, request).await
         }
@@ -128,11 +159,16 @@ impl Control {
         tracing::info!(by = %asker, path, "asked to change something");
         match path {
             TAKEOVER => self.giver.answer(asker, request),
-            "/drain" => {
+            ANNOUNCE => {
+                let left = self.admin.proxy.announce_end();
+                tracing::info!(deadline = ?left, "the end is announced: its time counts from here");
+                response(StatusCode::OK, TEXT, format!("announced: {} ms left\n", left.as_millis()))
+            }
+            DRAIN => {
                 self.admin.proxy.drain();
                 response(StatusCode::OK, TEXT, "draining\n")
             }
-            "/quitquitquit" => {
+            QUIT => {
                 self.admin.proxy.finish();
                 response(StatusCode::OK, TEXT, "ending\n")
             }
@@ -155,6 +191,13 @@ impl Control {
 /// Where one process asks another for its listeners; see [`crate::takeover`].
 pub(crate) const TAKEOVER: &str = "/takeover";
 
+/// Where a hook says that the end of its pod has begun.
+pub(crate) const ANNOUNCE: &str = "/announce";
+/// Where a drain is asked for.
+pub(crate) const DRAIN: &str = "/drain";
+/// Where the app says that it is gone.
+pub(crate) const QUIT: &str = "/quitquitquit";
+
 /// What may be asked of each page.
 fn methods(path: &str) -> Option<&'static str> {
     match path {
@@ -162,7 +205,7 @@ fn methods(path: &str) -> Option<&'static str> {
             Some("GET, HEAD")
         }
         "/log-level" => Some("GET, HEAD, POST"),
-        "/drain" | "/quitquitquit" | TAKEOVER => Some("POST"),
+        ANNOUNCE | DRAIN | QUIT | TAKEOVER => Some("POST"),
         _ => None,
     }
 }
@@ -172,6 +215,10 @@ const JSON: &str = "application/json";
 const ONLY_ON_SOCKET: &str = "\
 nothing is changed over TCP: ask through control.socket (curl --unix-socket PATH http://localhost/…), or set \
 control.changes_on_tcp
+";
+
+const NO_QUIT_ON_TCP: &str = "\
+/quitquitquit is not allowed over TCP: set control.quit_on_tcp, or ask through control.socket
 ";
 
 fn not_found() -> Response<Page> {

@@ -5,10 +5,12 @@ mod app;
 mod ask;
 mod ca;
 mod check;
+mod child;
 mod cli;
 mod control;
 mod describe;
 mod destinations;
+mod drain;
 mod explain;
 mod flows;
 mod inject;
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
         Command::Inject(arguments) => inject::run(&arguments),
         Command::Ca(arguments) => ca::run(&arguments),
         Command::Wait(arguments) => wait::run(&arguments),
+        Command::Drain(arguments) => drain::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Flows(arguments) => flows::command::run(&arguments),
         Command::Completions(arguments) => describe::completions(&arguments),

@@ -54,8 +54,9 @@ impl Files {
         self.in_force.fingerprint()
     }
 
-    /// Warns of files that root could read and this process no longer can.
-    pub(crate) fn warn_if_unreadable(&self) {
+    /// Warns of what may not be as it was meant, and of files that root could read and this process no longer can.
+    pub(crate) fn warn(&self) {
+        self.in_force.warnings().iter().for_each(|line| tracing::warn!("{line}"));
         if let Err(errors) = Sources::read(&self.paths) {
             let uid = Uid::effective();
             tracing::warn!(
@@ -161,6 +162,10 @@ impl Reloader {
             Ok(sources) => sources.clone(),
             Err(lines) => return Outcome::Refused(lines.clone()),
         };
+        let missing = sources.missing_since(&self.in_force);
+        if !missing.is_empty() {
+            return Outcome::Refused(missing);
+        }
         let handle = self.handle.clone();
         let apply = move || match Config::resolve(&sources, &environment) {
             Ok(config) => Ok((handle.apply(config)?, sources)),
@@ -203,6 +208,7 @@ impl Reloader {
                 metrics.reloaded(Reload::Applied);
                 let files = self.in_force.names().collect::<Vec<_>>().join(", ");
                 tracing::info!(generation, files, "configuration applied");
+                self.in_force.warnings().iter().for_each(|line| tracing::warn!("{line}"));
                 if !waits.is_empty() {
                     let keys = waits.join(", ");
                     tracing::warn!(keys, "the change of these keys takes effect at the next start");

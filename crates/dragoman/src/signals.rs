@@ -26,10 +26,10 @@ impl Signal {
     }
 
     /// The exit code by which a shell says that this signal ended a program.
-    pub(crate) fn shell_code(self) -> ExitCode {
+    pub(crate) fn shell_code(self) -> u8 {
         match self {
-            Signal::Terminate => ExitCode::from(143),
-            Signal::Interrupt => ExitCode::from(130),
+            Signal::Terminate => 143,
+            Signal::Interrupt => 130,
         }
     }
 }

@@ -13,7 +13,7 @@ use dragoman_proxy::Listeners;
 use nix::errno::Errno;
 use nix::unistd::{Gid, Uid};
 
-use crate::app::StartError;
+use crate::app::{StartError, cannot};
 use crate::takeover::Inherited;
 
 /// Where the control surface has its socket, unless the configuration says otherwise.
@@ -60,13 +60,14 @@ impl Sockets {
             opener.inbound(inbound.port, &mut flows)?;
         }
         opener.dns(&config.dns.listen, &mut flows)?;
-        let mut all = |addresses: &[SocketAddr], key: &str| -> Result<Vec<TcpListener>, StartError> {
-            addresses.iter().map(|&address| said(opener.tcp(address), address, key)).collect()
-        };
-        let admin = all(&config.admin.listen, "admin.listen")?;
-        let control = all(&config.control.listen, "control.listen")?;
+        let admin = opener.admin(&config.admin.listen)?;
+        let control = config.control.listen.iter();
+        let control = control.map(|&address| said(opener.tcp(address), address, "control.listen"));
+        let control = control.collect::<Result<_, _>>()?;
         let control_socket = opener.control_socket(&config.control.socket, owner)?;
-        Ok(Self { flows, admin, control, control_socket, copies: opener.copies })
+        let copies = opener.copies;
+        flows.set_own(dragoman_net::inodes(&copies).map_err(|error| cannot("look at the sockets", &error))?);
+        Ok(Self { flows, admin, control, control_socket, copies })
     }
 }
 
@@ -101,6 +102,20 @@ impl Opener<'_> {
             }
         }
         Ok(())
+    }
+
+    /// A list for every machine, as `0.0.0.0` and `[::]`, is for one without IPv6 too.
+    fn admin(&mut self, addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, StartError> {
+        let mut listeners = Vec::new();
+        for &address in addresses {
+            match self.tcp(address) {
+                Err(error) if addresses.len() > 1 && lacks_ipv6(address, &error) => {
+                    tracing::warn!(%address, %error, "no IPv6 here: not listening there (admin.listen)");
+                }
+                listener => listeners.push(said(listener, address, "admin.listen")?),
+            }
+        }
+        Ok(listeners)
     }
 
     /// Both sockets of each address for DNS.

@@ -10,6 +10,7 @@ mod dial;
 mod end;
 mod inside;
 mod listen;
+mod listening;
 mod original_dst;
 mod pipe;
 mod reserve;
@@ -29,6 +30,7 @@ pub use end::{
 };
 pub use inside::{Inside, Keeper};
 pub use listen::{listen, prepare_accepted};
+pub use listening::{inodes, others_listen};
 pub use original_dst::{NoOriginalDst, is_local, original_dst};
 pub use pipe::Pipe;
 pub use reserve::Reserve;

@@ -16,6 +16,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep, timeout};
 
 use crate::Purpose;
+use crate::app_watch::AppWatch;
 use crate::drain::Stage;
 use crate::flow;
 use crate::shared::Shared;
@@ -51,22 +52,31 @@ pub(crate) struct Acceptor {
     accepted: u64,
     reserve: Option<Reserve>,
     reap: Interval,
+    app: AppWatch,
 }
 
 impl Acceptor {
-    pub(crate) fn new(shared: Arc<Shared>, listeners: Vec<Port>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, listeners: Vec<Port>, app: AppWatch) -> Self {
         shared.drain.advance(Stage::Serving);
         let mut reap = interval(REAP);
         reap.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { shared, listeners, flows: JoinSet::new(), accepted: 0, reserve: Reserve::take().ok(), reap }
+        Self {
+            shared,
+            listeners,
+            flows: JoinSet::new(),
+            accepted: 0,
+            reserve: Reserve::take().ok(),
+            reap,
+            app,
+        }
     }
 
-    /// Serves flows until a drain begins, then until it has ended or `proxy.drain` has passed. Returns how many flows
-    /// were cut off by that.
+    /// Serves flows until a drain begins, then until it has ended or `proxy.drain` has passed since it was announced.
+    /// Returns how many flows were cut off by that.
     pub(crate) async fn serve(mut self) -> usize {
         let shared = Arc::clone(&self.shared);
         self.accept_until(shared.drain.reached(Stage::Draining)).await;
-        let deadline = Instant::now() + shared.config.now().proxy.drain;
+        let deadline = shared.drain.announce(Instant::now()) + shared.config.now().proxy.drain;
         self.drain_until(deadline).await;
         self.listeners.clear();
         shared.drain.advance(Stage::Over);
@@ -95,7 +105,7 @@ impl Acceptor {
             let tick = if is_gone { LAST_TICK } else { TICK };
             self.accept_until(sleep(tick)).await;
             let asking = !is_gone && shared.telemetry.dns().pending() > 0;
-            let at_work = self.flows.len() > shared.drain.idle() || asking;
+            let at_work = self.flows.len() > shared.drain.idle() || asking || self.app_listens();
             let quiet_before = std::mem::take(&mut quiet);
             if !at_work && begun == (self.accepted, shared.drain.woken()) {
                 quiet = quiet_before + tick;
@@ -104,6 +114,14 @@ impl Acceptor {
                 }
             }
         }
+    }
+
+    /// Whether the app is seen to be there, where that matters: it has not said that it is gone, and this process is the one
+    /// that it would find.
+    fn app_listens(&mut self) -> bool {
+        let Self { shared, app, .. } = self;
+        let matters = shared.config.now().proxy.drain_while_listening && shared.drain.is_at(Stage::Draining);
+        matters && app.sees_listener()
     }
 
     /// Whether every flow has ended, and what has come is accepted, though nobody has told of it yet.
@@ -123,7 +141,7 @@ impl Acceptor {
 
     /// Serves flows until `end`, which loses nothing by being dropped and asked anew.
     async fn accept_until(&mut self, end: impl Future<Output = ()>) {
-        let Self { shared, listeners, flows, accepted, reserve, reap } = self;
+        let Self { shared, listeners, flows, accepted, reserve, reap, app: _ } = self;
         tokio::pin!(end);
         loop {
             tokio::select! {

@@ -3,8 +3,13 @@
 //! A drain must end when nothing is at work any more, and an app may keep an idle connection open for ever. So a flow
 //! that waits for its next request says so, from the moment that a drain begins: it holds nothing up, it still serves
 //! the request that comes, and it is closed in order when all is over. Before a drain, waiting costs nothing.
+//!
+//! There is one deadline, which counts from when the end was announced or, if it never was, from when it began
+//! (docs/adr/0032).
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::time::Instant;
 
 use tokio::sync::Notify;
 
@@ -27,6 +32,7 @@ pub(crate) enum Stage {
 #[derive(Debug, Default)]
 pub(crate) struct Drain {
     stage: AtomicU8,
+    announced: OnceLock<Instant>,
     news: Notify,
     idle: AtomicUsize,
     woken: AtomicUsize,
@@ -47,6 +53,11 @@ impl Drain {
     pub(crate) fn advance(&self, stage: Stage) {
         self.stage.fetch_max(stage as u8, Ordering::AcqRel);
         self.news.notify_waiters();
+    }
+
+    /// The end will come, and its time counts from `now`. The first announcement counts; this returns which that was.
+    pub(crate) fn announce(&self, now: Instant) -> Instant {
+        *self.announced.get_or_init(|| now)
     }
 
     pub(crate) fn has_reached(&self, stage: Stage) -> bool {
@@ -95,6 +106,7 @@ mod tests {
     use std::future::Future;
     use std::pin::pin;
     use std::task::{Context, Waker};
+    use std::time::Duration;
 
     #[test]
     fn stages_only_go_forward() {
@@ -102,6 +114,16 @@ mod tests {
         drain.advance(Stage::HandedOver);
         drain.advance(Stage::Draining);
         assert!(drain.has_reached(Stage::HandedOver) && !drain.has_reached(Stage::Over));
+    }
+
+    #[test]
+    fn the_first_announcement_counts_and_begins_nothing() {
+        let drain = Drain::default();
+        drain.advance(Stage::Serving);
+        let first = Instant::now();
+        assert_eq!(drain.announce(first), first);
+        assert_eq!(drain.announce(first + Duration::from_secs(5)), first);
+        assert!(drain.is_at(Stage::Serving));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! table.
 
 mod accept;
+mod app_watch;
 mod bounded;
 mod buffer;
 mod dns;
@@ -24,7 +25,7 @@ mod upstream;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener, UdpSocket as StdUdpSocket};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use dragoman_config::Config;
 use dragoman_net::Inside;
@@ -34,6 +35,7 @@ use tokio::runtime::Handle as Runtime;
 use tokio::task::JoinSet;
 
 use accept::Acceptor;
+use app_watch::AppWatch;
 use drain::Stage;
 use shared::Shared;
 
@@ -42,6 +44,7 @@ use shared::Shared;
 pub struct Listeners {
     flows: Vec<Port>,
     dns: dns::Sockets,
+    own: Vec<u32>,
 }
 
 /// One of them.
@@ -87,6 +90,12 @@ impl Listeners {
     /// The same over TCP.
     pub fn add_dns_tcp(&mut self, socket: StdListener) {
         self.dns.tcp.push(socket);
+    }
+
+    /// Says which sockets that listen are this process's own, by inode: these, and others that the proxy has nothing to
+    /// do with. For `proxy.drain_while_listening`.
+    pub fn set_own(&mut self, inodes: Vec<u32>) {
+        self.own = inodes;
     }
 
     fn ports(&self) -> Vec<u16> {
@@ -194,13 +203,13 @@ impl Proxy {
         shared.telemetry.process().count_tasks(move || runtime.metrics().num_alive_tasks());
         shared.sleepers.prepare();
         let open = |port: Port| Ok((TcpListener::from_std(port.socket)?, port.purpose));
-        let Listeners { flows, dns } = listeners;
+        let Listeners { flows, dns, own } = listeners;
         let listeners = flows.into_iter().map(open).collect::<io::Result<_>>()?;
         let mut following = JoinSet::new();
         following.spawn(tls::follow(Arc::clone(&shared)));
         // To the very end: what flows are served for may need a name.
         let _dns = dns::serve(&shared, dns)?;
-        Ok(Drained { flows_cut: Acceptor::new(shared, listeners).serve().await })
+        Ok(Drained { flows_cut: Acceptor::new(shared, listeners, AppWatch::new(own)).serve().await })
     }
 }
 
@@ -226,8 +235,16 @@ impl Handle {
         Arc::clone(&self.0.config.now())
     }
 
+    /// Says that the end will come: `proxy.drain` counts from now on, however much later it begins. The first announcement
+    /// counts. Returns how much of that time is left.
+    pub fn announce_end(&self) -> Duration {
+        let Shared { drain, config, .. } = &*self.0;
+        let announced = drain.announce(Instant::now());
+        config.now().proxy.drain.saturating_sub(announced.elapsed())
+    }
+
     /// Begins to end: old and new flows are served until none was at work for `proxy.drain_quiet`, or `proxy.drain` has
-    /// passed.
+    /// passed since the end was announced or, if it was not, since now.
     pub fn drain(&self) {
         self.0.drain.advance(Stage::Draining);
     }

@@ -16,13 +16,12 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal, kill};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{Pid, getppid};
 
-use super::{FAILED, PASSED_ON, code, mark};
+use super::{PASSED_ON, mark};
 use crate::app::{StartError, cannot};
+use crate::child::{FAILED, Signals, code, not_run};
 use crate::cli::KeeperArguments;
-use crate::wait::not_run;
 
 /// The mark (`SO_MARK`) of the sockets that are made for the proxy: "drag". The command lacks the right to set it.
 const MARK: u32 = 0x6472_6167;
@@ -46,7 +45,8 @@ fn keep(arguments: &KeeperArguments) -> Result<ExitCode, StartError> {
     private::hide_resolvers(&arguments.reach).map_err(said)?;
     hand_over(&link, listeners).map_err(|error| cannot("hand the listeners over", &error))?;
 
-    let signals = Signals::new().map_err(|errno| cannot("wait for signals", &errno.into()))?;
+    let passed_on = PASSED_ON.iter().filter_map(|kind| Signal::try_from(kind.as_raw_value()).ok());
+    let signals = Signals::new(passed_on).map_err(|errno| cannot("wait for signals", &errno.into()))?;
     if let Some(told) = wait_for_go(&link, &signals).map_err(|error| cannot("wait for the proxy", &error))? {
         return Ok(ExitCode::from(128 + told));
     }
@@ -55,7 +55,7 @@ fn keep(arguments: &KeeperArguments) -> Result<ExitCode, StartError> {
     for_child(&mut command, signals.mask_before);
     let child = match command.spawn() {
         Ok(child) => child,
-        Err(error) => return Ok(not_run(&arguments.command[0], &error)),
+        Err(error) => return Ok(ExitCode::from(not_run(&arguments.command[0], &error))),
     };
     // It has the streams now, with all that they keep open.
     drop(command);
@@ -126,39 +126,20 @@ fn wait_for_go(link: &UnixStream, signals: &Signals) -> io::Result<Option<u8>> {
         return Ok(Some(told));
     }
     let mut heard = SigSet::empty();
-    signals.hear(&mut heard)?;
+    hear(signals, &mut heard)?;
     Ok(heard.iter().next().map(|signal| signal as u8))
 }
 
-/// The signals that this process waits for.
-struct Signals {
-    /// What was blocked when it started, and is the command's to have.
-    mask_before: SigSet,
-    queue: SignalFd,
-}
-
-impl Signals {
-    fn new() -> Result<Signals, Errno> {
-        let mask_before = SigSet::thread_get_mask()?;
-        let passed_on = PASSED_ON.iter().filter_map(|kind| Signal::try_from(kind.as_raw_value()).ok());
-        let all: SigSet = passed_on.chain([Signal::SIGCHLD]).collect();
-        all.thread_block()?;
-        let queue = SignalFd::with_flags(&all, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
-        Ok(Signals { mask_before, queue })
-    }
-
-    /// Adds what came to what was heard; tells whether a child has news.
-    fn hear(&self, heard: &mut SigSet) -> Result<bool, Errno> {
-        let mut child = false;
-        while let Some(info) = self.queue.read_signal()? {
-            match Signal::try_from(info.ssi_signo as i32) {
-                Ok(Signal::SIGCHLD) => child = true,
-                Ok(signal) => heard.add(signal),
-                Err(_) => {}
-            }
+/// Adds what came to what was heard; tells whether a child has news.
+fn hear(signals: &Signals, heard: &mut SigSet) -> Result<bool, Errno> {
+    let mut child = false;
+    while let Some((signal, _)) = signals.next()? {
+        match signal {
+            Signal::SIGCHLD => child = true,
+            signal => heard.add(signal),
         }
-        Ok(child)
     }
+    Ok(child)
 }
 
 /// Serves the proxy until the command has ended.
@@ -167,16 +148,14 @@ fn watch(mut child: Child, keeper: &Keeper, signals: &Signals) -> io::Result<Exi
     // What the process group got, and the proxy has not told of yet.
     let mut heard = SigSet::empty();
     loop {
-        let mut waiting = [
-            PollFd::new(signals.queue.as_fd(), PollFlags::POLLIN),
-            PollFd::new(keeper.as_fd(), PollFlags::POLLIN),
-        ];
+        let mut waiting =
+            [PollFd::new(signals.as_fd(), PollFlags::POLLIN), PollFd::new(keeper.as_fd(), PollFlags::POLLIN)];
         match poll(&mut waiting, PollTimeout::NONE) {
             Err(Errno::EINTR) => continue,
             polled => polled?,
         };
         let asked = waiting[1].any().unwrap_or(true);
-        if signals.hear(&mut heard)?
+        if hear(signals, &mut heard)?
             && let Some(status) = child.try_wait()?
         {
             return Ok(ExitCode::from(code(status)));

@@ -14,7 +14,6 @@ use std::io;
 use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +29,7 @@ use tokio::time::timeout;
 
 use crate::app::{self, StartError, cannot};
 use crate::check;
+use crate::child::{FAILED, code};
 use crate::cli::RunArguments;
 use crate::flows;
 use crate::logging;
@@ -37,8 +37,6 @@ use crate::privilege;
 use crate::reload::Files;
 use crate::traces;
 
-/// The exit code where dragoman itself failed, as of env(1) and timeout(1): no command means it by that.
-const FAILED: u8 = 125;
 /// When the command has ended, what it sent last has this long to be passed on.
 const FINISH: Duration = Duration::from_secs(2);
 /// At the end, what the access log and the queue of spans still hold has this long to be written.
@@ -67,7 +65,7 @@ mod mark {
 
 /// Runs `dragoman run`.
 pub(crate) fn run(arguments: &RunArguments) -> ExitCode {
-    let (_, config) = match Files::load(&arguments.config) {
+    let (files, config) = match Files::load(&arguments.config) {
         Ok(loaded) => loaded,
         Err(errors) => return check::refuse(&errors),
     };
@@ -75,13 +73,18 @@ pub(crate) fn run(arguments: &RunArguments) -> ExitCode {
         Ok(material) => material,
         Err(lines) => return check::refuse_files(&lines),
     };
-    start(arguments, config, material).unwrap_or_else(|StartError(text)| {
+    start(arguments, &files, config, material).unwrap_or_else(|StartError(text)| {
         eprintln!("dragoman: {text}");
         ExitCode::from(FAILED)
     })
 }
 
-fn start(arguments: &RunArguments, mut config: Config, material: Material) -> Result<ExitCode, StartError> {
+fn start(
+    arguments: &RunArguments,
+    files: &Files,
+    mut config: Config,
+    material: Material,
+) -> Result<ExitCode, StartError> {
     // The host's rules, if there are any, are not about us.
     config.proxy.mark = None;
     let reaches = Reach::of_host();
@@ -92,6 +95,7 @@ fn start(arguments: &RunArguments, mut config: Config, material: Material) -> Re
         StartError(format!("cannot raise the limit of file descriptors: {}", errno.desc()))
     })?;
     logging::start(&quiet(&config.log));
+    files.warn();
     let access = match &config.log.access_file {
         None => AccessLog::off(),
         Some(_) => app::access_log(&config.log, app::open_sink(&config.log)?)
@@ -130,12 +134,6 @@ fn let_go_of_streams() -> io::Result<()> {
     dup2_stdin(&null)?;
     dup2_stdout(&null)?;
     Ok(())
-}
-
-/// As a shell says it.
-fn code(status: ExitStatus) -> u8 {
-    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
-    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(FAILED)
 }
 
 /// Serves the command until it has ended, and returns how.
@@ -232,13 +230,6 @@ impl Keeper {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_end_is_told_as_a_shell_tells_it() {
-        for (raw, expected) in [(0, 0), (7 << 8, 7), (255 << 8, 255), (15, 143), (9, 137)] {
-            assert_eq!(code(ExitStatus::from_raw(raw)), expected);
-        }
-    }
 
     #[test]
     fn what_is_no_news_is_not_said() {

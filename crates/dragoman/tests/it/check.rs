@@ -49,6 +49,24 @@ fn l5_all_errors_are_shown_at_once_with_their_place() {
 }
 
 #[test]
+fn what_may_not_be_as_it_was_meant_is_a_warning() {
+    let (empty, full) = (Folder::new(), Folder::new());
+    std::fs::write(full.0.join("policy.yaml"), "").unwrap();
+    std::fs::write(full.0.join("policy.toml"), "[proxy]\ndrain = '3s'\n").unwrap();
+    let paths = [full.0.to_str().unwrap(), empty.0.to_str().unwrap()];
+    let output = run(&["check", paths[0], paths[1], "--print"]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    let expected = format!(
+        "warning: of the directory {} only files *.toml are read, not policy.yaml\n\
+         warning: the directory {} has no file *.toml: it configures nothing\n",
+        paths[0], paths[1]
+    );
+    assert_eq!(said, expected);
+    assert!(text(&output.stdout).contains("policy.toml:2"), "{}", text(&output.stdout));
+}
+
+#[test]
 fn a_missing_file_is_named() {
     let output = run(&["check", "/nonexistent/policy.toml"]);
     let said = text(&output.stderr);

@@ -3,7 +3,11 @@
 use std::net::TcpListener;
 use std::path::Path;
 
-use crate::running::{DRAGOMAN, Running, Scratch, command, config_at, own_address, run, text};
+use nix::libc;
+
+use crate::running::{
+    DRAGOMAN, Running, Scratch, command, config_at, own_address, run, text, without_family,
+};
 
 #[test]
 fn l2_a_signal_ends_it_with_0() {
@@ -74,6 +78,42 @@ fn the_log_can_be_json() {
 fn start_alone(prepare: &str) -> Running {
     let script = format!("ip link set lo up && {prepare} exec {DRAGOMAN} proxy");
     Running::start(command(Path::new("unshare")).args(["--net", "sh", "-c", &script]))
+}
+
+/// As the variable of a pod says it, on a machine with IPv6 and on one without.
+#[test]
+fn probes_are_answered_on_both_families_where_there_are_both() {
+    let mut inside = command(Path::new("/usr/bin/unshare"));
+    inside.args(["--net", "sh", "-c", "ip link set lo up && exec \"$0\" proxy", DRAGOMAN]);
+    inside.env("DRAGOMAN_ADMIN_LISTEN", "0.0.0.0:15020,[::]:15020");
+    let live = |running: &Running, at: &str| {
+        let mut curl = command(Path::new("nsenter"));
+        curl.args(["--net", "--target", &running.pid().to_string()]);
+        let output =
+            curl.args(["curl", "-sS", "--max-time", "20", &format!("http://{at}:15020/live")]).output();
+        text(&output.unwrap().stdout) == "live\n"
+    };
+    let running = Running::start(&mut inside);
+    assert!(live(&running, "127.0.0.1") && live(&running, "[::1]"), "{}", running.said());
+    assert!(!running.said().contains("no IPv6 here"), "{}", running.said());
+    drop(running);
+
+    let running = Running::start(&mut without_family(libc::AF_INET6, libc::EAFNOSUPPORT, &inside));
+    assert!(live(&running, "127.0.0.1") && !live(&running, "[::1]"), "{}", running.said());
+    assert!(
+        running.said().contains("no IPv6 here: not listening there (admin.listen)"),
+        "{}",
+        running.said()
+    );
+    drop(running);
+
+    inside.env("DRAGOMAN_ADMIN_LISTEN", "[::]:15020");
+    let output = without_family(libc::AF_INET6, libc::EAFNOSUPPORT, &inside).output().unwrap();
+    let said = text(&output.stderr);
+    assert!(
+        output.status.code() == Some(1) && said.contains("admin.listen"),
+        "with no other address: {said}"
+    );
 }
 
 #[test]

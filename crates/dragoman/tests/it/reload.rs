@@ -177,6 +177,45 @@ fn files_that_come_and_go_in_a_directory_are_noticed() {
     assert_eq!((metric(address, "generation"), metric(address, "last_reload_successful")), (3, 0));
 }
 
+/// Mounts it as kubelet does: files are links into a hidden folder, which is replaced whole.
+fn mount(map: &Path, version: &str, files: &[(&str, &str)]) {
+    let folder = map.join(format!("..{version}"));
+    fs::create_dir(&folder).unwrap();
+    for (name, text) in files {
+        fs::write(folder.join(name), text).unwrap();
+        let _ = symlink(format!("..data/{name}"), map.join(name));
+    }
+    symlink(format!("..{version}"), map.join("..data_tmp")).unwrap();
+    fs::rename(map.join("..data_tmp"), map.join("..data")).unwrap();
+}
+
+#[test]
+fn l5_a_configmap_that_is_not_there_yet_is_noticed_when_it_comes() {
+    let (platform, app, address) = (Directory::new(), Directory::new(), own_address());
+    mount(&platform.0, "2026_01", &[("base.toml", &config_at(address)), ("notes.txt", "")]);
+    mount(&app.0, "2026_01", &[]);
+    let mut proxy = command(Path::new(DRAGOMAN));
+    proxy.arg("proxy").arg("--config").arg(&platform.0).arg("--config").arg(&app.0);
+    let mut running = Running::start(&mut proxy);
+    let said = running.said();
+    let (empty, other) = (format!("the directory {} has no file *.toml", app.0.display()), "not notes.txt");
+    assert!(said.contains(&empty) && said.contains(other) && !said.contains("..data"), "{said}");
+
+    mount(&app.0, "2026_02", &[("app.toml", "[destination.a]\nhosts = ['a']\n")]);
+    running.wait_for(APPLIED);
+    assert!(running.said().contains("app.toml"), "{}", running.said());
+    assert_eq!((metric(address, "generation"), metric(address, "last_reload_successful")), (2, 1));
+
+    // Gone again, as by a mount that is lost: what was in force stays.
+    fs::remove_file(app.0.join("app.toml")).unwrap();
+    mount(&app.0, "2026_03", &[]);
+    running.wait_for(REFUSED);
+    running.wait_for("has no file *.toml any more");
+    assert_eq!((metric(address, "generation"), metric(address, "last_reload_successful")), (2, 0));
+    mount(&app.0, "2026_04", &[("app.toml", "")]);
+    running.wait_for(APPLIED);
+}
+
 #[test]
 fn keys_that_are_read_at_the_start_are_told_and_the_rest_is_applied() {
     let mut rig = Rig::new();

@@ -93,6 +93,37 @@ pub(crate) fn command(program: &Path) -> Command {
     command
 }
 
+/// Has the kernel refuse sockets of this family to `command` with this error, as one without it does, or a filter of system
+/// calls. No other call is refused.
+pub(crate) fn without_family(family: i32, errno: i32, command: &Command) -> Command {
+    // One rule of classic BPF: socket(2) with this first argument, else all is allowed. The number of the call is that of
+    // the machine.
+    const SCRIPT: &str = "
+import ctypes, os, platform, struct, sys
+family, errno, program = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
+socket = {'x86_64': 41, 'aarch64': 198}[platform.machine()]
+rule = lambda code, yes, no, k: struct.pack('HBBI', code, yes, no, k)
+rules = [rule(0x20, 0, 0, 0), rule(0x15, 0, 3, socket), rule(0x20, 0, 0, 16), rule(0x15, 0, 1, family),
+         rule(0x06, 0, 0, 0x00050000 | errno), rule(0x06, 0, 0, 0x7fff0000)]
+code = ctypes.create_string_buffer(b''.join(rules))
+filter = ctypes.create_string_buffer(struct.pack('HxxxxxxP', len(rules), ctypes.addressof(code)))
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.prctl(38, 1, 0, 0, 0) == 0
+assert libc.prctl(22, 2, ctypes.byref(filter), 0, 0) == 0, os.strerror(ctypes.get_errno())
+os.execv(program[0], program)
+";
+    let mut refused = self::command(Path::new("/usr/bin/python3"));
+    refused.args(["-c", SCRIPT, &family.to_string(), &errno.to_string()]);
+    refused.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => refused.env(name, value),
+            None => refused.env_remove(name),
+        };
+    }
+    refused
+}
+
 pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }

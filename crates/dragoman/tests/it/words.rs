@@ -4,8 +4,8 @@ use std::process::{Command, Output};
 
 use crate::running::{DRAGOMAN, Scratch};
 
-const COMMANDS: [&str; 10] =
-    ["run", "proxy", "check", "schema", "wait", "explain", "flows", "inject", "ca", "completions"];
+const COMMANDS: [&str; 11] =
+    ["run", "proxy", "check", "schema", "wait", "drain", "explain", "flows", "inject", "ca", "completions"];
 /// What `dragoman ca` does.
 const CA: [&str; 4] = ["init", "issue", "renew", "watch"];
 

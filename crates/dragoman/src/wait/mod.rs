@@ -1,9 +1,11 @@
 //! `dragoman wait`: start a program once the proxy is ready.
 //!
 //! An app that starts before the proxy has its connections refused. Not every app tries again, and where containers
-//! start together nothing orders them; so the app's command is put behind this one, which becomes it.
+//! start together nothing orders them; so the app's command is put behind this one, which becomes it. A job's does not:
+//! somebody must tell the proxy when the job is done, or the pod never is.
 
-use std::ffi::OsStr;
+mod install;
+
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -15,7 +17,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-use crate::cli::WaitArguments;
+use crate::child;
+use crate::cli::{Quit, WaitArguments};
+use crate::control::QUIT;
+use crate::drain;
 use crate::signals::{Signal, Signals};
 
 /// Between two questions: short beside the start of an app, and nothing beside a core.
@@ -25,41 +30,67 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// The start of an answer that is looked at, in bytes.
 const START: u64 = 256;
 
-/// Exit codes of shells for a program that was found and cannot be run, and for one that is not there.
-const CANNOT_RUN: u8 = 126;
-const NOT_FOUND: u8 = 127;
+/// The system refused something, or the proxy was not ready in time.
+const FAILURE: u8 = 1;
+/// How long a signal that has come already may take to be noticed.
+const NOTICED: Duration = Duration::from_millis(1);
 
-/// Runs `dragoman wait`. With a command it only returns when that cannot be run.
+/// Runs `dragoman wait`. With a command, and without `--quit`, it only returns when that cannot be run.
 pub(crate) fn run(arguments: &WaitArguments) -> ExitCode {
+    if let Some(path) = &arguments.install {
+        return match install::install(path) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("dragoman: cannot install {}: {error}", path.display());
+                ExitCode::FAILURE
+            }
+        };
+    }
+    let code = start(arguments);
+    match arguments.quit {
+        Some(Quit::Always) => tell_proxy(arguments),
+        Some(Quit::Success) if code == 0 => tell_proxy(arguments),
+        Some(Quit::Success) | None => {}
+    }
+    ExitCode::from(code)
+}
+
+/// Waits, and runs the command if there is one.
+fn start(arguments: &WaitArguments) -> u8 {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let waited = runtime.and_then(|runtime| runtime.block_on(wait(arguments)));
+    let failed = |error: io::Error| {
+        eprintln!("dragoman: cannot wait: {error}");
+        FAILURE
+    };
     match waited {
+        Ok(Waited::ReadyToStay(signals)) => child::stay(&arguments.command, &signals).unwrap_or_else(failed),
         Ok(Waited::Ready) => match arguments.command.split_first() {
-            None => ExitCode::SUCCESS,
-            Some((program, rest)) => not_run(program, &Command::new(program).args(rest).exec()),
+            None => 0,
+            Some((program, rest)) => child::not_run(program, &Command::new(program).args(rest).exec()),
         },
         Ok(Waited::Told(signal)) => signal.shell_code(),
         Ok(Waited::Late(last)) => {
             let WaitArguments { admin, timeout, .. } = arguments;
             eprintln!("dragoman: not ready after {timeout:?}: http://{admin}/ready {last}");
-            ExitCode::FAILURE
+            FAILURE
         }
-        Err(error) => {
-            eprintln!("dragoman: cannot wait: {error}");
-            ExitCode::FAILURE
-        }
+        Err(error) => failed(error),
     }
 }
 
-/// Says that a command cannot be run, by the exit code too.
-pub(crate) fn not_run(program: &OsStr, error: &io::Error) -> ExitCode {
-    eprintln!("dragoman: cannot run {}: {error}", program.display());
-    ExitCode::from(if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { CANNOT_RUN })
+/// Tells the proxy that the command is done. Whether it hears changes nothing of how the command ended.
+fn tell_proxy(arguments: &WaitArguments) {
+    if let Err(error) = drain::tell(&arguments.control, QUIT) {
+        eprintln!("dragoman: cannot tell the proxy that the command is done: {error}");
+    }
 }
 
 /// How a wait ended.
 enum Waited {
     Ready,
+    /// The same for a command that this process is to stay with: these signals are its own from here on.
+    ReadyToStay(child::Signals),
     /// The last answer before the time was over.
     Late(NotReady),
     /// As the first process of a container, only signals that are caught end it.
@@ -98,7 +129,15 @@ async fn wait(arguments: &WaitArguments) -> io::Result<Waited> {
     };
     tokio::select! {
         waited = timeout(arguments.timeout, ready) => match waited {
-            Ok(()) => Ok(Waited::Ready),
+            Ok(()) if arguments.quit.is_none() => Ok(Waited::Ready),
+            Ok(()) => {
+                let kept = child::Signals::all()?;
+                // One may have come before they were kept.
+                match timeout(NOTICED, signals.next()).await {
+                    Ok(signal) => Ok(Waited::Told(signal)),
+                    Err(_) => Ok(Waited::ReadyToStay(kept)),
+                }
+            }
             Err(_) => Ok(Waited::Late(last)),
         },
         signal = signals.next() => Ok(Waited::Told(signal)),
