@@ -2,6 +2,8 @@
 //! by its own types, and by what kubelet refuses although every schema allows it.
 
 mod deploy;
+mod injected;
 mod kubelet;
 mod oracles;
+mod page;
 mod programs;
