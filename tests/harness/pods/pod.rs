@@ -4,6 +4,7 @@ use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Output;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -13,6 +14,9 @@ use crate::metrics::Metrics;
 use crate::net::Namespace;
 use crate::peer::Message;
 use crate::{process, wait};
+
+/// How long a pod may take for something: podman starts several processes for each step, and they share two cores with other tests.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Where podman names network namespaces.
 const NETNS: &str = "/run/netns/";
@@ -181,13 +185,13 @@ impl<'n> Pod<'n> {
 
     /// Waits for something, and says what all containers wrote if it does not come.
     pub fn unless_lost<T>(&self, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-        let end = std::time::Instant::now() + wait::SOON;
+        let end = Instant::now() + PATIENCE;
         loop {
             if let Some(found) = look() {
                 return found;
             }
-            assert!(std::time::Instant::now() < end, "waited in vain: {what}\n{}", self.node.told());
-            wait::pause(std::time::Duration::from_millis(50));
+            assert!(Instant::now() < end, "waited in vain: {what}\n{}", self.node.told());
+            wait::pause(Duration::from_millis(50));
         }
     }
 
