@@ -20,10 +20,10 @@ MINUTES ?= 10
 EXCHANGES ?= 0
 FLOWS ?= 0
 
-.PHONY: help build demo network test faults check fuzz bench soak instructions static image sbom
+.PHONY: help build demo network test faults check fuzz bench soak instructions static image sbom pod-test
 
 help: ## list these commands
-	@sed -n 's/^\([a-z]*\):[a-z ]* ## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z-]*\):[a-z ]* ## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 build: ## build both binaries (debug)
 	$(CARGO) build $(binaries)
@@ -78,9 +78,16 @@ static: ## build both binaries as they are shipped: static, stripped, whole-prog
 	@scripts/build-static $(shipped)
 	@scripts/check-static $(shipped)
 
-image: ## build the container image and check it; LOCAL=1 of binaries built here, BUILDER=image to build in, IMAGE=name:tag, ENGINE=podman, STORE=folder
+image: ## build the container image and check it; LOCAL=1 of binaries built here, BUILDER=image to build in, IMAGE=name:tag, ENGINE=podman, STORE=folder, ARCHIVE=file
 	@scripts/image --run $(if $(LOCAL),--local) $(if $(BUILDER),--builder '$(BUILDER)') $(if $(IMAGE),--name '$(IMAGE)') \
-		$(if $(ENGINE),--engine '$(ENGINE)') $(if $(STORE),--store '$(STORE)')
+		$(if $(ENGINE),--engine '$(ENGINE)') $(if $(STORE),--store '$(STORE)') $(if $(ARCHIVE),--archive '$(ARCHIVE)')
+
+pod-test: ## play injected pods on podman, with the image that is shipped (root)
+	@scripts/setup
+	@set -e; store=$$(mktemp -d); trap 'rm -rf "$$store"' EXIT; \
+	$(MAKE) --no-print-directory image LOCAL=1 STORE="$$store/images" ARCHIVE="$$store/image.tar"; \
+	echo "pod-test: the cases of tests/cases/pod, with that image"; \
+	DRAGOMAN_IMAGE_ARCHIVE="$$store/image.tar" DRAGOMAN_BIN_DIR=$(shipped) $(CARGO) test -p dragoman-harness --test pod
 
 sbom: ## write the software bill of materials of what is shipped (CycloneDX)
 	@scripts/sbom

@@ -110,6 +110,11 @@ def files() -> Iterator[bytes]:
             yield vector
 
 
+def manifests() -> Iterator[bytes]:
+    tests = ROOT / "crates" / "kube" / "tests"
+    yield from (path.read_bytes() for path in tests.rglob("*") if path.suffix in (".yaml", ".json"))
+
+
 def dns_messages() -> Iterator[bytes]:
     """The captured messages, and answers with an alias, a pointer and an OPT record, as they are and cut short."""
     question = b"\x01a\x04test\x00\x00\x01\x00\x01"
@@ -133,6 +138,7 @@ VECTORS = {
     "chunked_body": lambda: literals(WIRE / "http1_body.rs"),
     "trace_context": lambda: literals(WIRE / "trace.rs"),
     "config_toml": files,
+    "manifest": manifests,
     "retry_after": lambda: literals(ROOT / "crates" / "policy" / "src" / "retry_after.rs"),
 }
 

@@ -145,13 +145,14 @@ impl Namespace {
         Namespace { name }
     }
 
-    /// Gives a name to the namespace that this file of the kernel stands for. Dropped, it takes with it what runs there.
-    pub(crate) fn adopt(file: &Path) -> Namespace {
+    /// Gives a name to the namespace that this file of the kernel stands for, if it is there still. Dropped, the
+    /// namespace takes with it what runs there.
+    pub(crate) fn adopt(file: &Path) -> Option<Namespace> {
         let namespace = Namespace { name: next_name("p") };
         let path = namespace.path();
         File::create(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-        process::succeed(Command::new("mount").arg("--bind").arg(file).arg(path));
-        namespace
+        let mounted = process::output(Command::new("mount").arg("--bind").arg(file).arg(path));
+        mounted.status.success().then_some(namespace)
     }
 
     /// The name that `ip netns` knows.

@@ -1,9 +1,9 @@
-"""Validates Kubernetes manifests against the OpenAPI schemas of Kubernetes versions, strictly: no field may be unknown.
+"""Holds Kubernetes objects against the OpenAPI schemas of Kubernetes versions, strictly: no field may be unknown.
 
-Usage: kubernetes.py VERSION,... FILE...
+Usage: kubernetes.py VERSION,... <OBJECTS
 
-Prints a JSON object. For each FILE: `documents`, the objects in it, those of a List one by one; and `errors`, by version
-what is wrong, as lines of text. An object that no schema of that version knows is an error as well.
+OBJECTS is a JSON list. Prints for each object, as JSON, what is wrong by version: lines of text. An object that no schema of
+a version knows is an error as well.
 """
 
 import functools
@@ -13,7 +13,6 @@ import re
 import sys
 
 import jsonschema_rs
-import yaml
 
 SCHEMAS = importlib.resources.files("kubernetes_validate") / "kubernetes-json-schema"
 
@@ -40,18 +39,6 @@ def validator(version, api_version, kind):
     return jsonschema_rs.validator_for(contents, registry=definitions(version))
 
 
-def objects(path):
-    """The objects of a file; whatever is no object counts as one that no schema knows."""
-    with open(path, encoding="utf-8") as file:
-        for document in yaml.safe_load_all(file):
-            if document is None:
-                continue
-            if isinstance(document, dict) and document.get("kind") == "List":
-                yield from document.get("items") or []
-            else:
-                yield document
-
-
 def errors(version, document):
     api_version, kind = (str(document.get(key)) for key in ("apiVersion", "kind"))
     name = f"{kind} {(document.get('metadata') or {}).get('name')}"
@@ -61,16 +48,9 @@ def errors(version, document):
     return [f"{name}: {'.'.join(map(str, error.instance_path))}: {error.message}" for error in found.iter_errors(document)]
 
 
-def main(versions, *paths):
-    verdicts = {}
-    for path in paths:
-        documents = list(objects(path))
-        verdicts[path] = {
-            "documents": documents,
-            "errors": {version: [error for document in documents for error in errors(version, document)]
-                       for version in versions.split(",")},
-        }
-    json.dump(verdicts, sys.stdout, default=str)
+def main(versions):
+    verdicts = [{version: errors(version, document) for version in versions.split(",")} for document in json.load(sys.stdin)]
+    json.dump(verdicts, sys.stdout)
 
 
 main(*sys.argv[1:])

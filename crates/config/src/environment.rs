@@ -23,7 +23,7 @@ pub(crate) struct Variable {
     apply: fn(&mut Root, &Setting<'_>, &mut Reader),
 }
 
-pub(crate) const VARIABLES: [Variable; 9] = [
+pub(crate) const VARIABLES: [Variable; 10] = [
     Variable {
         name: "DRAGOMAN_RETRY_ATTEMPTS",
         key: "defaults.retry.attempts",
@@ -111,6 +111,17 @@ pub(crate) const VARIABLES: [Variable; 9] = [
             let listen = setting.read_as(&setting.list(), reader);
             if listen.is_some() {
                 table_of(&mut root.admin, setting.place).listen = listen;
+            }
+        },
+    },
+    Variable {
+        name: "DRAGOMAN_DNS_LISTEN",
+        key: "dns.listen",
+        doc: "With commas between them: `127.0.0.1:15053,[::1]:15053`.",
+        apply: |root, setting, reader| {
+            let listen = setting.read_as(&setting.list(), reader);
+            if listen.is_some() {
+                table_of(&mut root.dns, setting.place).listen = listen;
             }
         },
     },

@@ -244,6 +244,7 @@ fn the_environment_overrides_defaults_but_not_a_destination() {
         ("DRAGOMAN_PROXY_DRAIN_QUIET", "0s"),
         ("DRAGOMAN_PROXY_DRAIN_WHILE_LISTENING", "true"),
         ("DRAGOMAN_ADMIN_LISTEN", "0.0.0.0:15020,[::]:15020"),
+        ("DRAGOMAN_DNS_LISTEN", "127.0.0.1:15053, [::1]:15053"),
         ("DRAGOMAN_CONTROL_QUIT_ON_TCP", "true"),
     ];
     let file = r#"
@@ -268,6 +269,7 @@ endpoints = ["10.9.9.9:99"]
     let any: Vec<SocketAddr> =
         ["0.0.0.0:15020", "[::]:15020"].map(|any| any.parse().expect("an address")).into();
     assert_eq!((&config.admin.listen, config.control.quit_on_tcp), (&any, true));
+    assert_eq!(config.dns.listen.len(), 2);
     let default = &config.destinations()[0];
     assert_eq!(default.policy.retry.as_ref().map(|retry| retry.attempts), Some(7));
     let breaker = default.breaker.as_ref().expect("on").params;

@@ -156,6 +156,7 @@ proptest! {
             "DRAGOMAN_PROXY_DRAIN_QUIET",
             "DRAGOMAN_PROXY_DRAIN_WHILE_LISTENING",
             "DRAGOMAN_ADMIN_LISTEN",
+            "DRAGOMAN_DNS_LISTEN",
             "DRAGOMAN_CONTROL_QUIT_ON_TCP",
         ];
         for variable in variables {

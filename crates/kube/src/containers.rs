@@ -128,7 +128,8 @@ pub(crate) fn sidecar(options: &Options, around: &Around) -> Value {
     }
     container.push(("lifecycle", lifecycle(options)));
     let said = &options.resources;
-    let amounts = if around.quality == Quality::OfPod { said.clone() } else { of_sidecar(said) };
+    let amounts =
+        if around.quality == Quality::OfPod { said.clone() } else { of_sidecar(said, around.quality) };
     container.extend(resources(&amounts, around.quality).map(|resources| ("resources", resources)));
     container.push(("securityContext", rights_of(unprivileged(), around)));
     container.push(("volumeMounts", mounts.into()));
@@ -303,12 +304,17 @@ fn texts<T: ToString>(items: &[T]) -> Vec<String> {
     items.iter().map(T::to_string).collect()
 }
 
-/// What is said, and for the rest what most pods need: little to count on, and room for what comes at once.
+/// What is said, and for the rest what most pods need: little to count on, and room for what comes at once. Where all is
+/// reserved, room is dear.
 ///
 /// A limit on CPU also says how many threads there are; without one there are as many as the node has cores.
-fn of_sidecar(said: &Resources) -> Resources {
-    let (cpu_request, cpu_limit) = of_one(&said.cpu_request, &said.cpu_limit, "50m", "1");
-    let (memory_request, memory_limit) = of_one(&said.memory_request, &said.memory_limit, "32Mi", "256Mi");
+fn of_sidecar(said: &Resources, quality: Quality) -> Resources {
+    let (cpu, memory) = match quality {
+        Quality::Guaranteed => (("250m", "250m"), ("128Mi", "128Mi")),
+        Quality::Burstable | Quality::OfPod => (("50m", "1"), ("32Mi", "256Mi")),
+    };
+    let (cpu_request, cpu_limit) = of_one(&said.cpu_request, &said.cpu_limit, cpu);
+    let (memory_request, memory_limit) = of_one(&said.memory_request, &said.memory_limit, memory);
     Resources { cpu_request, cpu_limit, memory_request, memory_limit }
 }
 
@@ -316,8 +322,7 @@ fn of_sidecar(said: &Resources) -> Resources {
 fn of_one(
     request: &Option<String>,
     limit: &Option<Limit>,
-    default_request: &str,
-    default_limit: &str,
+    (default_request, default_limit): (&str, &str),
 ) -> (Option<String>, Option<Limit>) {
     let is_more = |one: &str, other: &str| Quantity::parse(one) > Quantity::parse(other);
     let limit = limit.clone().unwrap_or_else(|| match request {

@@ -19,6 +19,7 @@ mod refusal;
 mod refuse;
 mod settings;
 mod value;
+mod warn;
 mod workload;
 mod yaml;
 

@@ -4,11 +4,12 @@ use crate::annotations::{self, LABEL};
 use crate::containers::{self, Around, COPIED, Quality};
 use crate::edit::{Edit, End};
 use crate::look::Node;
-use crate::options::{Limit, Options};
+use crate::options::Options;
 use crate::quantity::Quantity;
 use crate::refusal::{Refusal, Refusals};
 use crate::refuse::{self, Container};
 use crate::value::Value;
+use crate::warn;
 use crate::workload::Pod;
 
 /// `terminationGracePeriodSeconds` where a pod does not say it.
@@ -61,7 +62,9 @@ pub fn plan(pod: &Pod<'_>, options: &Options) -> Result<Plan, Vec<Refusal>> {
     app.default_container(&metadata, &options, &mut edits);
     app.edits(&spec, &options, &mut edits);
     let done = Done::Injected { native: options.native_sidecar, captured: options.capture };
-    Ok(Plan { edits, done, warnings: app.warnings(&options) })
+    let is_guaranteed = app.around.quality == Quality::Guaranteed;
+    let warnings = warn::all(app.containers.iter().chain(&app.init), is_guaranteed, &options);
+    Ok(Plan { edits, done, warnings })
 }
 
 /// Metadata or specification, which must be a mapping if it is there.
@@ -157,29 +160,6 @@ impl<'a> App<'a> {
             let key = DEFAULT_CONTAINER.to_owned();
             edits.push(Edit::Entry { map: annotations.at, key, value: name.clone() });
         }
-    }
-
-    fn warnings(&self, options: &Options) -> Vec<String> {
-        let mut warnings = Vec::new();
-        for Container { name, node } in self.containers.iter().chain(&self.init).filter(|_| options.capture) {
-            let context = node.get("securityContext");
-            let added = context.value.at(&["capabilities", "add"]).map(Value::items).unwrap_or_default();
-            let is_mighty = |right: &&str| matches!(right.trim_start_matches("CAP_"), "NET_ADMIN" | "ALL");
-            let what = match added.iter().filter_map(Value::text).find(is_mighty) {
-                _ if context.value.get("privileged").and_then(Value::bool) == Some(true) => {
-                    "is privileged".to_owned()
-                }
-                Some(right) => format!("has the capability {right}"),
-                None => continue,
-            };
-            warnings.push(format!("{name} {what}: it can change the rules and go round the proxy"));
-        }
-        let of = &options.resources;
-        let is_open = [&of.cpu_limit, &of.memory_limit].contains(&&Some(Limit::None));
-        if self.around.quality == Quality::Guaranteed && is_open {
-            warnings.push("without a limit of the sidecar the pod is no longer Guaranteed".to_owned());
-        }
-        warnings
     }
 }
 

@@ -160,6 +160,17 @@ fn what_a_pod_has_for_prometheus_stays() {
     assert!(!text.contains("prometheus.io/scrape") && !text.contains("/metrics"), "{text}");
 }
 
+/// In the plain form the first container is not the app's any more.
+#[test]
+fn kubectl_still_means_the_app() {
+    let key = "kubectl.kubernetes.io/default-container";
+    let text = injected(&pod(""), &options("native-sidecar=false"));
+    assert!(text.contains(&format!("{key}: app\n")), "{text}");
+    assert!(!injected(&pod(""), &options("")).contains(key));
+    let own = injected(&pod(&format!("        {key}: other\n")), &options("native-sidecar=false"));
+    assert!(own.contains(&format!("{key}: other\n")) && !own.contains("default-container: app"), "{own}");
+}
+
 #[test]
 fn the_deadline_comes_from_the_pod() {
     for (grace, drain) in [

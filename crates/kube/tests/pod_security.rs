@@ -259,8 +259,16 @@ fn a_guaranteed_pod_stays_guaranteed() {
             is_set && (!ours || of["limits"] == of["requests"])
         })
     };
-    for words in ["", "native-sidecar=false", "cpu-limit=100m cpu-request=20m", "no-capture"] {
-        assert!(is_guaranteed(&injected(&pod, words)), "{words}");
+    for (words, cpu, memory) in [
+        ("", "250m", "128Mi"),
+        ("native-sidecar=false", "250m", "128Mi"),
+        ("no-capture", "250m", "128Mi"),
+        ("cpu-limit=100m cpu-request=20m memory-request=1Gi", "100m", "1Gi"),
+    ] {
+        let pod = injected(&pod, words);
+        assert!(is_guaranteed(&pod), "{words}");
+        let sidecar = containers(&pod).find(|container| container["name"] == "dragoman").unwrap();
+        assert_eq!(sidecar["resources"]["limits"], json!({"cpu": cpu, "memory": memory}), "{words}");
     }
     let text = serde_json::to_string_pretty(&pod).unwrap();
     let outcome = inject(&text, &options("cpu-limit=none")).unwrap();
@@ -289,5 +297,26 @@ fn who_may_change_the_rules_is_told() {
         let warnings = inject(&text, &options("")).unwrap().reports.remove(0).warnings;
         assert!(warnings.len() == 1 && warnings[0].starts_with(told), "{warnings:?}");
         assert!(inject(&text, &options("no-capture")).unwrap().reports[0].warnings.is_empty());
+    }
+}
+
+#[test]
+fn probes_that_would_fail_are_told() {
+    let mut pod = restricted();
+    pod["spec"]["containers"][0]["ports"] = json!([{"name": "http", "containerPort": 8080}]);
+    pod["spec"]["containers"][0]["readinessProbe"] = json!({"httpGet": {"port": "http"}});
+    pod["spec"]["containers"][0]["startupProbe"] = json!({"grpc": {"port": 9090}});
+    pod["spec"]["containers"][0]["livenessProbe"] = json!({"tcpSocket": {"port": 8080}, "periodSeconds": 5});
+    let text = serde_json::to_string_pretty(&pod).unwrap();
+    for (words, ports) in [
+        ("inbound", Some("8080,9090")),
+        ("inbound exclude-inbound-ports=8080", Some("9090")),
+        ("inbound include-inbound-ports=8080", Some("8080")),
+        ("inbound exclude-inbound-ports=8080,9090", None),
+        ("", None),
+    ] {
+        let warnings = inject(&text, &options(words)).unwrap().reports.remove(0).warnings;
+        let said: Vec<_> = warnings.iter().map(|warning| warning.rsplit(' ').next().unwrap()).collect();
+        assert_eq!(said, ports.into_iter().collect::<Vec<_>>(), "{words}: {warnings:?}");
     }
 }

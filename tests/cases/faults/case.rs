@@ -2,15 +2,18 @@
 //! is left behind.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Instant;
 
 use dragoman_harness::dragoman::{self, Record};
-use dragoman_harness::faulty::{FaultyServer, Stage};
+use dragoman_harness::faulty::{FaultyServer, Speaks, Stage};
 use dragoman_harness::net::server;
 use dragoman_harness::origin::Reply;
+use dragoman_harness::tls::{Front, Setting, behind};
 use dragoman_harness::{Dragoman, Net, Origin, process, wait};
 
 use crate::page::{self, Row};
@@ -30,6 +33,9 @@ pub(crate) struct Case<'n> {
     policy: String,
     /// How many descriptors the idle proxy holds.
     pub(crate) descriptors: usize,
+    /// How the servers speak TLS, if they do, and what does so for them.
+    tls: Option<Setting>,
+    fronts: Mutex<Vec<Front>>,
     _clean: Origin,
 }
 
@@ -52,12 +58,34 @@ impl<'n> Case<'n> {
         policy: &str,
         command: fn(&Net, &Path) -> Command,
     ) -> Case<'n> {
+        Case::before(net, fault, policy, DESTINATIONS, command)
+    }
+
+    /// With TLS to each server, who is `shop.test` by one of these roots.
+    pub(crate) fn with_tls(net: &'n Net, fault: &'static str, roots: &Path, setting: Setting) -> Case<'n> {
+        let tls = format!("tls = {{ server_name = 'shop.test', roots = ['{}'] }}", roots.display());
+        let line = |line: &str| match line.starts_with("ports = ") {
+            true => format!("{line}\n{tls}\n"),
+            false => format!("{line}\n"),
+        };
+        let destinations: String = DESTINATIONS.lines().map(line).collect();
+        Case { tls: Some(setting), ..Case::before(net, fault, PATIENT, &destinations, dragoman::proxy) }
+    }
+
+    fn before(
+        net: &'n Net,
+        fault: &'static str,
+        policy: &str,
+        destinations: &str,
+        command: fn(&Net, &Path) -> Command,
+    ) -> Case<'n> {
         let answer = |_: &_, _| Reply::status(200, "clean");
         let clean = Origin::http(&net.servers, server(CLEAN), answer);
-        let dragoman = Dragoman::start_by(net, &format!("{policy}{DESTINATIONS}"), command);
+        let dragoman = Dragoman::start_by(net, &format!("{policy}{destinations}"), command);
         process::succeed(&mut dragoman::init(net, &["install"]));
         let policy = policy.to_owned();
-        let case = Case { net, dragoman, fault, policy, descriptors: 0, _clean: clean };
+        let (tls, fronts) = (None, Mutex::default());
+        let case = Case { net, dragoman, fault, policy, descriptors: 0, tls, fronts, _clean: clean };
         case.serves();
         let descriptors = case.idle_descriptors();
         Case { descriptors, ..case }
@@ -67,12 +95,29 @@ impl<'n> Case<'n> {
     pub(crate) fn halted(&self, protocol: Protocol, stage: Stage) -> Pair {
         let program = env!("CARGO_BIN_EXE_faulty-server");
         let speaks = protocol.server_speaks();
-        let mut server = FaultyServer::start(program, &self.net.servers, protocol.address(), speaks, stage);
+        let address = match &self.tls {
+            Some(setting) => self.front(protocol, setting.clone()),
+            None => protocol.address(),
+        };
+        let mut server = FaultyServer::start(program, &self.net.servers, address, speaks, stage);
         let mut app = App::connect(self.net, protocol);
         app.ask();
         server.wait_halt();
         app.take_body(stage.body_bytes());
         Pair { protocol, server, app }
+    }
+
+    /// Puts TLS before the server of a protocol. Returns where that is to listen.
+    fn front(&self, protocol: Protocol, setting: Setting) -> SocketAddr {
+        let alpn = match protocol.server_speaks() {
+            Speaks::Http1 => vec!["http/1.1"],
+            Speaks::Http2 => vec!["h2"],
+            Speaks::Opaque => vec![],
+        };
+        let (address, inner) = (protocol.address(), behind(protocol.address().port()));
+        let front = Front::start(&self.net.servers, address, inner, Setting { alpn, ..setting });
+        self.fronts.lock().unwrap_or_else(PoisonError::into_inner).push(front);
+        inner
     }
 
     /// Waits until each app has seen how it ends, and makes the rows.

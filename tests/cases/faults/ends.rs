@@ -2,6 +2,8 @@
 
 use dragoman_harness::Net;
 use dragoman_harness::faulty::Stage;
+use dragoman_harness::pki::{Pki, Spec};
+use dragoman_harness::tls::Setting;
 use nix::sys::signal::Signal;
 
 use crate::case::{Case, PATIENT, Pair};
@@ -10,7 +12,17 @@ use crate::protocol::{ALL, HTTP, Protocol};
 /// Strikes each server where it has halted.
 fn strike(fault: &'static str, protocols: &[Protocol], stage: Stage, fall: fn(&mut Pair)) {
     let net = Net::new();
-    let case = Case::new(&net, fault, PATIENT);
+    struck(&Case::new(&net, fault, PATIENT), protocols, stage, fall);
+}
+
+/// The same where the servers speak TLS. What does so for them ends when they do: as the kernel would end it, or with TLS's own end.
+fn strike_tls(fault: &'static str, stage: Stage, notifies: bool, fall: fn(&mut Pair)) {
+    let (net, pki) = (Net::new(), Pki::new());
+    let setting = Setting { notifies, ..Setting::of(&pki.issue(&Spec::dns("shop.test"))) };
+    struck(&Case::with_tls(&net, fault, pki.roots(), setting), &ALL, stage, fall);
+}
+
+fn struck(case: &Case<'_>, protocols: &[Protocol], stage: Stage, fall: fn(&mut Pair)) {
     let mut pairs: Vec<Pair> = protocols.iter().map(|protocol| case.halted(*protocol, stage)).collect();
     pairs.iter_mut().for_each(fall);
     let (apps, servers): (Vec<_>, Vec<_>) =
@@ -66,6 +78,26 @@ fn reset_in_the_body() {
 #[test]
 fn reset_in_the_trailer() {
     strike("server resets in the trailer", &HTTP, Stage::Trailer, reset);
+}
+
+#[test]
+fn killed_before_its_answer_with_tls() {
+    strike_tls("server with TLS killed before its answer", Stage::Start, false, killed);
+}
+
+#[test]
+fn killed_in_the_body_with_tls() {
+    strike_tls("server with TLS killed in the body", Stage::Body, false, killed);
+}
+
+#[test]
+fn reset_in_the_body_with_tls() {
+    strike_tls("server with TLS resets in the body", Stage::Body, false, reset);
+}
+
+#[test]
+fn tls_ended_in_the_body() {
+    strike_tls("server with TLS ends that in the body", Stage::Body, true, killed);
 }
 
 #[test]

@@ -33,10 +33,14 @@ fn built(scratch: &Scratch, name: &str, folder: &Path) -> Verdict {
 }
 
 fn judged(file: &PathBuf) -> Verdict {
-    let verdict = oracles::schemas(&NEWEST, std::slice::from_ref(file)).remove(0);
+    let verdict = one(&NEWEST, file);
     assert_eq!(faults(&verdict), Vec::<String>::new(), "{}", file.display());
     assert_eq!(oracles::decode(std::slice::from_ref(file)), Vec::<String>::new(), "{}", file.display());
     verdict
+}
+
+fn one(versions: &[&str], file: &PathBuf) -> Verdict {
+    oracles::schemas(versions, std::slice::from_ref(file)).remove(0).expect("Kubernetes reads it")
 }
 
 fn names(verdict: &Verdict) -> Vec<String> {
@@ -139,7 +143,8 @@ fn the_policies_in_configmaps_are_valid() {
     let overlay = scratch.write("overlay.yaml", overlay);
     let pods = repository("deploy/kubernetes/examples/pods.yaml");
     let mut checked = Vec::new();
-    for verdict in oracles::schemas(&NEWEST[..1], &[overlay, pods]) {
+    for file in [overlay, pods] {
+        let verdict = one(&NEWEST[..1], &file);
         let maps = verdict.of_kind("ConfigMap").into_iter().filter_map(|map| map["data"].as_object());
         for (name, policy) in maps.flatten().filter(|(name, _)| name.ends_with(".toml")) {
             let file = scratch.write(name, policy.as_str().expect("text"));
@@ -182,13 +187,13 @@ fn each_fault_is_found() {
     });
     let verdicts = oracles::schemas(&NEWEST, &bad.collect::<Vec<_>>());
     for ([_, to, found], verdict) in FAULTS.iter().zip(verdicts) {
-        let faults = faults(&verdict);
+        let faults = faults(&verdict.expect("Kubernetes reads it"));
         assert!(faults.iter().any(|fault| fault.contains(found)), "{to}: {faults:?}");
     }
     let file = scratch.write("bad.yaml", good.replace("memory: 16Mi", "memory: 16Mx"));
     assert!(oracles::decode(&[file])[0].contains("quantities must match"));
     let rule = repository("deploy/kubernetes/components/alerts/prometheus-rule.yaml");
-    let mut rule = oracles::schemas(&NEWEST[..1], &[rule]).remove(0).objects.remove(0);
+    let mut rule = one(&NEWEST[..1], &rule).objects.remove(0);
     rule["spec"]["groups"][0]["rules"][0]["alrt"] = "x".into();
     assert_eq!(oracles::monitoring(&[&rule]), [["/spec/groups/0/rules/0/alrt is unknown"]]);
 }

@@ -42,6 +42,11 @@ impl<'a> Pod<'a> {
         list(&self.spec["containers"])
     }
 
+    /// A container or init container.
+    pub(crate) fn container(&self, name: &str) -> Option<&'a Value> {
+        self.init_containers().iter().chain(self.containers()).find(|container| container["name"] == name)
+    }
+
     /// All that is wrong with it, each a line of `kind name: container: what`.
     pub(crate) fn complaints(&self) -> Vec<String> {
         let mut all = self.of_names();

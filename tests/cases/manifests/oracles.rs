@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 
 use dragoman_harness::process::{self, text};
 use dragoman_harness::programs;
+use dragoman_harness::scratch::Scratch;
 use serde_json::Value;
 
 /// The newest minors of Kubernetes, against whose schemas all manifests are held.
@@ -40,20 +41,48 @@ impl Verdict {
     }
 }
 
-/// Holds files against the schemas of these versions, in one process.
-pub(crate) fn schemas(versions: &[&str], files: &[PathBuf]) -> Vec<Verdict> {
-    assert!(!files.is_empty(), "nothing to judge");
-    let mut command = Command::new(programs::python());
-    command.arg(programs::path("kubernetes.py")).arg(versions.join(",")).args(files);
-    let said = process::succeed(&mut command);
-    let mut said: Value = serde_json::from_str(&said).expect("the verdicts");
-    let verdict = |file: &PathBuf| {
-        let mut one = said[file.to_str().expect("a path of ours")].take();
-        let errors = serde_json::from_value(one["errors"].take()).expect("errors by version");
-        let objects = serde_json::from_value(one["documents"].take()).expect("objects");
+/// Holds files against the schemas of these versions. `None` for a file that Kubernetes cannot even read.
+pub(crate) fn schemas(versions: &[&str], files: &[PathBuf]) -> Vec<Option<Verdict>> {
+    let read = read(files);
+    let objects: Vec<_> = read.iter().flatten().flatten().collect();
+    let mut python = Command::new(programs::python());
+    python.arg(programs::path("kubernetes.py")).arg(versions.join(","));
+    let said = fed(&mut python, &serde_json::to_string(&objects).expect("objects"));
+    let said: Vec<BTreeMap<String, Vec<String>>> = serde_json::from_str(&said).expect("the verdicts");
+    let mut said = said.into_iter();
+    let mut verdict = |objects: Vec<Value>| {
+        let mut errors = BTreeMap::<String, Vec<String>>::new();
+        for by_version in said.by_ref().take(objects.len()) {
+            by_version
+                .into_iter()
+                .for_each(|(version, found)| errors.entry(version).or_default().extend(found));
+        }
         Verdict { objects, errors }
     };
-    files.iter().map(verdict).collect()
+    read.into_iter().map(|objects| objects.map(&mut verdict)).collect()
+}
+
+/// The objects of each file, as Kubernetes itself reads YAML and JSON. `None` for a file that it cannot read.
+fn read(files: &[PathBuf]) -> Vec<Option<Vec<Value>>> {
+    const MARK: &str = "ends-a-file";
+    let scratch = Scratch::new("marks");
+    let mark = format!("{{ apiVersion: v1, kind: ConfigMap, metadata: {{ name: {MARK} }} }}");
+    let mark = scratch.write("mark.yaml", mark);
+    // A patch that changes nothing, of which no cluster is told.
+    let mut command = kubectl();
+    command.args(["patch", "--local", "--type=merge", "--patch={}", "--output=json"]);
+    for file in files {
+        command.arg("--filename").arg(file).arg("--filename").arg(&mark);
+    }
+    let output = command.output().expect("kubectl runs");
+    let refused = String::from_utf8_lossy(&output.stderr);
+    let objects = serde_json::Deserializer::from_slice(&output.stdout).into_iter::<Value>();
+    let objects: Vec<_> = objects.map(|object| object.expect("kubectl prints JSON")).collect();
+    let mut read: Vec<_> = objects.split(|object| object["metadata"]["name"] == MARK).collect();
+    assert_eq!(read.pop().map(<[Value]>::len), Some(0), "the last is the mark: {refused}");
+    assert_eq!(read.len(), files.len(), "{refused}");
+    let is_read = |file: &PathBuf| !refused.contains(&format!("{}:", file.display()));
+    files.iter().zip(read).map(|(file, objects)| is_read(file).then(|| objects.to_vec())).collect()
 }
 
 /// Whether an object is one of the Prometheus operator's, of which Kubernetes itself has no schema.

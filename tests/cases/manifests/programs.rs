@@ -4,6 +4,7 @@ use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
 use dragoman_harness::binaries;
+use dragoman_harness::scratch::Scratch;
 use serde_json::{Value, json};
 
 fn run(command: &mut Command, stdin: &str) -> Output {
@@ -44,8 +45,11 @@ fn rules(options: &[&str]) -> Option<String> {
     out.status.success().then(|| String::from_utf8(out.stdout).unwrap())
 }
 
+/// By name, with their values.
+type Annotations = &'static [(&'static str, &'static str)];
+
 /// Annotations, and the options of dragoman-init that say the same.
-const SAME: &[(&[(&str, &str)], &[&str])] = &[
+const SAME: &[(Annotations, &[&str])] = &[
     (&[], &[]),
     (&[("exclude-ports", "22, 5432")], &["--exclude-port", "22,5432"]),
     (&[("include-ports", "443")], &["--include-port=443"]),
@@ -106,4 +110,77 @@ fn annotations_mean_what_the_options_of_dragoman_init_mean() {
         }
     }
     assert_eq!(refused, 14);
+}
+
+/// The value that the proxy has for each key, with the variables and files that the sidecar of this pod has.
+fn configuration(pod: &Value) -> String {
+    let sidecar = container(pod, "dragoman");
+    let variables = sidecar["env"].as_array().unwrap().iter();
+    let variables =
+        variables.map(|variable| (variable["name"].as_str().unwrap(), variable["value"].as_str().unwrap()));
+    let scratch = Scratch::new("programs");
+    let mut check = Command::new(binaries::dragoman());
+    check.env_clear().envs(variables).args(["check", "--print"]).arg(scratch.write("empty.toml", ""));
+    let out = check.output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    String::from_utf8(out.stdout).unwrap()
+}
+
+#[test]
+fn the_proxy_reads_what_its_container_says() {
+    for (form, annotations, expected) in [
+        ("--native-sidecar=true", &[][..], &["drain = \"1s500ms\"", "drain_quiet = \"0s\""][..]),
+        (
+            "--native-sidecar=false",
+            &[("capture-dns", "15053")],
+            &[
+                "drain = \"1s500ms\"",
+                "drain_while_listening = true",
+                "quit_on_tcp = true",
+                "127.0.0.1:15053",
+                "[::1]:15053",
+            ],
+        ),
+    ] {
+        let pod = injected(annotations, &[form]).unwrap();
+        let printed = configuration(&pod);
+        for expected in expected.iter().chain(&["0.0.0.0:15020", "[::]:15020"]) {
+            assert!(printed.contains(expected), "{form}: no {expected} in\n{printed}");
+        }
+    }
+}
+
+/// The commands of our containers and hooks, each by its own parser: what `--help` takes beside them is well-formed.
+#[test]
+fn the_commands_of_our_containers_are_commands() {
+    let mut seen = 0;
+    for form in ["--native-sidecar=true", "--native-sidecar=false"] {
+        let pod = injected(&[], &[form, "--app-config-map", "policy"]).unwrap();
+        let ours = ["dragoman", "dragoman-copy", "app"];
+        let lists =
+            ["initContainers", "containers"].into_iter().filter_map(|list| pod["spec"][list].as_array());
+        for container in
+            lists.flatten().filter(|container| ours.iter().any(|name| container["name"] == *name))
+        {
+            let hooks = ["preStop", "postStart"].map(|hook| &container["lifecycle"][hook]["exec"]["command"]);
+            for command in
+                hooks.into_iter().chain([&container["command"]]).filter(|command| command.is_array())
+            {
+                let command = words(command);
+                if command == ["app"] {
+                    continue;
+                }
+                assert!(
+                    ["/dragoman", "/run/dragoman/dragoman"].contains(&command[0].as_str()),
+                    "{command:?}"
+                );
+                let own = command[1..].iter().take_while(|word| *word != "--");
+                let mut help = Command::new(binaries::dragoman());
+                let out = help.env_clear().args(own).arg("--help").output().unwrap();
+                assert!(out.status.success(), "{command:?}: {}", String::from_utf8_lossy(&out.stderr));
+                seen += 1;
+            }
+        }
+    }
+    assert_eq!(seen, 7);
 }

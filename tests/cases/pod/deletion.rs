@@ -6,13 +6,13 @@ use dragoman_harness::pods::Node;
 use crate::{OBSERVE, app, servers};
 
 /// What `app` says in the specification, as the deletion of a pod takes it from there.
-const GRACE_SECONDS: u32 = 20;
+const GRACE_SECONDS: u32 = 40;
 
-/// Asks without an end, by a connection of its own each time. Told to end, it does AFTER, asks 20 more times, and ends.
+/// Asks without an end, by a connection of its own each time. Told to end, it does AFTER, asks 10 more times, and ends.
 const APP: &str = "
 LISTEN
 trap 'told=1' TERM
-more=20
+more=10
 n=0
 while [ $more -gt 0 ]; do
     for host in 198.18.0.2 [fd98::2]; do
@@ -21,7 +21,7 @@ while [ $more -gt 0 ]; do
         curl --silent --show-error --fail --output /dev/null http://$host/$n && echo answered $n || echo lost $n
     done
     if [ \"$told\" = 1 ]; then
-        [ $more = 20 ] && echo told && AFTER
+        [ $more = 10 ] && echo told && AFTER
         more=$((more - 1))
     fi
 done
@@ -35,7 +35,7 @@ fn no_request_of_a_worker_is_lost_until_it_has_ended() {
 
 #[test]
 fn nor_of_a_server_that_is_quiet_for_longer_than_the_proxy_would_wait() {
-    deleted(&APP.replace("LISTEN", "httpd -p 8080 -h /tmp").replace("AFTER", "sleep 5"));
+    deleted(&APP.replace("LISTEN", "httpd -p 8080 -h /tmp").replace("AFTER", "sleep 3"));
 }
 
 fn deleted(script: &str) {

@@ -33,7 +33,7 @@ fn app_after(lines: &str, policy: &str, restart: &str, script: &str) -> String {
     format!(
         "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: dragoman-platform\ndata:\n  platform.toml: |\n{}---\n\
          apiVersion: v1\nkind: Pod\nmetadata:\n  name: shop\nspec:\n  restartPolicy: {restart}\n\
-         \x20 terminationGracePeriodSeconds: 20\n{lines}\
+         \x20 terminationGracePeriodSeconds: 40\n{lines}\
          \x20 containers:\n    - name: app\n      image: localhost/app:test\n      imagePullPolicy: Never\n\
          \x20     command: [sh, -c]\n      args:\n        - |\n{}{SECURITY}",
         indented(4, policy),

@@ -7,6 +7,7 @@ mod images;
 mod machine;
 mod pod;
 
+use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
@@ -51,6 +52,18 @@ impl Node {
         self.machine.scratch.write(name, content)
     }
 
+    /// A folder of this node's own.
+    pub fn folder(&self, name: &str) -> PathBuf {
+        let folder = self.machine.scratch.path().join(name);
+        fs::create_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+        folder
+    }
+
+    /// A shell on the node, not started yet: what a user would do there.
+    pub fn shell(&self) -> Command {
+        self.machine.command("sh")
+    }
+
     /// `podman`, not started yet.
     pub fn podman(&self, arguments: &[&str]) -> Command {
         let mut command = self.machine.command("podman");
@@ -79,8 +92,14 @@ impl Node {
     pub fn inject(&self, manifest: &str, options: &[&str]) -> String {
         let mut command = Command::new(binaries::dragoman());
         let file = self.write("given.yaml", manifest);
-        command.args(["inject", "--quiet", "--native-sidecar=false", "--image", DRAGOMAN, "-f"]).arg(file);
-        process::succeed(command.args(options)).replace("restartPolicy: Always", "restartPolicy: Never")
+        command
+            .args(["inject", "--quiet", "--native-sidecar=false", "--probes=none", "--image", DRAGOMAN, "-f"])
+            .arg(file);
+        let injected =
+            process::succeed(command.args(options)).replace("restartPolicy: Always", "restartPolicy: Never");
+        // podman 4.3 takes no annotation of more than 63 characters.
+        let played = injected.lines().filter(|line| !line.contains("dragoman.dev/injection:"));
+        played.map(|line| format!("{line}\n")).collect()
     }
 
     /// Plays a manifest with one pod, and returns when its init containers have ended and all others are started.
@@ -99,7 +118,7 @@ impl Node {
             .nth(1)
             .unwrap_or_else(|| panic!("no pod: {told}"));
         let name = self.ask(&["pod", "inspect", "--format", "{{.Name}}", id]);
-        Pod::find(self, name.trim()).unwrap_or_else(|| panic!("the pod has no network: {told}"))
+        Pod::find(self, name.trim())
     }
 
     /// Plays a manifest, or says why not.
@@ -115,12 +134,14 @@ impl Node {
 
     /// Waits until a pod that is being played has its network.
     pub fn playing_pod(&self, playing: &mut Process, name: &str) -> Pod<'_> {
-        let mut pod = None;
+        let mut pod = Pod::find(self, name);
         playing.wait_ready(wait::SOON, || {
-            pod = Pod::find(self, name);
-            pod.is_some()
+            if !pod.has_network() {
+                pod = Pod::find(self, name);
+            }
+            pod.has_network()
         });
-        pod.expect("it is ready")
+        pod
     }
 
     /// What was handed to the kernel for each container so far, also for those that have ended: OCI's `config.json`.
@@ -151,7 +172,6 @@ impl Node {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
     use std::path::Path;
 
     use super::*;

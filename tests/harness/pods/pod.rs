@@ -4,6 +4,7 @@ use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Output;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -14,6 +15,9 @@ use crate::net::Namespace;
 use crate::peer::Message;
 use crate::{process, wait};
 
+/// How long a pod may take for something: podman starts several processes for each step, and they share two cores with other tests.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Where podman names network namespaces.
 const NETNS: &str = "/run/netns/";
 
@@ -21,41 +25,65 @@ const NETNS: &str = "/run/netns/";
 pub struct Pod<'n> {
     node: &'n Node,
     name: String,
-    addresses: [IpAddr; 2],
-    namespace: Namespace,
+    network: Option<Network>,
 }
 
-impl<'n> Pod<'n> {
-    /// Finds a pod that has its network. podman itself would not answer before all init containers have ended.
-    pub(super) fn find(node: &'n Node, name: &str) -> Option<Pod<'n>> {
+struct Network {
+    namespace: Namespace,
+    addresses: [IpAddr; 2],
+}
+
+impl Network {
+    /// Finds what podman made for a pod. podman itself would not answer before all init containers have ended.
+    fn find(node: &Node, pod: &str) -> Option<Network> {
         let bundles = node.bundles();
-        let own = bundles.iter().filter(|bundle| bundle["hostname"] == name);
+        let own = bundles.iter().filter(|bundle| bundle["hostname"] == pod);
         let namespaces = own.filter_map(|bundle| bundle["linux"]["namespaces"].as_array()).flatten();
         // The first container of a pod is handed a namespace that is made; the others join it.
         let named =
             namespaces.filter_map(|each| each["path"].as_str()).filter(|path| path.starts_with(NETNS));
         // Those of former pods of this name are no more.
-        let file = named.map(|path| node.machine.outside(path)).find(|file| file.exists())?;
-        let namespace = Namespace::adopt(&file);
-        let told = json(&namespace.succeed("ip -json address show dev eth0 scope global"));
-        let all = told[0]["addr_info"].as_array().expect("ip lists addresses");
-        let address = |family: &str| {
-            let found = all.iter().find(|each| each["family"] == family);
-            let local = text(&found.unwrap_or_else(|| panic!("no address of {family}: {told}"))["local"]);
-            local.parse().unwrap_or_else(|e| panic!("{local}: {e}"))
-        };
-        let addresses = [address("inet"), address("inet6")];
-        Some(Pod { node, name: name.to_owned(), addresses, namespace })
+        let namespace = named.filter_map(|path| Namespace::adopt(&node.machine.outside(path))).next()?;
+        let told = json(&namespace.succeed("ip -json address show scope global"));
+        let all = told
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|device| device["addr_info"].as_array())
+            .flatten();
+        let all: Vec<_> = all.collect();
+        let address =
+            |family: &str| text(&all.iter().find(|each| each["family"] == family)?["local"]).parse().ok();
+        let addresses = [address("inet")?, address("inet6")?];
+        Some(Network { namespace, addresses })
+    }
+}
+
+impl<'n> Pod<'n> {
+    /// The pod of that name, with its network if that is there: not before its first container, nor after its last.
+    pub(super) fn find(node: &'n Node, name: &str) -> Pod<'n> {
+        Pod { node, name: name.to_owned(), network: Network::find(node, name) }
+    }
+
+    /// Whether it has its network.
+    pub(super) fn has_network(&self) -> bool {
+        self.network.is_some()
     }
 
     /// Its address over IPv4, then over IPv6.
     pub fn addresses(&self) -> [IpAddr; 2] {
-        self.addresses
+        self.network().addresses
     }
 
     /// Its network namespace.
     pub fn namespace(&self) -> &Namespace {
-        &self.namespace
+        &self.network().namespace
+    }
+
+    fn network(&self) -> &Network {
+        self.network
+            .as_ref()
+            .unwrap_or_else(|| panic!("the pod has no network, or had ended: {}", self.node.told()))
     }
 
     /// What podman calls a container.
@@ -122,7 +150,7 @@ impl<'n> Pod<'n> {
     /// Asks the sidecar's admin surface from inside of the pod.
     pub fn admin(&self, path: &str) -> Option<Message> {
         let at = SocketAddr::from(([127, 0, 0, 1], 15020));
-        let mut peer = self.namespace.try_connect(at).ok()?;
+        let mut peer = self.namespace().try_connect(at).ok()?;
         peer.exchange(format!("GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n")).ok()
     }
 
@@ -157,13 +185,13 @@ impl<'n> Pod<'n> {
 
     /// Waits for something, and says what all containers wrote if it does not come.
     pub fn unless_lost<T>(&self, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-        let end = std::time::Instant::now() + wait::SOON;
+        let end = Instant::now() + PATIENCE;
         loop {
             if let Some(found) = look() {
                 return found;
             }
-            assert!(std::time::Instant::now() < end, "waited in vain: {what}\n{}", self.node.told());
-            wait::pause(std::time::Duration::from_millis(50));
+            assert!(Instant::now() < end, "waited in vain: {what}\n{}", self.node.told());
+            wait::pause(Duration::from_millis(50));
         }
     }
 

@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::expect::{deepest_first, edited, make, same};
 use super::layout::{newline, spliced};
+use super::place::steps;
 use super::read::parse;
 use super::record::{Added, Record, mark, pointer};
 use super::tree::{Document, Id, Kind};
 use super::undo::undone;
+use super::write::Steps;
 use super::{RECORD, Wrong};
 use crate::edit::{Edit, End, Path, Step};
 use crate::value::Value;
@@ -25,9 +27,15 @@ pub(crate) fn apply(
 ) -> Result<String, Wrong> {
     let mut splices = Vec::new();
     let mut expected: Vec<Value> = documents.iter().map(|document| document.value().clone()).collect();
-    for (number, document) in documents.iter().enumerate() {
+    let mut sorted: Vec<&(usize, Path, Vec<Edit>)> = pods.iter().collect();
+    sorted.sort_by_key(|(number, ..)| *number);
+    for pods in sorted.chunk_by(|(a, ..), (b, ..)| a == b) {
+        let number = pods[0].0;
+        let Some(document) = documents.get(number) else {
+            return Err(Wrong::at((1, 1), "there is no such document"));
+        };
         let mut plan = Plan::new(text, document);
-        for (_, metadata, edits) in pods.iter().filter(|(of, ..)| *of == number) {
+        for (_, metadata, edits) in pods {
             let record = plan.pod(metadata, edits)?;
             for edit in deepest_first(edits).into_iter().chain([&record]) {
                 edited(&mut expected[number], edit).ok_or_else(|| plan.wrong(0, "this edit does not fit"))?;
@@ -54,6 +62,7 @@ pub(super) struct Plan<'a> {
     pub(super) text: &'a str,
     pub(super) document: &'a Document,
     pub(super) newline: &'static str,
+    pub(super) steps: Steps,
     pub(super) additions: BTreeMap<Id, Addition>,
     /// How often each name occurs in a list.
     names: HashMap<Id, HashMap<&'a str, usize>>,
@@ -80,7 +89,7 @@ enum Spot<'p> {
 impl<'a> Plan<'a> {
     fn new(text: &'a str, document: &'a Document) -> Self {
         let (additions, names) = (BTreeMap::new(), HashMap::new());
-        Plan { text, document, newline: newline(text), additions, names }
+        Plan { text, document, newline: newline(text), steps: steps(document), additions, names }
     }
 
     pub(super) fn wrong(&self, id: Id, reason: impl Into<String>) -> Wrong {
@@ -251,7 +260,7 @@ impl<'a> Plan<'a> {
         if node.tagged {
             return Err(self.wrong(id, "this null has a tag (!); take it away"));
         }
-        record.null.push((place, self.text[node.start..node.end].to_owned()));
+        record.null.insert(place, self.text[node.start..node.end].to_owned());
         Ok(())
     }
 
@@ -314,11 +323,7 @@ fn value_at<'v>(value: &'v Value, path: &Path) -> Option<&'v Value> {
 
 /// What was added at the same place is noted together, in its order.
 fn note(added: &mut Added, place: String, names: impl IntoIterator<Item = String>, end: End) {
-    let at = added.iter().position(|(known, _)| *known == place).unwrap_or_else(|| {
-        added.push((place, Vec::new()));
-        added.len() - 1
-    });
-    let known = &mut added[at].1;
+    let known = added.entry(place).or_default();
     let at = if end == End::First { 0 } else { known.len() };
     known.splice(at..at, names);
 }

@@ -72,10 +72,13 @@ pub(super) fn indent(text: &str, line: usize) -> &str {
     &rest[..rest.len() - rest.trim_start_matches([' ', '\t']).len()]
 }
 
-/// The white space before `at`, where there is nothing else before it on its line.
+/// The white space before `at`, where there is nothing else before it on its line. Takes no longer where a line is long.
 pub(super) fn margin(text: &str, at: usize) -> Option<&str> {
-    let before = &text[line_start(text, at)..at];
-    before.bytes().all(|byte| byte == b' ' || byte == b'\t').then_some(before)
+    let bytes = text.as_bytes();
+    let white = bytes[..at].iter().rev().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+    let start = at - white;
+    let begins = start == 0 || is_break(bytes[start - 1]) || &text[..start] == "\u{feff}";
+    begins.then(|| &text[start..at])
 }
 
 /// How the lines of the text end: as its first one does.

@@ -29,7 +29,7 @@ impl Plan<'_> {
     }
 
     fn lines(&self) -> Lines<'_> {
-        Lines { text: String::new(), newline: self.newline, steps: steps(self.document) }
+        Lines { text: String::new(), newline: self.newline, steps: self.steps }
     }
 
     fn in_block(
@@ -173,7 +173,7 @@ fn or_space(gap: &str) -> &str {
 }
 
 /// How the document is indented: as the first block in a block of it is.
-fn steps(document: &Document) -> Steps {
+pub(super) fn steps(document: &Document) -> Steps {
     let inside = |lists: bool| {
         document.nodes.iter().find_map(|node| {
             let (Form::Block(inner), Form::Block(outer)) =

@@ -5,11 +5,13 @@
 //! {"made": ["/spec/volumes"], "last": {"/spec/volumes": ["dragoman-run"]}, "keys": {"/metadata/labels": ["dragoman.dev/injected"]}}
 //! ```
 
+use std::collections::BTreeMap;
+
 use super::read::parse;
 use crate::value::Value;
 
 /// Places, and what was added there.
-pub(super) type Added = Vec<(String, Vec<String>)>;
+pub(super) type Added = BTreeMap<String, Vec<String>>;
 
 /// The additions to one pod.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -17,7 +19,7 @@ pub(super) struct Record {
     /// Mappings and lists that were not there, and go again when nothing is left in them.
     pub(super) made: Vec<String>,
     /// What was written where a null was before: `null`, `~`, or nothing.
-    pub(super) null: Vec<(String, String)>,
+    pub(super) null: BTreeMap<String, String>,
     /// Keys of mappings.
     pub(super) keys: Added,
     /// Items at the beginning of lists.
@@ -72,7 +74,7 @@ fn strings(value: &Value) -> Option<Vec<String>> {
     items.iter().map(|item| item.text().map(str::to_owned)).collect()
 }
 
-fn pairs<T>(value: &Value, read: impl Fn(&Value) -> Option<T>) -> Option<Vec<(String, T)>> {
+fn pairs<T>(value: &Value, read: impl Fn(&Value) -> Option<T>) -> Option<BTreeMap<String, T>> {
     let Value::Map(entries) = value else { return None };
     entries.iter().map(|(key, value)| Some((key.clone(), read(value)?))).collect()
 }

@@ -83,11 +83,11 @@ struct Undo<'a> {
     document: &'a Document,
     /// By node, then by the number of the child.
     fates: BTreeMap<Id, BTreeMap<usize, Fate>>,
-    /// Of the items of a list, by name.
-    names: HashMap<Id, HashMap<String, usize>>,
+    /// The children of nodes, by key or by name.
+    names: HashMap<Id, HashMap<&'a str, usize>>,
 }
 
-impl Undo<'_> {
+impl<'a> Undo<'a> {
     /// Reads all records.
     fn find(&mut self) -> Result<(), Wrong> {
         for pod in 0..self.document.nodes.len() {
@@ -117,8 +117,11 @@ impl Undo<'_> {
         let fate = |place: &str| nulls.get(place).map_or(Fate::Gone, |text| Fate::Null((*text).to_owned()));
         for (place, keys) in &record.keys {
             let Some((_, _, map)) = self.resolve(pod, place) else { continue };
+            if !matches!(self.document.nodes[map].kind, Kind::Map { .. }) {
+                continue;
+            }
             for key in keys {
-                if let Some((_, number)) = self.child(map, key) {
+                if let Some(number) = self.number(map, key) {
                     let fate = fate(&super::record::pointer(place, key));
                     self.fates.entry(map).or_default().insert(number, fate);
                 }
@@ -171,27 +174,28 @@ impl Undo<'_> {
     fn resolve(&mut self, pod: Id, place: &str) -> Option<(Id, usize, Id)> {
         let mut at = (pod, 0, pod);
         for step in steps(place) {
-            let parent = at.2;
-            let (id, number) = match &self.document.nodes[parent].kind {
-                Kind::Map { .. } => self.child(parent, &step)?,
-                Kind::List { items, .. } => {
-                    let document = self.document;
-                    let names = self.names.entry(parent).or_insert_with(|| {
-                        let named = items.iter().enumerate();
-                        named
-                            .filter_map(|(n, item)| {
-                                Some((super::insert::name(document, item.id)?.to_owned(), n))
-                            })
-                            .collect()
-                    });
-                    let number = *names.get(&step)?;
-                    (items[number].id, number)
-                }
-                _ => return None,
-            };
-            at = (parent, number, id);
+            let number = self.number(at.2, &step)?;
+            at = (at.2, number, self.document.nodes[at.2].children()[number].id);
         }
         Some(at)
+    }
+
+    /// Which child has this key, or as an item this name.
+    fn number(&mut self, parent: Id, name: &str) -> Option<usize> {
+        let document = self.document;
+        let names = self.names.entry(parent).or_insert_with(|| {
+            let node = &document.nodes[parent];
+            let is_map = matches!(node.kind, Kind::Map { .. });
+            let name = |child: &'a Child| {
+                if is_map { Some(child.key.as_str()) } else { super::insert::name(document, child.id) }
+            };
+            node.children()
+                .iter()
+                .enumerate()
+                .filter_map(|(number, child)| Some((name(child)?, number)))
+                .collect()
+        });
+        names.get(name).copied()
     }
 
     fn cut(&self, cuts: &mut Vec<Splice>) {

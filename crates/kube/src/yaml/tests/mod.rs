@@ -4,6 +4,7 @@ mod corpus;
 mod forms;
 mod random;
 mod refused;
+mod style;
 
 use super::*;
 use crate::edit::{Edit, End, Path};
