@@ -140,6 +140,16 @@ pub fn under<W: Send, R>(
     })
 }
 
+/// Does something with what each worker has, all at once.
+pub fn each<W: Send>(workers: &mut [W], act: impl Fn(&mut W) + Sync) {
+    let act = &act;
+    std::thread::scope(|scope| {
+        for own in workers {
+            scope.spawn(move || act(own));
+        }
+    });
+}
+
 /// Lets this process hold as many descriptors as it may: it has both ends of each flow, and those of the servers.
 pub fn raise_descriptor_limit() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};

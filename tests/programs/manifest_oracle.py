@@ -16,6 +16,8 @@ import yaml
 # A pod that kubelet never restarts is one that ends: without a command of its own the plain form refuses it.
 FORMS = {"native": [], "plain": ["--native-sidecar=false"]}
 REFUSED = 2
+# What is added under a name of kubectl's, where the manifest does not say it itself.
+ADDED = "kubectl.kubernetes.io/default-container"
 
 
 def run(*command, text=b""):
@@ -23,7 +25,7 @@ def run(*command, text=b""):
 
 
 def is_ours(name):
-    return isinstance(name, str) and (name == "dragoman" or name.startswith(("dragoman-", "dragoman.dev/")))
+    return isinstance(name, str) and (name in ("dragoman", ADDED) or name.startswith(("dragoman-", "dragoman.dev/")))
 
 
 def without_ours(node):

@@ -6,6 +6,7 @@ use crate::containers::{RUN, SIDECAR};
 use crate::look::Node;
 use crate::options::Options;
 use crate::refusal::Refusals;
+use crate::value::Value;
 
 /// What to do about a pod that dragoman is not for.
 pub(crate) const LEAVE: &str = "to leave it alone, give it the annotation dragoman.dev/inject: \"false\"";
@@ -45,21 +46,15 @@ pub(crate) fn pod(spec: &Node<'_>, options: &Options, wrong: &mut Refusals) {
         }
     }
     let context = spec.map("securityContext", wrong);
-    for (key, whose) in
-        [("fsGroup", context.get("fsGroup")), ("supplementalGroups", context.get("supplementalGroups"))]
-    {
-        let ids = match key {
-            "fsGroup" => vec![whose],
-            _ => context.items(key, wrong),
-        };
-        for id in ids {
-            if id.of("an integer", crate::Value::int, wrong) == Some(PROXY_GID.into()) && options.capture {
-                let reason = format!(
-                    "{key} {PROXY_GID} is the proxy's own group: a process that takes it on would go round the \
-                     proxy; give the pod another one"
-                );
-                wrong.push(&id.at, reason);
-            }
+    let groups = context.items("supplementalGroups", wrong).into_iter().map(|id| ("supplementalGroups", id));
+    for (key, id) in groups.chain([("fsGroup", context.get("fsGroup"))]) {
+        let number = id.of("an integer", Value::int, wrong);
+        if number == Some(PROXY_GID.into()) && options.capture {
+            let reason = format!(
+                "{key} {PROXY_GID} is the proxy's own group: a process that takes it on would go round the proxy; \
+                 give the pod another one"
+            );
+            wrong.push(&id.at, reason);
         }
     }
     for volume in spec.maps("volumes", wrong) {
@@ -77,10 +72,9 @@ pub(crate) fn container(spec: &Node<'_>, container: &Container<'_>, options: &Op
         ours(port.text("name", wrong), "port", &port, wrong);
         let Some(number) = port.int("containerPort", wrong) else { continue };
         let inbound = options.rules.inbound.as_ref().map(|inbound| inbound.port);
-        let mut taken = [ADMIN_PORT, REDIRECT_PORT, READINESS_PORT].into_iter();
-        if taken.any(|own| number == i64::from(own))
-            || options.rules.capture_dns.into_iter().chain(inbound).any(|own| number == i64::from(own))
-        {
+        let fixed = [ADMIN_PORT, REDIRECT_PORT, READINESS_PORT];
+        let mut taken = fixed.into_iter().chain(options.rules.capture_dns).chain(inbound);
+        if taken.any(|own| number == i64::from(own)) {
             let reason =
                 format!("{name}: containerPort {number} is where dragoman listens; take another port");
             wrong.push(&port.at.key("containerPort"), reason);

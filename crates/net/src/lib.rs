@@ -29,7 +29,7 @@ pub use end::{
     is_reset, is_still_open, is_timeout, reset_after_delivery, reset_on_close, seems_open, undelivered_bytes,
 };
 pub use inside::{Inside, Keeper};
-pub use listen::{listen, prepare_accepted};
+pub use listen::{close_in_order, listen, prepare_accepted, reset_accepted};
 pub use listening::{inodes, others_listen};
 pub use original_dst::{NoOriginalDst, is_local, original_dst};
 pub use pipe::Pipe;

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
@@ -41,6 +42,21 @@ pub fn prepare_accepted(listener: &impl AsFd) -> io::Result<()> {
     keep_alive(listener)
 }
 
+/// Has each connection that `listener` accepts end by a reset where nobody closes it in order (SO_LINGER 0, which they get
+/// from their listener): also where this process is killed, and the kernel closes it. [`close_in_order`] takes it back.
+///
+/// # Errors
+/// What `setsockopt` says.
+pub fn reset_accepted(listener: &impl AsFd) -> io::Result<()> {
+    SockRef::from(listener).set_linger(Some(Duration::ZERO))
+}
+
+/// Makes the coming close an orderly end again.
+pub fn close_in_order(stream: &impl AsFd) {
+    // A socket that is already gone has ended.
+    let _ = SockRef::from(stream).set_linger(None);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,6 +83,24 @@ mod tests {
             assert_eq!(accepted.tcp_keepalive_interval().unwrap(), dialled.tcp_keepalive_interval().unwrap());
             assert_eq!(accepted.tcp_user_timeout().unwrap(), dialled.tcp_user_timeout().unwrap());
             assert!(accepted.tcp_user_timeout().unwrap().is_some());
+        }
+    }
+
+    #[test]
+    fn what_nobody_closes_in_order_is_reset() {
+        use std::io::Read;
+        for in_order in [false, true] {
+            let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+            reset_accepted(&listener).unwrap();
+            let mut client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            listener.set_nonblocking(false).unwrap();
+            let (accepted, _) = listener.accept().unwrap();
+            if in_order {
+                close_in_order(&accepted);
+            }
+            drop(accepted);
+            let ended = client.read(&mut [0]).map_err(|error| error.kind());
+            assert_eq!(ended, if in_order { Ok(0) } else { Err(io::ErrorKind::ConnectionReset) });
         }
     }
 

@@ -16,7 +16,6 @@ use std::task::{Context, Poll, Waker};
 use nix::poll::PollTimeout;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use slab::Slab;
-use socket2::SockRef;
 use tokio::io::unix::AsyncFd;
 use tokio::net::TcpStream;
 
@@ -46,7 +45,8 @@ struct Sleeper {
 
 impl Sleepers {
     /// Lays a pair down, to sleep until there is something to read from either, or one has ended or broken. Where it cannot
-    /// be watched, it wakes at once. A pair that is dropped in its sleep is reset.
+    /// be watched, it wakes at once. A pair that is dropped is reset, in its sleep and afterwards, until
+    /// [`close_in_order`](crate::close_in_order).
     ///
     /// # Errors
     /// The runtime does not let go of them; then both were reset.
@@ -192,12 +192,7 @@ impl Future for Asleep<'_> {
         }
         self.get_up();
         let [one, other] = self.sockets.take().expect("a future is not polled after its end");
-        let pair = [TcpStream::from_std(one)?, TcpStream::from_std(other)?];
-        // Last: until here, whatever goes wrong is a reset.
-        for stream in &pair {
-            SockRef::from(stream).set_linger(None)?;
-        }
-        Poll::Ready(Ok(pair))
+        Poll::Ready(Ok([TcpStream::from_std(one)?, TcpStream::from_std(other)?]))
     }
 }
 
@@ -223,7 +218,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     #[tokio::test]
-    async fn either_connection_wakes_the_pair_and_its_end_is_orderly_again() {
+    async fn either_connection_wakes_the_pair_and_its_end_is_orderly_where_that_is_said() {
         let sleepers = Sleepers::default();
         for speaker in 0..2 {
             let (mut ends, mut laid) = (Vec::new(), Vec::new());
@@ -239,6 +234,7 @@ mod tests {
             assert!(sleepers.is_empty());
             assert_eq!(woken[speaker].read_u8().await.unwrap(), b'x');
             woken[1 - speaker].write_all(b"y").await.unwrap();
+            woken.iter().for_each(crate::close_in_order);
             drop(woken);
             assert_eq!(ends[1 - speaker].read_u8().await.unwrap(), b'y');
             assert_eq!(ends[1 - speaker].read(&mut [0]).await.unwrap(), 0);

@@ -1,7 +1,8 @@
 //! One of the two connections of a flow, with the bytes that were read from it and not yet written on.
 //!
 //! A leg that is dropped without being closed is reset: after a bug, a cancelled flow or a deadline the other
-//! side must not take a torn message for a whole one. Every orderly end says so with [`Leg::close`].
+//! side must not take a torn message for a whole one. Every orderly end says so with [`Leg::close`]. The leg of an app is
+//! reset by the kernel too, where this process is killed.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -85,7 +86,7 @@ impl Leg {
 
     /// The orderly end.
     pub(crate) fn close(mut self) {
-        match self.stream.take() {
+        match self.take_to_close() {
             // A socket that is full does not take TLS's end at once.
             Some(Stream::Tls(tls)) if !tls.end_now() && Handle::try_current().is_ok() => {
                 tokio::spawn(async move {
@@ -150,12 +151,19 @@ impl Leg {
 
     /// The bare connection, and what was read from it.
     pub(crate) fn into_parts(mut self) -> Option<(Stream, Buffer)> {
-        Some((self.stream.take()?, std::mem::take(&mut self.buf)))
+        Some((self.take_to_close()?, std::mem::take(&mut self.buf)))
     }
 
-    /// The bare connection, to be kept for another flow.
+    /// The bare connection, to be kept for another flow or laid down to sleep. An app's ends by a reset still.
     pub(crate) fn into_stream(mut self) -> Option<Stream> {
         self.stream.take()
+    }
+
+    /// The connection, which ends in order where it is dropped.
+    fn take_to_close(&mut self) -> Option<Stream> {
+        let stream = self.stream.take()?;
+        dragoman_net::close_in_order(stream.tcp());
+        Some(stream)
     }
 }
 

@@ -202,7 +202,13 @@ impl Proxy {
         let runtime = Runtime::current();
         shared.telemetry.process().count_tasks(move || runtime.metrics().num_alive_tasks());
         shared.sleepers.prepare();
-        let open = |port: Port| Ok((TcpListener::from_std(port.socket)?, port.purpose));
+        let open = |Port { socket, purpose }: Port| {
+            // A client of [inbound] that is refused in the handshake is told so by what comes before an orderly end.
+            if purpose != Purpose::Inbound {
+                dragoman_net::reset_accepted(&socket)?;
+            }
+            Ok((TcpListener::from_std(socket)?, purpose))
+        };
         let Listeners { flows, dns, own } = listeners;
         let listeners = flows.into_iter().map(open).collect::<io::Result<_>>()?;
         let mut following = JoinSet::new();

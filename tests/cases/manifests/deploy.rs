@@ -13,30 +13,31 @@ use serde_json::Value;
 use crate::kubelet;
 use crate::oracles::{self, NEWEST, Verdict, repository};
 
-/// All that is wrong with the objects of a file, but with what Kubernetes has no schema of.
-fn faults(verdict: &Verdict) -> Vec<String> {
-    let mut all = verdict.all_errors();
+/// All that is wrong with the objects of files, but with what Kubernetes has no schema of.
+fn faults(verdicts: &[Verdict]) -> Vec<String> {
+    let mut all: Vec<_> = verdicts.iter().flat_map(Verdict::all_errors).collect();
     all.retain(|error| !error.contains(" of monitoring.coreos.com/v1"));
-    let monitoring: Vec<_> = verdict.objects.iter().filter(|object| oracles::is_monitoring(object)).collect();
+    let objects = || verdicts.iter().flat_map(|verdict| &verdict.objects);
+    let monitoring: Vec<_> = objects().filter(|object| oracles::is_monitoring(object)).collect();
     if !monitoring.is_empty() {
         all.extend(oracles::monitoring(&monitoring).concat());
     }
-    let pods = verdict.objects.iter().filter_map(kubelet::pod);
-    all.extend(pods.flat_map(|pod| pod.complaints()));
+    all.extend(objects().filter_map(kubelet::pod).flat_map(|pod| pod.complaints()));
     all
 }
 
 /// Builds a kustomization, and answers what it has when all oracles agree.
 fn built(scratch: &Scratch, name: &str, folder: &Path) -> Verdict {
-    let file = scratch.write(name, oracles::kustomize(folder));
-    judged(&file)
+    judged(&[scratch.write(name, oracles::kustomize(folder))]).remove(0)
 }
 
-fn judged(file: &PathBuf) -> Verdict {
-    let verdict = one(&NEWEST, file);
-    assert_eq!(faults(&verdict), Vec::<String>::new(), "{}", file.display());
-    assert_eq!(oracles::decode(std::slice::from_ref(file)), Vec::<String>::new(), "{}", file.display());
-    verdict
+/// What these files have, when all oracles agree.
+fn judged(files: &[PathBuf]) -> Vec<Verdict> {
+    let verdicts = oracles::schemas(&NEWEST, files).into_iter();
+    let verdicts: Vec<_> = verdicts.map(|verdict| verdict.expect("Kubernetes reads it")).collect();
+    assert_eq!(faults(&verdicts), Vec::<String>::new(), "{files:?}");
+    assert_eq!(oracles::decode(files), Vec::<String>::new(), "{files:?}");
+    verdicts
 }
 
 fn one(versions: &[&str], file: &PathBuf) -> Verdict {
@@ -69,9 +70,12 @@ fn the_base_is_a_policy_and_who_may_look() {
 #[test]
 fn the_overlay_is_the_base_the_examples_and_what_monitors_them() {
     let scratch = Scratch::new("overlay");
-    let overlay = built(&scratch, "overlay.yaml", &repository("deploy/kubernetes/overlays/production"));
-    let examples = built(&scratch, "examples.yaml", &repository("deploy/kubernetes/examples"));
-    let mut expected = names(&examples);
+    let files = [("overlay.yaml", "overlays/production"), ("examples.yaml", "examples")];
+    let files = files.map(|(name, folder)| {
+        scratch.write(name, oracles::kustomize(&repository("deploy/kubernetes").join(folder)))
+    });
+    let [overlay, examples] = &judged(&files)[..] else { unreachable!("two files") };
+    let mut expected = names(examples);
     expected.extend(
         [
             "ConfigMap checkout-policy",
@@ -83,9 +87,9 @@ fn the_overlay_is_the_base_the_examples_and_what_monitors_them() {
         .map(str::to_owned),
     );
     expected.sort();
-    assert_eq!(names(&overlay), expected);
+    assert_eq!(names(overlay), expected);
     let kinds = ["Deployment", "StatefulSet", "Job", "CronJob"];
-    assert!(kinds.iter().all(|kind| !overlay.of_kind(kind).is_empty()), "{:?}", names(&overlay));
+    assert!(kinds.iter().all(|kind| !overlay.of_kind(kind).is_empty()), "{:?}", names(overlay));
     let rules = overlay.of_kind("NetworkPolicy")[0]["spec"]["ingress"].as_array().expect("rules").len();
     assert_eq!(rules, 1, "Prometheus alone");
 }
@@ -93,26 +97,27 @@ fn the_overlay_is_the_base_the_examples_and_what_monitors_them() {
 /// Each component with the base, by itself: a namespace takes those that it wants.
 #[test]
 fn each_component_goes_with_the_base() {
-    for (component, expected) in [
-        ("pod-monitor", ["PodMonitor dragoman"].as_slice()),
-        ("service-monitor", &["Service dragoman", "ServiceMonitor dragoman"]),
+    const COMPONENTS: [(&str, &[&str]); 3] = [
         ("alerts", &["PrometheusRule dragoman"]),
-    ] {
-        let scratch = Scratch::new("component");
-        // A kustomization refers to others by paths relative to its own, so that the tree is copied.
-        process::succeed(
-            Command::new("cp").arg("-r").arg(repository("deploy/kubernetes")).arg(scratch.path()),
-        );
-        let folder = scratch.path().join("kubernetes/overlays/test");
+        ("pod-monitor", &["PodMonitor dragoman"]),
+        ("service-monitor", &["Service dragoman", "ServiceMonitor dragoman"]),
+    ];
+    let scratch = Scratch::new("component");
+    // A kustomization refers to others by paths relative to its own, so that the tree is copied.
+    process::succeed(Command::new("cp").arg("-r").arg(repository("deploy/kubernetes")).arg(scratch.path()));
+    let files = COMPONENTS.map(|(component, _)| {
+        let folder = scratch.path().join("kubernetes/overlays").join(component);
         fs::create_dir_all(&folder).expect("the scratch is ours");
         let text =
             format!("resources: [../../base]\ncomponents: [../../components/{component}]\nnamespace: shop\n");
         fs::write(folder.join("kustomization.yaml"), text).expect("the scratch is ours");
-        let all = built(&scratch, "all.yaml", &folder);
-        let found: Vec<_> =
-            names(&all).into_iter().filter(|name| expected.contains(&name.as_str())).collect();
-        assert_eq!(found, expected);
-        assert_eq!(all.objects.len(), expected.len() + 2, "{:?}", names(&all));
+        scratch.write(&format!("{component}.yaml"), oracles::kustomize(&folder))
+    });
+    for ((_, expected), all) in COMPONENTS.iter().zip(judged(&files)) {
+        let mut names = names(&all);
+        names.retain(|name| !["ConfigMap dragoman-platform", "NetworkPolicy dragoman"].contains(&&**name));
+        assert_eq!(names, *expected);
+        assert_eq!(all.objects.len(), expected.len() + 2);
     }
 }
 
@@ -131,7 +136,7 @@ fn the_examples_know_nothing_of_dragoman() {
 
 #[test]
 fn the_pods_for_one_machine_are_valid() {
-    let pods = judged(&repository("deploy/kubernetes/examples/pods.yaml"));
+    let pods = judged(&[repository("deploy/kubernetes/examples/pods.yaml")]).remove(0);
     assert_eq!(names(&pods), ["ConfigMap dragoman-platform", "Pod checkout", "Pod orders"]);
 }
 
@@ -187,7 +192,7 @@ fn each_fault_is_found() {
     });
     let verdicts = oracles::schemas(&NEWEST, &bad.collect::<Vec<_>>());
     for ([_, to, found], verdict) in FAULTS.iter().zip(verdicts) {
-        let faults = faults(&verdict.expect("Kubernetes reads it"));
+        let faults = faults(&[verdict.expect("Kubernetes reads it")]);
         assert!(faults.iter().any(|fault| fault.contains(found)), "{to}: {faults:?}");
     }
     let file = scratch.write("bad.yaml", good.replace("memory: 16Mi", "memory: 16Mx"));

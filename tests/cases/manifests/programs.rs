@@ -45,8 +45,11 @@ fn rules(options: &[&str]) -> Option<String> {
     out.status.success().then(|| String::from_utf8(out.stdout).unwrap())
 }
 
+/// By name, with their values.
+type Annotations = &'static [(&'static str, &'static str)];
+
 /// Annotations, and the options of dragoman-init that say the same.
-const SAME: &[(&[(&str, &str)], &[&str])] = &[
+const SAME: &[(Annotations, &[&str])] = &[
     (&[], &[]),
     (&[("exclude-ports", "22, 5432")], &["--exclude-port", "22,5432"]),
     (&[("include-ports", "443")], &["--include-port=443"]),

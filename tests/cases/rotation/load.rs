@@ -127,7 +127,7 @@ fn t1_a_thousand_flows_live_through_fifty_rotations() {
         load.turns()
     });
     // Each of them is still the one that was opened at the start.
-    flows.iter_mut().flatten().for_each(|flow| drop(flow.ask().unwrap()));
+    load::each(&mut flows, |flows| flows.iter_mut().for_each(|flow| drop(flow.ask().unwrap())));
     for front in &servers.http {
         // What its flows asked last went out by the last identity, though they are as old as the others.
         let shaken = front.handshakes();

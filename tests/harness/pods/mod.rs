@@ -172,6 +172,7 @@ impl Node {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt;
     use std::path::Path;
 
     use super::*;
@@ -197,6 +198,11 @@ spec:
         let reached = node.servers().try_connect((pod.addresses()[1], 9).into());
         assert_eq!(reached.err().map(|e| e.kind()), Some(std::io::ErrorKind::ConnectionRefused));
         assert!(pod.exec("app", &["true"]).status.success());
+
+        let locks = "/dev/shm/libpod_lock";
+        let device = |path: &Path| fs::metadata(path).map(|data| data.dev()).ok();
+        let own = device(&node.machine.outside(locks)).expect("podman keeps its locks there");
+        assert_ne!(device(Path::new(locks)), Some(own), "locks are shared with this machine's podman");
 
         let cgroup =
             fs::read_to_string(pod.proc_path("app", "cgroup")).expect("a living process is in a cgroup");

@@ -3,7 +3,7 @@
 pub(crate) mod arguments;
 
 use std::fs::File;
-use std::io::{self, IsTerminal, Read};
+use std::io::{self, IsTerminal, Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -31,7 +31,7 @@ pub(crate) fn run(arguments: &InjectArguments) -> ExitCode {
     let text = match read(&arguments.file) {
         Ok(bytes) => bytes,
         Err(error) => {
-            eprintln!("dragoman: cannot read {name}: {error}");
+            say(&format!("dragoman: cannot read {name}: {error}"));
             return ExitCode::FAILURE;
         }
     };
@@ -41,7 +41,7 @@ pub(crate) fn run(arguments: &InjectArguments) -> ExitCode {
     match act(&text, &options, arguments) {
         Ok(text) => print(&text),
         Err(refusals) => {
-            refusals.iter().for_each(|refusal| eprintln!("{}", told(&name, refusal)));
+            refusals.iter().for_each(|refusal| say(&told(&name, refusal)));
             ExitCode::from(WRONG_INPUT)
         }
     }
@@ -52,7 +52,7 @@ fn act(text: &str, options: &Options, arguments: &InjectArguments) -> Result<Str
     if arguments.uninject {
         let original = uninject(text)?;
         if is_loud && original == text {
-            eprintln!("dragoman: there was nothing of dragoman to take out");
+            say("dragoman: there was nothing of dragoman to take out");
         }
         return Ok(original);
     }
@@ -74,8 +74,8 @@ fn report(report: &Report) {
         Some(Done::Skipped) => "left alone, since it says dragoman.dev/inject: \"false\"".to_owned(),
         None => "passed on, it has no pods".to_owned(),
     };
-    eprintln!("{object}: {what}");
-    warnings.iter().for_each(|warning| eprintln!("warning: {object}: {warning}"));
+    say(&format!("{object}: {what}"));
+    warnings.iter().for_each(|warning| say(&format!("warning: {object}: {warning}")));
 }
 
 /// As compilers say where something is.
@@ -87,8 +87,13 @@ fn told(name: &str, refusal: &Refusal) -> String {
 }
 
 fn wrong(lines: &[String]) -> ExitCode {
-    lines.iter().for_each(|line| eprintln!("dragoman: {line}"));
+    lines.iter().for_each(|line| say(&format!("dragoman: {line}")));
     ExitCode::from(WRONG_INPUT)
+}
+
+/// On stderr. A reader that has gone has seen enough: that is no reason to write no manifest.
+fn say(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 fn is_stdin(path: &Path) -> bool {

@@ -198,6 +198,17 @@ fn a_reader_that_has_gone_is_no_error() {
 }
 
 #[test]
+fn nor_is_one_of_what_was_done() {
+    let text = format!("{WEB}---\n").repeat(400);
+    let file = Scratch::new(&text);
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = Command::new(DRAGOMAN);
+    let out = command.env_clear().args(["inject", "-f", file.path()]).stderr(writer).output().unwrap();
+    assert_eq!((out.status.code(), out.stdout), (Some(0), inject(&["-q"], &text).stdout));
+}
+
+#[test]
 fn a_full_disk_is_one() {
     let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
     let file = Scratch::new(WEB);
