@@ -37,7 +37,8 @@ pub(crate) fn apply(
         let mut plan = Plan::new(text, document);
         for (_, metadata, edits) in pods {
             for edit in plan.pod(metadata, edits)? {
-                edited(&mut expected[number], &edit).ok_or_else(|| plan.wrong(0, "this edit does not fit"))?;
+                edited(&mut expected[number], &edit)
+                    .ok_or_else(|| plan.wrong(0, "this edit does not fit"))?;
             }
         }
         splices.extend(plan.splices()?);
@@ -100,17 +101,27 @@ impl<'a> Plan<'a> {
         let mut record = Record::default();
         let root = metadata.0.len().saturating_sub(1);
         let mut edits: Vec<Edit> = deepest_first(edits).into_iter().cloned().collect();
-        // Behind all others, whose record it carries.
-        let carrier = edits.iter().position(|edit| carrier(edit).is_some());
-        let carrier = carrier.ok_or_else(|| self.wrong(0, format!("no container {CARRIER} is added")))?;
-        edits[carrier..].rotate_left(1);
-        for edit in &mut edits {
+        for edit in &edits {
             self.edit(root, edit, &mut record)?;
         }
+        let text = record.text();
+        let carrier = edits.iter_mut().find_map(carrier);
+        let (list, item) =
+            carrier.ok_or_else(|| self.wrong(0, format!("no container {CARRIER} is added")))?;
+        carry(item, &text);
+        let planned = match self.reach(root, list, &Value::Null, &mut record)? {
+            Spot::Made(Value::List(items)) => items.iter_mut().find(|item| is_carrier(item)),
+            Spot::Made(_) => None,
+            Spot::Node(id) => {
+                let Addition { first, last, .. } = self.additions.entry(id).or_default();
+                first.iter_mut().chain(last).find(|item| is_carrier(item))
+            }
+        };
+        planned.into_iter().for_each(|item| carry(item, &text));
         Ok(edits)
     }
 
-    fn edit(&mut self, root: usize, edit: &mut Edit, record: &mut Record) -> Result<(), Wrong> {
+    fn edit(&mut self, root: usize, edit: &Edit, record: &mut Record) -> Result<(), Wrong> {
         match edit {
             Edit::Entry { map, key, value } => {
                 let place = self.pointer(root, map)?;
@@ -123,8 +134,6 @@ impl<'a> Plan<'a> {
             }
             Edit::Items { list, end, items } => {
                 let place = self.pointer(root, list)?;
-                let ends = if *end == End::First { &mut record.first } else { &mut record.last };
-                note(ends, place, items.iter().map(mark), *end);
                 let document = self.document;
                 let spot = self.reach(root, list, &Value::List(vec![]), record)?;
                 let (at, old) = match (spot, end) {
@@ -140,10 +149,9 @@ impl<'a> Plan<'a> {
                     }
                     (Spot::Made(_), _) => return Err(self.wrong(0, format!("{list} is no list"))),
                 };
-                if let Some(carrier) = items.iter_mut().find(|item| is_carrier(item)) {
-                    carry(carrier, record.text());
-                }
                 old.splice(at..at, items.iter().cloned());
+                let ends = if *end == End::First { &mut record.first } else { &mut record.last };
+                note(ends, place, items.iter().map(mark), *end);
             }
         }
         Ok(())
@@ -312,10 +320,10 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// The container that carries the record, where this edit adds it.
-fn carrier(edit: &Edit) -> Option<&Value> {
-    let Edit::Items { items, .. } = edit else { return None };
-    items.iter().find(|item| is_carrier(item))
+/// The container that carries the record, and the list that it is added to.
+fn carrier(edit: &mut Edit) -> Option<(&Path, &mut Value)> {
+    let Edit::Items { list, items, .. } = edit else { return None };
+    Some((list, items.iter_mut().find(|item| is_carrier(item))?))
 }
 
 fn is_carrier(item: &Value) -> bool {
@@ -323,9 +331,9 @@ fn is_carrier(item: &Value) -> bool {
 }
 
 /// Adds the record to a container's environment.
-fn carry(container: &mut Value, record: String) {
+fn carry(container: &mut Value, record: &str) {
     let Value::Map(entries) = container else { return };
-    let variable = Value::from([("name", RECORD.to_owned()), ("value", record)]);
+    let variable = Value::from([("name", RECORD), ("value", record)]);
     match entries.iter_mut().find(|(name, _)| name == "env") {
         Some((_, Value::List(variables))) => variables.push(variable),
         Some((_, other)) => *other = Value::List(vec![variable]),

@@ -132,7 +132,9 @@ fn deep_nesting_and_aliases_without_end_are_refused() {
 /// A pod with this record, between two keys of its own.
 fn recorded(record: &str) -> String {
     let env = format!("[{{name: {RECORD}, value: '{record}'}}]");
-    format!("kind: Pod\nmetadata: {{}}\nspec:\n  containers:\n  - {{name: {CARRIER}, env: {env}}}\n  l: [m]\n")
+    format!(
+        "kind: Pod\nmetadata: {{}}\nspec:\n  containers:\n  - {{name: {CARRIER}, env: {env}}}\n  l: [m]\n"
+    )
 }
 
 #[test]
