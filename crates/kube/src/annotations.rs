@@ -79,8 +79,9 @@ pub(crate) fn refuse_misplaced(object: &Object<'_>, wrong: &mut Refusals) {
 pub(crate) fn refuse_unread(object: &Object<'_>, wrong: &mut Refusals) {
     let Some(template) = object.unknown_template() else { return };
     let annotations = template.get("metadata").get("annotations");
-    let asks_for_nothing =
-        |name: &str, value: &Value| name.strip_prefix(PREFIX) == Some(INJECT) && value.text() == Some("false");
+    let asks_for_nothing = |name: &str, value: &Value| {
+        name.strip_prefix(PREFIX) == Some(INJECT) && value.text() == Some("false")
+    };
     for (name, value) in annotations.value.entries() {
         if name.starts_with(PREFIX) && !asks_for_nothing(name, value) {
             let reason = format!(
