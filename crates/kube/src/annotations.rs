@@ -6,7 +6,6 @@ use crate::refusal::Refusals;
 use crate::settings::{INJECT, PREFIX, SETTINGS, Said, Setting, switch};
 use crate::value::Value;
 use crate::workload::{Object, metadata_above_pod};
-use crate::yaml::RECORD;
 
 /// The label by which injected pods are found.
 pub(crate) const LABEL: &str = "dragoman.dev/injected";
@@ -90,9 +89,6 @@ fn refuse_labels(metadata: &Node<'_>, wrong: &mut Refusals) {
 
 /// The setting of this annotation, or why there is none.
 fn known(name: &str) -> Result<&'static Setting, String> {
-    if name == RECORD {
-        return Err(format!("annotation {name} is the record that inject itself keeps; take it out"));
-    }
     let short = name.strip_prefix(PREFIX).unwrap_or(name);
     let mut of_pods = SETTINGS.iter().filter(|setting| setting.said != Said::Option);
     if let Some(setting) = of_pods.clone().find(|setting| setting.name == short) {

@@ -91,7 +91,8 @@ fn said<'a>(
 fn a_pod_that_wants_nothing_any_more_gets_its_own_back() {
     let text = "apiVersion: v1\nkind: Pod\nmetadata:\n  name: web\nspec:\n  containers:\n    - name: app\n";
     let with = injected(text, &options("")).unwrap();
-    let said = with.replace("  annotations:\n", "  annotations:\n    dragoman.dev/inject: \"false\"\n");
+    let said =
+        with.replace("  name: web\n", "  name: web\n  annotations:\n    dragoman.dev/inject: \"false\"\n");
     let without = injected(&said, &options("")).unwrap();
     assert!(
         without.contains("dragoman.dev/inject: \"false\"") && !without.contains("initContainers"),
