@@ -74,6 +74,24 @@ pub(crate) fn refuse_misplaced(object: &Object<'_>, wrong: &mut Refusals) {
     }
 }
 
+/// Refuses annotations of ours in a template of pods that nothing is added to: whoever wrote them counts on it.
+pub(crate) fn refuse_unread(object: &Object<'_>, wrong: &mut Refusals) {
+    let Some(template) = object.unknown_template() else { return };
+    let annotations = template.get("metadata").get("annotations");
+    let asks_for_nothing = |name: &str, value: &Value| {
+        name.strip_prefix(PREFIX) == Some(INJECT) && value.text() == Some("false")
+    };
+    for (name, value) in annotations.value.entries() {
+        if name.starts_with(PREFIX) && !asks_for_nothing(name, value) {
+            let reason = format!(
+                "annotation {name} has no effect: the object is of no kind that inject knows, and its pods stay as they \
+                 are; take it out"
+            );
+            wrong.push(&annotations.at.key(name), reason);
+        }
+    }
+}
+
 /// Labels decide nothing here, and one that looks as if it did would be overlooked in silence.
 fn refuse_labels(metadata: &Node<'_>, wrong: &mut Refusals) {
     let labels = metadata.map("labels", wrong);

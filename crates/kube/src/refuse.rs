@@ -152,6 +152,13 @@ pub(crate) fn mounts(container: &Container<'_>, wrong: &mut Refusals) {
                 container.name
             );
             wrong.push(&mount.at.key("mountPath"), reason);
+        } else if parts == ["run"] && mount.bool("readOnly", wrong) == Some(true) {
+            let reason = format!(
+                "{}: mountPath {path} is read-only, and {RUN}, where dragoman itself is mounted, cannot be made in it; \
+                 let it be written, or say dragoman.dev/wrap: \"false\"",
+                container.name
+            );
+            wrong.push(&mount.at.key("readOnly"), reason);
         }
     }
 }
