@@ -9,6 +9,9 @@ use crate::value::Value;
 use crate::workload::{Object, objects};
 use crate::yaml::{self, Document, Wrong};
 
+/// Each pod that nothing can be written into is looked at again without those before it.
+const MOST_UNWRITABLE: usize = 100;
+
 /// A text, and what was done to each of its objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
@@ -105,8 +108,8 @@ struct Additions {
 }
 
 impl Additions {
-    /// The text with them, or each pod whose text does not let anything be added: since an alias stands where it would be,
-    /// say.
+    /// The text with them, or each pod whose text does not let anything be added (of very many, the first ones): since an
+    /// alias stands where it would be, say.
     fn apply(mut self, text: &str, documents: &[Document]) -> Result<String, Vec<Refusal>> {
         let mut refusals = Vec::new();
         loop {
@@ -123,6 +126,9 @@ impl Additions {
             self.edits.remove(n);
             let (object, _) = self.objects.remove(n);
             refusals.push(Refusal { object, ..told(wrong) });
+            if refusals.len() == MOST_UNWRITABLE {
+                return Err(refusals);
+            }
         }
     }
 }

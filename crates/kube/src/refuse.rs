@@ -80,6 +80,16 @@ pub(crate) fn container(spec: &Node<'_>, container: &Container<'_>, options: &Op
             wrong.push(&port.at.key("containerPort"), reason);
         }
     }
+    for mount in node.maps("volumeMounts", wrong) {
+        let Some(volume) = mount.text("name", wrong).filter(|volume| volume.starts_with(SIDECAR)) else {
+            continue;
+        };
+        let reason = format!(
+            "{name}: volumeMount {volume:?}: volumes whose names begin with {SIDECAR} are dragoman's own, and whoever \
+             reaches its control socket commands it; take it out"
+        );
+        wrong.push(&mount.at.key("name"), reason);
+    }
     if options.capture {
         // Looked at for its types: a warning comes of it, later.
         let capabilities = node.map("securityContext", wrong).map("capabilities", wrong);

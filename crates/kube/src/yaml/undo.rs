@@ -20,6 +20,9 @@ pub(crate) struct Undone {
 impl Undone {
     /// The line that a line of it has in the text before, which is `with`.
     pub(crate) fn line_before(&self, with: &str, line: usize) -> usize {
+        if self.cuts.is_empty() {
+            return line;
+        }
         let breaks = self.text.match_indices('\n').map(|(at, _)| at + 1);
         let start = [0].into_iter().chain(breaks).nth(line.saturating_sub(1)).unwrap_or(self.text.len());
         let before = self.cuts.iter().fold(start, |before, cut| match cut.at <= before {

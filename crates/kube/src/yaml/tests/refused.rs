@@ -90,10 +90,52 @@ fn what_kubernetes_would_not_read_is_said_with_its_line() {
         ("a: &x\n  b: *x\n", "line 2, column 6: this alias stands for something that it is in itself"),
         ("<<: 1\n", "line 1, column 1: a merge key (<<) takes mappings alone"),
         ("a: *b\n", "line 1, column 4: while parsing node, found unknown anchor"),
+        ("a: 1\n!!binary YQ==: 1\n", "line 2, column 10: the key \"a\" is in line 1 already"),
+        ("a: !!binary YQ\n", "line 1, column 13: !!binary: not base64"),
+        ("!!merge \"<<\": {a: 1}\n", "line 1, column 9: a merge key (<<) takes no tag, and no quotes"),
+        ("!!str <<: {a: 1}\n", "line 1, column 7: a merge key (<<) takes no tag, and no quotes"),
+        ("! <<: {a: 1}\n", "line 1, column 3: a merge key (<<) takes no tag, and no quotes"),
+        (
+            "a: 1\n# é\u{2028}b: 2\n",
+            "line 2, column 4: \\u{2028} is a line break to Kubernetes' tools; take it out",
+        ),
+        (
+            "a: |\n  x\u{85}b: 2\n",
+            "line 2, column 4: \\u{85} is a line break to Kubernetes' tools; take it out",
+        ),
+        (
+            "'a': \"b\" #\u{2029}\n",
+            "line 1, column 11: \\u{2029} is a line break to Kubernetes' tools; take it out",
+        ),
     ] {
         let told = parse(text).unwrap_err().to_string();
         assert_eq!(told, wrong, "{text}");
     }
+}
+
+#[test]
+fn what_is_written_as_base64_is_read() {
+    let [document] = parse("!<tag:yaml.org,2002:binary> aG9zdE5ldHdvcms=: !!binary |\n  UG\n  9k\n")
+        .unwrap()
+        .try_into()
+        .unwrap();
+    assert_eq!(*document.value(), Value::from([("hostNetwork", "Pod")]));
+}
+
+#[test]
+fn in_quotes_the_line_breaks_of_old_are_letters() {
+    let text = "{\"a\u{2028}\": \"\u{85}b\", 'c': '\u{2029}'}\n";
+    let [document] = parse(text).unwrap().try_into().unwrap();
+    assert_eq!(document.value().get("c"), Some(&"\u{2029}".into()));
+}
+
+/// Were it looked through once more for each mapping that is merged, this would take hours.
+#[test]
+fn many_merged_mappings_take_no_time() {
+    let entries: String = (0..20_000).map(|n| format!("a{n}: b\n")).collect();
+    let text = format!("<<: [{}]\n{entries}", "{}, ".repeat(20_000));
+    let [document] = parse(&text).unwrap().try_into().unwrap();
+    assert_eq!(document.value().entries().len(), 20_000);
 }
 
 #[test]
