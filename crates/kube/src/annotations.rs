@@ -6,7 +6,6 @@ use crate::refusal::Refusals;
 use crate::settings::{INJECT, PREFIX, SETTINGS, Said, Setting, switch};
 use crate::value::Value;
 use crate::workload::{Object, metadata_above_pod};
-use crate::yaml::RECORD;
 
 /// The label by which injected pods are found.
 pub(crate) const LABEL: &str = "dragoman.dev/injected";
@@ -75,6 +74,24 @@ pub(crate) fn refuse_misplaced(object: &Object<'_>, wrong: &mut Refusals) {
     }
 }
 
+/// Refuses annotations of ours in a template of pods that nothing is added to: whoever wrote them counts on it.
+pub(crate) fn refuse_unread(object: &Object<'_>, wrong: &mut Refusals) {
+    let Some(template) = object.unknown_template() else { return };
+    let annotations = template.get("metadata").get("annotations");
+    let asks_for_nothing = |name: &str, value: &Value| {
+        name.strip_prefix(PREFIX) == Some(INJECT) && value.text() == Some("false")
+    };
+    for (name, value) in annotations.value.entries() {
+        if name.starts_with(PREFIX) && !asks_for_nothing(name, value) {
+            let reason = format!(
+                "annotation {name} has no effect: the object is of no kind that inject knows, and its pods stay as they \
+                 are; take it out"
+            );
+            wrong.push(&annotations.at.key(name), reason);
+        }
+    }
+}
+
 /// Labels decide nothing here, and one that looks as if it did would be overlooked in silence.
 fn refuse_labels(metadata: &Node<'_>, wrong: &mut Refusals) {
     let labels = metadata.map("labels", wrong);
@@ -90,9 +107,6 @@ fn refuse_labels(metadata: &Node<'_>, wrong: &mut Refusals) {
 
 /// The setting of this annotation, or why there is none.
 fn known(name: &str) -> Result<&'static Setting, String> {
-    if name == RECORD {
-        return Err(format!("annotation {name} is the record that inject itself keeps; take it out"));
-    }
     let short = name.strip_prefix(PREFIX).unwrap_or(name);
     let mut of_pods = SETTINGS.iter().filter(|setting| setting.said != Said::Option);
     if let Some(setting) = of_pods.clone().find(|setting| setting.name == short) {

@@ -1,6 +1,6 @@
 //! Whole texts: what is asked of `dragoman inject`.
 
-use crate::annotations::refuse_misplaced;
+use crate::annotations::{refuse_misplaced, refuse_unread};
 use crate::edit::{Edit, Path};
 use crate::options::Options;
 use crate::plan::{Done, Plan, plan};
@@ -8,6 +8,9 @@ use crate::refusal::{Refusal, Refusals};
 use crate::value::Value;
 use crate::workload::{Object, objects};
 use crate::yaml::{self, Document, Wrong};
+
+/// Each pod that nothing can be written into is looked at again without those before it.
+const MOST_UNWRITABLE: usize = 100;
 
 /// A text, and what was done to each of its objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +40,7 @@ pub struct Report {
 /// # Errors
 /// Every reason against it, of all objects at once. Then nothing is injected anywhere.
 pub fn inject(text: &str, options: &Options) -> Result<Outcome, Vec<Refusal>> {
-    let undone = yaml::taken_out(text).map_err(|wrong| vec![told(wrong)])?;
+    let undone = yaml::taken_out(text).map_err(|wrong| vec![unread(text, wrong)])?;
     injected(&undone.text, options).map_err(|mut refusals| {
         // They are about the text without what was added before, and whoever reads them has the one with it.
         for refusal in &mut refusals {
@@ -52,7 +55,7 @@ pub fn inject(text: &str, options: &Options) -> Result<Outcome, Vec<Refusal>> {
 /// # Errors
 /// The text cannot be read, or what was added has been changed since.
 pub fn uninject(text: &str) -> Result<String, Vec<Refusal>> {
-    yaml::undo(text).map_err(|wrong| vec![told(wrong)])
+    yaml::undo(text).map_err(|wrong| vec![unread(text, wrong)])
 }
 
 /// Of a text that has nothing of dragoman.
@@ -63,7 +66,10 @@ fn injected(text: &str, options: &Options) -> Result<Outcome, Vec<Refusal>> {
     {
         for object in objects(document.value()) {
             match decide(&object, options) {
-                Ok(None) => reports.push(Report { object: object.name, done: None, warnings: Vec::new() }),
+                Ok(None) => {
+                    let done = object.unknown_template().map(|_| Done::Unknown);
+                    reports.push(Report { object: object.name, done, warnings: Vec::new() });
+                }
                 Ok(Some((at, plan))) => {
                     if !plan.edits.is_empty() {
                         additions.objects.push((object.name.clone(), line(document, &object.node.at)));
@@ -102,8 +108,8 @@ struct Additions {
 }
 
 impl Additions {
-    /// The text with them, or each pod whose text does not let anything be added: since an alias stands where it would be,
-    /// say.
+    /// The text with them, or each pod whose text does not let anything be added (of very many, the first ones): since an
+    /// alias stands where it would be, say.
     fn apply(mut self, text: &str, documents: &[Document]) -> Result<String, Vec<Refusal>> {
         let mut refusals = Vec::new();
         loop {
@@ -120,14 +126,20 @@ impl Additions {
             self.edits.remove(n);
             let (object, _) = self.objects.remove(n);
             refusals.push(Refusal { object, ..told(wrong) });
+            if refusals.len() == MOST_UNWRITABLE {
+                return Err(refusals);
+            }
         }
     }
 }
 
 /// What is added to the pod of an object, and where that is; nothing for a kind that has none.
 fn decide(object: &Object<'_>, options: &Options) -> Result<Option<(Path, Plan)>, Vec<Refusal>> {
-    let Some(pod) = object.pod() else { return Ok(None) };
     let mut wrong = Refusals::of(&object.name);
+    let Some(pod) = object.pod() else {
+        refuse_unread(object, &mut wrong);
+        return wrong.done().map(|()| None);
+    };
     refuse_misplaced(object, &mut wrong);
     match (wrong.done(), plan(&pod, options)) {
         (Ok(()), Ok(plan)) => Ok(Some((pod.at, plan))),
@@ -147,6 +159,16 @@ fn line(document: &Document, at: &Path) -> usize {
             None => {}
         }
     }
+}
+
+/// Of a text that cannot be read.
+fn unread(text: &str, wrong: Wrong) -> Refusal {
+    let line = text.lines().nth(wrong.line.saturating_sub(1)).unwrap_or_default();
+    let mut refusal = told(wrong);
+    if line.contains("{{") {
+        refusal.reason.push_str("; if this is a template, render it first (`helm template`)");
+    }
+    refusal
 }
 
 fn told(wrong: Wrong) -> Refusal {

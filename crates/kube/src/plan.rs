@@ -41,6 +41,8 @@ pub enum Done {
     },
     /// It said that it does not want to.
     Skipped,
+    /// It is of an object whose kind is not known, and stays as it is.
+    Unknown,
 }
 
 /// Decides what is added to a pod that has nothing of dragoman yet: a pure function of the pod and the options.

@@ -1,5 +1,6 @@
 //! Why an object is not touched.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use crate::edit::Path;
@@ -30,20 +31,20 @@ impl fmt::Display for Refusal {
 pub(crate) struct Refusals {
     object: String,
     all: Vec<Refusal>,
+    /// Two checks may look at the same value.
+    told: HashSet<(Path, String)>,
 }
 
 impl Refusals {
     pub(crate) fn of(object: &str) -> Refusals {
-        Refusals { object: object.to_owned(), all: Vec::new() }
+        Refusals { object: object.to_owned(), all: Vec::new(), told: HashSet::new() }
     }
 
     /// One more.
     pub(crate) fn push(&mut self, at: &Path, reason: impl Into<String>) {
-        let refusal =
-            Refusal { line: None, object: self.object.clone(), at: at.clone(), reason: reason.into() };
-        // Two checks may look at the same value.
-        if !self.all.contains(&refusal) {
-            self.all.push(refusal);
+        let reason = reason.into();
+        if self.told.insert((at.clone(), reason.clone())) {
+            self.all.push(Refusal { line: None, object: self.object.clone(), at: at.clone(), reason });
         }
     }
 

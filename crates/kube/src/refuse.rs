@@ -80,6 +80,16 @@ pub(crate) fn container(spec: &Node<'_>, container: &Container<'_>, options: &Op
             wrong.push(&port.at.key("containerPort"), reason);
         }
     }
+    for mount in node.maps("volumeMounts", wrong) {
+        let Some(volume) = mount.text("name", wrong).filter(|volume| volume.starts_with(SIDECAR)) else {
+            continue;
+        };
+        let reason = format!(
+            "{name}: volumeMount {volume:?}: volumes whose names begin with {SIDECAR} are dragoman's own, and whoever \
+             reaches its control socket commands it; take it out"
+        );
+        wrong.push(&mount.at.key("name"), reason);
+    }
     if options.capture {
         // Looked at for its types: a warning comes of it, later.
         let capabilities = node.map("securityContext", wrong).map("capabilities", wrong);
@@ -142,6 +152,13 @@ pub(crate) fn mounts(container: &Container<'_>, wrong: &mut Refusals) {
                 container.name
             );
             wrong.push(&mount.at.key("mountPath"), reason);
+        } else if parts == ["run"] && mount.bool("readOnly", wrong) == Some(true) {
+            let reason = format!(
+                "{}: mountPath {path} is read-only, and {RUN}, where dragoman itself is mounted, cannot be made in it; \
+                 let it be written, or say dragoman.dev/wrap: \"false\"",
+                container.name
+            );
+            wrong.push(&mount.at.key("readOnly"), reason);
         }
     }
 }

@@ -330,7 +330,7 @@ pub const SETTINGS: &[Setting] = &[
         value: "AMOUNT|none",
         default: "1",
         about: "The most CPU of the sidecar",
-        set: |options, value| limit(value).map(|limit| options.resources.cpu_limit = Some(limit)),
+        set: |options, value| limit(value, amount).map(|limit| options.resources.cpu_limit = Some(limit)),
     },
     Setting {
         name: "memory-request",
@@ -338,7 +338,7 @@ pub const SETTINGS: &[Setting] = &[
         value: "AMOUNT",
         default: "32Mi",
         about: "Memory for the sidecar to count on",
-        set: |options, value| amount(value).map(|amount| options.resources.memory_request = Some(amount)),
+        set: |options, value| memory(value).map(|amount| options.resources.memory_request = Some(amount)),
     },
     Setting {
         name: "memory-limit",
@@ -346,7 +346,7 @@ pub const SETTINGS: &[Setting] = &[
         value: "AMOUNT|none",
         default: "256Mi",
         about: "The most memory of the sidecar",
-        set: |options, value| limit(value).map(|limit| options.resources.memory_limit = Some(limit)),
+        set: |options, value| limit(value, memory).map(|limit| options.resources.memory_limit = Some(limit)),
     },
     Setting {
         name: "scrape-annotations",
@@ -428,6 +428,15 @@ fn amount(text: &str) -> Result<String, String> {
     }
 }
 
-fn limit(text: &str) -> Result<Limit, String> {
+/// A number alone is bytes, and `m` is thousandths of one: nobody means that.
+fn memory(text: &str) -> Result<String, String> {
+    let text = amount(text)?;
+    if Quantity::parse(&text) < Quantity::parse("1Mi") {
+        return Err("is less than a mebibyte; expected an amount such as 64Mi".to_owned());
+    }
+    Ok(text)
+}
+
+fn limit(text: &str, amount: fn(&str) -> Result<String, String>) -> Result<Limit, String> {
     if text == "none" { Ok(Limit::None) } else { amount(text).map(Limit::Of) }
 }

@@ -28,7 +28,11 @@ pub(crate) fn all<'a>(
 fn rights(Container { name, node }: &Container<'_>) -> Option<String> {
     let context = node.get("securityContext");
     let added = context.value.at(&["capabilities", "add"]).map(Value::items).unwrap_or_default();
-    let is_mighty = |right: &&str| matches!(right.trim_start_matches("CAP_"), "NET_ADMIN" | "ALL");
+    // In any case: container runtimes are no stricter.
+    let is_mighty = |right: &&str| {
+        let right = right.to_ascii_uppercase();
+        matches!(right.trim_start_matches("CAP_"), "NET_ADMIN" | "ALL")
+    };
     let what = if context.value.get("privileged").and_then(Value::bool) == Some(true) {
         "is privileged".to_owned()
     } else {

@@ -44,6 +44,13 @@ impl<'a> Object<'a> {
             is_job: self.is_job,
         })
     }
+
+    /// The template of pods in an object of a kind that is not known, as operators have them (`Rollout`).
+    pub(crate) fn unknown_template(&self) -> Option<Node<'a>> {
+        let template = self.node.get("spec").get("template");
+        let has_containers = matches!(template.get("spec").get("containers").value, Value::List(_));
+        (self.to_pod.is_none() && has_containers).then_some(template)
+    }
 }
 
 /// A kind of objects that have a pod.

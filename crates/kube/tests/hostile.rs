@@ -162,6 +162,17 @@ fn object(pod: &Value, kind: &str) -> String {
     .to_string()
 }
 
+/// Were each reason compared with all others, or all pods written again for each that cannot be, this would take minutes.
+#[test]
+fn many_reasons_take_no_time() {
+    let ports = "    - containerPort: 15001\n".repeat(10_000);
+    let text = format!("kind: Pod\nmetadata: {{}}\nspec:\n  containers:\n  - name: a\n    ports:\n{ports}");
+    assert_eq!(inject(&text, &options("")).unwrap_err().len(), 10_000);
+    let pod = "kind: Pod\nmetadata: {labels: &l {a: b}}\nspec: {containers: [{name: a}], nodeSelector: *l}\n";
+    let refusals = inject(&vec![pod; 500].join("---\n"), &options("")).unwrap_err();
+    assert!(refusals[0].reason.contains("anchor") && refusals.len() >= 100, "{}", refusals[0]);
+}
+
 proptest! {
     #[test]
     fn any_pod_is_injected_or_refused(

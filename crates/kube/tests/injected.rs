@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use common::{files, folder, golden, options, settle, told};
-use dragoman_kube::{Options, Refusal, inject, uninject};
+use dragoman_kube::{Done, Options, Refusal, inject, uninject};
 
 /// The folder of each form, and its options.
 const FORMS: [(&str, &str); 3] =
@@ -91,7 +91,8 @@ fn said<'a>(
 fn a_pod_that_wants_nothing_any_more_gets_its_own_back() {
     let text = "apiVersion: v1\nkind: Pod\nmetadata:\n  name: web\nspec:\n  containers:\n    - name: app\n";
     let with = injected(text, &options("")).unwrap();
-    let said = with.replace("  annotations:\n", "  annotations:\n    dragoman.dev/inject: \"false\"\n");
+    let said =
+        with.replace("  name: web\n", "  name: web\n  annotations:\n    dragoman.dev/inject: \"false\"\n");
     let without = injected(&said, &options("")).unwrap();
     assert!(
         without.contains("dragoman.dev/inject: \"false\"") && !without.contains("initContainers"),
@@ -116,4 +117,20 @@ fn what_has_no_pods_passes_as_it_is() {
         assert_eq!(outcome.text, text);
         assert!(outcome.reports.iter().all(|report| report.done.is_none()), "{:?}", outcome.reports);
     }
+}
+
+/// Whose annotations are refused, but for the one that asks for nothing: tests/refused/unknown-kind.yaml.
+#[test]
+fn pods_of_a_kind_that_is_not_known_are_told() {
+    let text = "apiVersion: argoproj.io/v1alpha1
+kind: Rollout
+metadata: {name: web}
+spec:
+  template:
+    metadata: {annotations: {dragoman.dev/inject: \"false\", other: x}}
+    spec: {containers: [{name: app}]}
+";
+    let outcome = inject(text, &options("")).unwrap();
+    assert_eq!(outcome.text, text);
+    assert_eq!(outcome.reports[0].done, Some(Done::Unknown), "{:?}", outcome.reports);
 }

@@ -290,6 +290,7 @@ fn who_may_change_the_rules_is_told() {
             "container \"app\" has the capability CAP_NET_ADMIN",
         ),
         (json!({"capabilities": {"add": ["ALL"]}}), "container \"app\" has the capability ALL"),
+        (json!({"capabilities": {"add": ["net_admin"]}}), "container \"app\" has the capability net_admin"),
     ] {
         let mut pod = restricted();
         pod["spec"]["containers"][0]["securityContext"] = rights;

@@ -7,6 +7,7 @@ mod deletion;
 mod hostile;
 mod jobs;
 mod probes;
+mod readme;
 mod restart;
 mod retry;
 mod rules;

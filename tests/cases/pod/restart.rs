@@ -1,4 +1,4 @@
-//! The proxy's container ends alone: what was open ends, what is dialled is refused, and nothing goes past.
+//! The proxy's container ends alone: what was open is reset, what is dialled is refused, and nothing goes past.
 
 use dragoman_harness::Origin;
 use dragoman_harness::net::server_in_both_families;
@@ -6,8 +6,9 @@ use dragoman_harness::pods::{Node, Pod};
 
 use crate::{HOSTS, OBSERVE, app, servers};
 
-/// curl's exit code where nobody listens.
+/// The exit codes of curl.
 const REFUSED: i32 = 7;
+const RESET: i32 = 56;
 
 /// Reads two answers that do not end, and says how each ended for it.
 const APP: &str = "
@@ -17,9 +18,10 @@ done
 exec sleep 600";
 
 #[test]
-fn without_the_proxy_flows_end_and_are_refused_and_nothing_goes_past_until_it_is_back() {
+fn without_the_proxy_flows_are_reset_and_refused_and_nothing_goes_past_until_it_is_back() {
     let node = Node::new();
     let origins = servers(&node);
+    // An answer that ends with the connection: were it closed and not reset, it would look like a whole one.
     let open = server_in_both_families(81).map(|address| {
         Origin::tcp(node.servers(), address, |mut peer| {
             peer.request()?;
@@ -36,9 +38,9 @@ fn without_the_proxy_flows_end_and_are_refused_and_nothing_goes_past_until_it_is
 
     pod.signal("dragoman", "KILL");
     assert_eq!(pod.end("dragoman"), 137);
-    // Not how: of a process that is killed the kernel closes the sockets, and only those of sleeping flows are reset by that.
-    let ended = || (pod.output("app").matches("ended").count() == 2).then_some(());
-    pod.unless_lost("both flows have ended for the app", ended);
+    let ended = || (pod.output("app").matches("ended").count() == 2).then(|| pod.output("app"));
+    let said = pod.unless_lost("both flows have ended for the app", ended);
+    assert_eq!(said.matches(&format!("ended {RESET}\n")).count(), 2, "{said}");
     assert_eq!(HOSTS.map(|host| request(&pod, host)), [REFUSED, REFUSED]);
 
     pod.start("dragoman");

@@ -95,11 +95,7 @@ impl Node {
         command
             .args(["inject", "--quiet", "--native-sidecar=false", "--probes=none", "--image", DRAGOMAN, "-f"])
             .arg(file);
-        let injected =
-            process::succeed(command.args(options)).replace("restartPolicy: Always", "restartPolicy: Never");
-        // podman 4.3 takes no annotation of more than 63 characters.
-        let played = injected.lines().filter(|line| !line.contains("dragoman.dev/injection:"));
-        played.map(|line| format!("{line}\n")).collect()
+        process::succeed(command.args(options)).replace("restartPolicy: Always", "restartPolicy: Never")
     }
 
     /// Plays a manifest with one pod, and returns when its init containers have ended and all others are started.

@@ -17,7 +17,7 @@ use dragoman_kube::{Options, SETTINGS, Said, Setting};
 ///
 /// Annotations of a pod (`dragoman.dev/NAME`) win over the options of the same name; docs/inject.md lists them.
 #[derive(Args, Debug)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, override_usage = "dragoman inject [-f FILE] [OPTIONS]")]
 pub(crate) struct InjectArguments {
     /// The manifests; `-` is stdin
     #[arg(long, short, value_name = "FILE", default_value = "-")]

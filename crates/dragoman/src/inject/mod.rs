@@ -59,6 +59,9 @@ fn act(text: &str, options: &Options, arguments: &InjectArguments) -> Result<Str
     let outcome = inject(text, options)?;
     if is_loud {
         outcome.reports.iter().for_each(report);
+        if outcome.reports.is_empty() {
+            say("dragoman: there was no object to read");
+        }
     }
     Ok(outcome.text)
 }
@@ -72,6 +75,9 @@ fn report(report: &Report) {
             format!("injected, {form} sidecar{capture}")
         }
         Some(Done::Skipped) => "left alone, since it says dragoman.dev/inject: \"false\"".to_owned(),
+        Some(Done::Unknown) => {
+            "passed on: it has pods in spec.template, but is of no kind that inject knows".to_owned()
+        }
         None => "passed on, it has no pods".to_owned(),
     };
     say(&format!("{object}: {what}"));

@@ -4,6 +4,7 @@
 //! start together nothing orders them; so the app's command is put behind this one, which becomes it. A job's does not:
 //! somebody must tell the proxy when the job is done, or the pod never is.
 
+pub(crate) mod arguments;
 mod install;
 
 use std::fmt;
@@ -18,10 +19,10 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 use crate::child;
-use crate::cli::{Quit, WaitArguments};
 use crate::control::QUIT;
 use crate::drain;
 use crate::signals::{Signal, Signals};
+use arguments::{Quit, WaitArguments};
 
 /// Between two questions: short beside the start of an app, and nothing beside a core.
 const PAUSE: Duration = Duration::from_millis(50);

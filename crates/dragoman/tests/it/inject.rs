@@ -174,7 +174,7 @@ fn empty_input_gives_empty_output() {
         let out = inject(&[], input);
         assert_eq!(
             (out.status.code(), text(&out.stdout), text(&out.stderr)),
-            (Some(0), input, ""),
+            (Some(0), input, "dragoman: there was no object to read\n"),
             "{input:?}"
         );
     }

@@ -3,6 +3,8 @@
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::running::{DRAGOMAN, Running, Scratch, command, config_at, own_address, run, text};
@@ -37,6 +39,26 @@ fn l1_a_command_starts_when_the_proxy_is_ready_and_is_the_same_process() {
     let _running = Running::start(command(Path::new(DRAGOMAN)).args(["proxy", "--config", file.path()]));
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), text(&output.stdout)), (Some(7), format!("{pid} --port a b\n")));
+}
+
+#[test]
+fn l1_a_command_is_not_there_before_the_answer_is_yes() {
+    const NOT_YET: usize = 5;
+    let listener = TcpListener::bind((own_address(), 15020)).unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let answered = Arc::new(AtomicUsize::new(0));
+    let answers = Arc::clone(&answered);
+    std::thread::spawn(move || {
+        while let Ok((mut stream, _)) = listener.accept() {
+            let _ = stream.read(&mut [0; 1024]);
+            let is_ready = answers.fetch_add(1, Ordering::SeqCst) >= NOT_YET;
+            let status = if is_ready { "200 OK" } else { "503 Service Unavailable" };
+            let _ = stream.write_all(format!("HTTP/1.1 {status}\r\n\r\n").as_bytes());
+        }
+    });
+    let output = run(&["wait", "--admin", &address, "--", "echo", "started"]);
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(0), "started\n".to_owned()));
+    assert_eq!(answered.load(Ordering::SeqCst), NOT_YET + 1);
 }
 
 #[test]

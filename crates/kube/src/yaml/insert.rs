@@ -10,12 +10,12 @@ use super::record::{Added, Record, mark, pointer};
 use super::tree::{Document, Id, Kind};
 use super::undo::undone;
 use super::write::Steps;
-use super::{RECORD, Wrong};
+use super::{CARRIER, RECORD, Wrong};
 use crate::edit::{Edit, End, Path, Step};
 use crate::value::Value;
 
 /// The text with the edits of these pods, each the number of its document, the path of its `metadata`, and what is added to
-/// it; a record of that goes into its annotations. Everything else stays as it is, byte by byte.
+/// it; a record of that goes into the container [`CARRIER`] that is added. Everything else stays as it is, byte by byte.
 ///
 /// # Errors
 /// Where an edit would add to what an alias or a merge key stands for, to something that is no mapping or list, or where a
@@ -36,9 +36,9 @@ pub(crate) fn apply(
         };
         let mut plan = Plan::new(text, document);
         for (_, metadata, edits) in pods {
-            let record = plan.pod(metadata, edits)?;
-            for edit in deepest_first(edits).into_iter().chain([&record]) {
-                edited(&mut expected[number], edit).ok_or_else(|| plan.wrong(0, "this edit does not fit"))?;
+            for edit in plan.pod(metadata, edits)? {
+                edited(&mut expected[number], &edit)
+                    .ok_or_else(|| plan.wrong(0, "this edit does not fit"))?;
             }
         }
         splices.extend(plan.splices()?);
@@ -96,18 +96,29 @@ impl<'a> Plan<'a> {
         Wrong::at(self.document.nodes.get(id).map_or((1, 1), |node| node.place), reason)
     }
 
-    /// Plans a pod's edits, and the one that records them, which is the answer.
-    fn pod(&mut self, metadata: &Path, edits: &[Edit]) -> Result<Edit, Wrong> {
+    /// Plans a pod's edits, and answers them in their order, with the record of them in the one that can carry it.
+    fn pod(&mut self, metadata: &Path, edits: &[Edit]) -> Result<Vec<Edit>, Wrong> {
         let mut record = Record::default();
         let root = metadata.0.len().saturating_sub(1);
-        for edit in deepest_first(edits) {
+        let mut edits: Vec<Edit> = deepest_first(edits).into_iter().cloned().collect();
+        for edit in &edits {
             self.edit(root, edit, &mut record)?;
         }
-        let annotations = metadata.key("annotations");
-        self.reach(root, &annotations, &Value::Map(vec![]), &mut record)?;
-        let edit = Edit::Entry { map: annotations, key: RECORD.to_owned(), value: record.text().into() };
-        self.edit(root, &edit, &mut record)?;
-        Ok(edit)
+        let text = record.text();
+        let carrier = edits.iter_mut().find_map(carrier);
+        let (list, item) =
+            carrier.ok_or_else(|| self.wrong(0, format!("no container {CARRIER} is added")))?;
+        carry(item, &text);
+        let planned = match self.reach(root, list, &Value::Null, &mut record)? {
+            Spot::Made(Value::List(items)) => items.iter_mut().find(|item| is_carrier(item)),
+            Spot::Made(_) => None,
+            Spot::Node(id) => {
+                let Addition { first, last, .. } = self.additions.entry(id).or_default();
+                first.iter_mut().chain(last).find(|item| is_carrier(item))
+            }
+        };
+        planned.into_iter().for_each(|item| carry(item, &text));
+        Ok(edits)
     }
 
     fn edit(&mut self, root: usize, edit: &Edit, record: &mut Record) -> Result<(), Wrong> {
@@ -306,6 +317,27 @@ impl<'a> Plan<'a> {
             }
             names
         })
+    }
+}
+
+/// The container that carries the record, and the list that it is added to.
+fn carrier(edit: &mut Edit) -> Option<(&Path, &mut Value)> {
+    let Edit::Items { list, items, .. } = edit else { return None };
+    Some((list, items.iter_mut().find(|item| is_carrier(item))?))
+}
+
+fn is_carrier(item: &Value) -> bool {
+    item.get("name").and_then(Value::text) == Some(CARRIER)
+}
+
+/// Adds the record to a container's environment.
+fn carry(container: &mut Value, record: &str) {
+    let Value::Map(entries) = container else { return };
+    let variable = Value::from([("name", RECORD), ("value", record)]);
+    match entries.iter_mut().find(|(name, _)| name == "env") {
+        Some((_, Value::List(variables))) => variables.push(variable),
+        Some((_, other)) => *other = Value::List(vec![variable]),
+        None => entries.push(("env".to_owned(), Value::List(vec![variable]))),
     }
 }
 

@@ -1,5 +1,7 @@
 //! What the nodes of a document mean together: aliases and merge keys are followed.
 
+use std::collections::HashSet;
+
 use super::Wrong;
 use super::tree::{Child, Id, Kind, Node};
 use crate::value::Value;
@@ -48,6 +50,10 @@ impl Meaning<'_> {
         for child in children.iter().filter(|child| !child.merges) {
             entries.push((child.key.clone(), self.of(child.id, depth)?));
         }
+        if children.iter().all(|child| !child.merges) {
+            return Ok(Value::Map(entries));
+        }
+        let mut known: HashSet<String> = entries.iter().map(|(key, _)| key.clone()).collect();
         for child in children.iter().filter(|child| child.merges) {
             let merged = self.of(child.id, depth)?;
             let place = self.nodes[child.id].place;
@@ -56,9 +62,7 @@ impl Meaning<'_> {
                 let Value::Map(others) = map else {
                     return Err(Wrong::at(place, "a merge key (<<) takes mappings alone"));
                 };
-                let known: std::collections::HashSet<String> =
-                    entries.iter().map(|(key, _)| key.clone()).collect();
-                entries.extend(others.into_iter().filter(|(key, _)| !known.contains(key)));
+                entries.extend(others.into_iter().filter(|(key, _)| known.insert(key.clone())));
             }
         }
         Ok(Value::Map(entries))

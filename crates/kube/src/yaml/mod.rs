@@ -2,7 +2,7 @@
 //! other byte as it is, and given back by taking exactly those out again.
 //!
 //! ```text
-//! tree: nodes and where they are ─┬─ insert: edits become splices, and a record of them goes into the pod's annotations
+//! tree: nodes and where they are ─┬─ insert: edits become splices, and a record of them goes into the sidecar's environment
 //!                                 └─ undo: what a record names is found again, and cut out
 //! ```
 //!
@@ -31,8 +31,10 @@ pub(crate) use read::parse;
 pub(crate) use tree::Document;
 pub(crate) use undo::{taken_out, undo};
 
-/// The annotation that holds the record of what was added to a pod.
-pub(crate) const RECORD: &str = "dragoman.dev/injection";
+/// The container that carries the record of what was added to a pod, and the variable of its environment that is the record.
+/// An annotation would be the place for it, but for podman, which takes none of more than 63 characters.
+pub(crate) const CARRIER: &str = "dragoman";
+pub(crate) const RECORD: &str = "DRAGOMAN_INJECTION";
 
 /// What cannot be read or edited, and where. Lines and columns count from 1.
 #[derive(Clone, Debug, PartialEq, Eq)]

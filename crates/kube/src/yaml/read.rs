@@ -12,6 +12,9 @@ use crate::value::Value;
 /// Deeper than any manifest, and shallow enough for every recursion here.
 const DEEPEST: usize = 255;
 
+/// What YAML 1.1, which Kubernetes' tools read, takes for line breaks, and YAML 1.2 for letters as any other.
+const OLD_BREAKS: [char; 3] = ['\u{85}', '\u{2028}', '\u{2029}'];
+
 const NO_KEY: &str = "this key is a list or a mapping, which Kubernetes has no use for";
 
 /// The documents of a stream. Those that are empty count; a stream of comments alone has none.
@@ -27,9 +30,13 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Document>, Wrong> {
         block_nesting_limit: DEEPEST,
     };
     let mut documents = Vec::new();
+    let mut quoted = Vec::new();
     let mut reader = Reader::new(text, 0);
     for next in Parser::new_from_str_with_options(text, options) {
         let (event, span) = next.map_err(|error| Wrong::at(place_of(error.marker()), error.info()))?;
+        if let Event::Scalar(_, ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted, ..) = event {
+            quoted.push(range(&span));
+        }
         match event {
             Event::DocumentStart(explicit, _) => {
                 let (start, end) = range(&span);
@@ -41,7 +48,23 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Document>, Wrong> {
             event => reader.take(&event, &span)?,
         }
     }
+    refuse_old_breaks(text, &quoted)?;
     Ok(documents)
+}
+
+/// Outside of quotes, what comes behind one of them is another line to Kubernetes' tools: a comment ends there, say.
+fn refuse_old_breaks(text: &str, quoted: &[(usize, usize)]) -> Result<(), Wrong> {
+    for (at, found) in text.match_indices(OLD_BREAKS) {
+        let before = quoted.partition_point(|(start, _)| *start <= at);
+        if before.checked_sub(1).is_some_and(|last| at < quoted[last].1) {
+            continue;
+        }
+        let line = text[..at].matches('\n').count() + 1;
+        let column = text[line_start(text, at)..at].chars().count() + 1;
+        let reason = format!("{} is a line break to Kubernetes' tools; take it out", found.escape_unicode());
+        return Err(Wrong::at((line, column), reason));
+    }
+    Ok(())
 }
 
 fn place_of(marker: &Marker) -> Place {
@@ -141,11 +164,7 @@ impl<'a> Reader<'a> {
         // The parser says `~` for a scalar that is not there.
         let text = if absent { "" } else { text };
         let merges = text == "<<" && style == ScalarStyle::Plain;
-        let meaning = match (tag.and_then(Tag::core_suffix), style) {
-            (Some(tag), _) => scalar::tagged(tag, text),
-            (None, ScalarStyle::Plain) => scalar::plain(text),
-            (None, _) => text.into(),
-        };
+        let meaning = self.meaning(text, style, tag, span)?;
         if self.wants_key() {
             return self.key(&meaning, anchor, merges, span);
         }
@@ -166,6 +185,29 @@ impl<'a> Reader<'a> {
         }
         self.attach(id);
         Ok(())
+    }
+
+    /// What it means, with or without a tag.
+    fn meaning(
+        &self,
+        text: &str,
+        style: ScalarStyle,
+        tag: Option<&Tag>,
+        span: &Span,
+    ) -> Result<Value, Wrong> {
+        let wrong = |reason: &str| Err(Wrong::at(place_of(&span.start), reason));
+        let of_yaml = tag.and_then(|tag| tag.suffix_in_namespace("tag:yaml.org,2002:"));
+        match (of_yaml.as_deref(), style) {
+            (Some("binary"), _) => scalar::binary(text).map_or_else(|| wrong("!!binary: not base64"), Ok),
+            (Some(_), _) | (None, ScalarStyle::Plain)
+                if text == "<<" && tag.is_some() && self.wants_key() =>
+            {
+                wrong("a merge key (<<) takes no tag, and no quotes")
+            }
+            (Some(tag), _) => Ok(scalar::tagged(tag, text)),
+            (None, ScalarStyle::Plain) => Ok(scalar::plain(text)),
+            (None, _) => Ok(text.into()),
+        }
     }
 
     fn alias(&mut self, anchor: usize, span: &Span) -> Result<(), Wrong> {

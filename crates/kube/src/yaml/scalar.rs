@@ -3,6 +3,9 @@
 //! Kubernetes' tools read YAML by sigs.k8s.io/yaml, whose scalars are those of YAML 1.1 as go-yaml v2 has them: `on`, `Yes`
 //! and `n` are booleans, `0644` is octal, `1_000` is a number; times and base 60 (`12:30`) are text.
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+
 use crate::value::Value;
 
 /// What a plain scalar without a tag means.
@@ -27,6 +30,13 @@ pub(super) fn tagged(tag: &str, text: &str) -> Value {
         ("int" | "float", value @ (Value::Int(_) | Value::Number(_))) => value,
         _ => text.into(),
     }
+}
+
+/// What a scalar with the tag `!!binary` means; none where it is no base64.
+pub(super) fn binary(text: &str) -> Option<Value> {
+    let digits: String = text.chars().filter(|letter| !matches!(letter, '\n' | '\r')).collect();
+    let bytes = BASE64_STANDARD.decode(digits).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned().into())
 }
 
 fn number(text: &str) -> Option<Value> {

@@ -6,7 +6,7 @@ use super::layout::{Splice, break_before, ends_open, line_after, line_start, mar
 use super::read::parse;
 use super::record::{Record, mark, steps};
 use super::tree::{Child, Document, Form, Id, Kind, Node};
-use super::{RECORD, Wrong, meaning};
+use super::{CARRIER, RECORD, Wrong, meaning};
 
 /// A text without what was added to it.
 #[derive(Debug)]
@@ -20,6 +20,9 @@ pub(crate) struct Undone {
 impl Undone {
     /// The line that a line of it has in the text before, which is `with`.
     pub(crate) fn line_before(&self, with: &str, line: usize) -> usize {
+        if self.cuts.is_empty() {
+            return line;
+        }
         let breaks = self.text.match_indices('\n').map(|(at, _)| at + 1);
         let start = [0].into_iter().chain(breaks).nth(line.saturating_sub(1)).unwrap_or(self.text.len());
         let before = self.cuts.iter().fold(start, |before, cut| match cut.at <= before {
@@ -91,18 +94,32 @@ impl<'a> Undo<'a> {
     /// Reads all records.
     fn find(&mut self) -> Result<(), Wrong> {
         for pod in 0..self.document.nodes.len() {
-            let Some((metadata, _)) = self.child(pod, "metadata") else { continue };
-            let Some((annotations, _)) = self.child(metadata, "annotations") else { continue };
-            let Some((id, number)) = self.child(annotations, RECORD) else { continue };
+            let Some(id) = self.carried(pod) else { continue };
             let record = self.document.text(id).and_then(Record::read).ok_or_else(|| {
-                let reason =
-                    format!("the annotation {RECORD} is no record that this version of dragoman can read");
+                let reason = format!(
+                    "{RECORD} in the environment of {CARRIER} is no record that this version of dragoman can read"
+                );
                 Wrong::at(self.document.nodes[id].place, reason)
             })?;
-            self.fates.entry(annotations).or_default().insert(number, Fate::Gone);
             self.record(pod, &record);
         }
         Ok(())
+    }
+
+    /// The record of a pod, in the environment of its sidecar.
+    fn carried(&self, pod: Id) -> Option<Id> {
+        let (spec, _) = self.child(pod, "spec")?;
+        ["initContainers", "containers"].into_iter().find_map(|list| {
+            let sidecar = self.item(self.child(spec, list)?.0, CARRIER)?;
+            let variable = self.item(self.child(sidecar, "env")?.0, RECORD)?;
+            Some(self.child(variable, "value")?.0)
+        })
+    }
+
+    /// The item of a list that has this name.
+    fn item(&self, list: Id, name: &str) -> Option<Id> {
+        let Kind::List { items, .. } = &self.document.nodes[list].kind else { return None };
+        items.iter().map(|item| item.id).find(|item| super::insert::name(self.document, *item) == Some(name))
     }
 
     fn child(&self, id: Id, key: &str) -> Option<(Id, usize)> {

@@ -8,7 +8,7 @@ fn nulls_stay_as_comments_and_comments_stay_with_what_they_speak_of() {
 kind: Pod
 metadata:
   name: x # the name
-spec:
+more:
   # all
   containers:
   # main
@@ -22,17 +22,17 @@ spec:
     let new = with(
         text,
         vec![
-            first("spec.containers.0.command", &["w", "--"]),
-            entry("spec.containers.0", "tty", true),
-            last("spec.containers", &["end"]),
-            first("spec.containers", &["begin"]),
-            last("spec.volumes", &["v"]),
-            last("spec.initContainers", &["i"]),
+            first("more.containers.0.command", &["w", "--"]),
+            entry("more.containers.0", "tty", true),
+            last("more.containers", &["end"]),
+            first("more.containers", &["begin"]),
+            last("more.volumes", &["v"]),
+            last("more.initContainers", &["i"]),
         ],
     )
     .unwrap();
-    let spec = "
-spec:
+    let more = "
+more:
   # all
   containers:
   - begin
@@ -48,37 +48,37 @@ spec:
   initContainers:
   - i
 ";
-    assert!(new.ends_with(spec), "{new}");
+    assert!(new.ends_with(more), "{new}");
 }
 
 #[test]
 fn a_block_scalar_keeps_its_blank_lines_and_others_leave_theirs_behind() {
-    let text = "metadata: {}\nspec:\n  args:\n  - |+\n    a\n\n\n  list:\n  - b\n\n\n  # c\n  other: 1\n";
-    let new = with(text, vec![last("spec.args", &["x"]), last("spec.list", &["z"])]).unwrap();
+    let text = "metadata: {}\nmore:\n  args:\n  - |+\n    a\n\n\n  list:\n  - b\n\n\n  # c\n  other: 1\n";
+    let new = with(text, vec![last("more.args", &["x"]), last("more.list", &["z"])]).unwrap();
     assert!(new.ends_with(
-        "spec:\n  args:\n  - |+\n    a\n\n\n  - x\n  list:\n  - b\n  - z\n\n\n  # c\n  other: 1\n"
+        "more:\n  args:\n  - |+\n    a\n\n\n  - x\n  list:\n  - b\n  - z\n\n\n  # c\n  other: 1\n"
     ));
 }
 
 #[test]
 fn lists_inside_of_lists_and_keys_behind_dashes() {
-    let text = "metadata: {a: b}\nspec:\n  - - a\n    - b\n  -   - c\n";
-    let new = with(text, vec![first("spec.0", &["x", "y"])]);
-    assert!(new.unwrap_err().reason.contains("spec[0] has no name"));
-    let text = "metadata: {a: b}\nspec:\n- name: m\n  x:\n    - - a\n";
-    let new = with(text, vec![last("spec.0.x", &["z"]), first("spec.0.x", &["y"])]).unwrap();
-    assert!(new.ends_with("spec:\n- name: m\n  x:\n    - \"y\"\n    - - a\n    - z\n"), "{new}");
+    let text = "metadata: {a: b}\nmore:\n  - - a\n    - b\n  -   - c\n";
+    let new = with(text, vec![first("more.0", &["x", "y"])]);
+    assert!(new.unwrap_err().reason.contains("more[0] has no name"));
+    let text = "metadata: {a: b}\nmore:\n- name: m\n  x:\n    - - a\n";
+    let new = with(text, vec![last("more.0.x", &["z"]), first("more.0.x", &["y"])]).unwrap();
+    assert!(new.ends_with("more:\n- name: m\n  x:\n    - \"y\"\n    - - a\n    - z\n"), "{new}");
 }
 
 #[test]
 fn a_text_without_a_last_line_break_has_none_behind() {
     for text in [
-        "metadata: {}\nspec:\n- a",
-        "metadata: {}\nspec:\n- a # c",
-        "metadata: {}\r\nspec:\r\n- a",
-        "spec:\n- a\nmetadata:",
+        "metadata: {}\nmore:\n- a",
+        "metadata: {}\nmore:\n- a # c",
+        "metadata: {}\r\nmore:\r\n- a",
+        "more:\n- a\nmetadata:",
     ] {
-        let new = with(text, vec![last("spec", &["b"]), entry("more", "k", "v")]).unwrap();
+        let new = with(text, vec![last("more", &["b"]), entry("other", "k", "v")]).unwrap();
         assert!(!new.ends_with(['\n', '\r']), "{new:?}");
         assert_eq!(new.contains("\r\n"), text.contains("\r\n"));
         assert!(!new.replace("\r\n", "").contains('\r'), "{new:?}");
@@ -97,9 +97,9 @@ fn what_is_inside_brackets_is_json() {
         ("[\n    a,\n    b # c\n  ]", "[\n    \"x\",\n    a,\n    b,\n    \"y\" # c\n  ]"),
         ("[[a], {b: c}, d: e]", r#"["x", [a], {b: c}, d: e, "y"]"#),
     ] {
-        let text = format!("metadata: {{}}\nspec: {text}\n");
-        let done = with(&text, vec![first("spec", &["x"]), last("spec", &["y"])]).unwrap();
-        assert!(done.ends_with(&format!("\nspec: {new}\n")), "{done}");
+        let text = format!("metadata: {{}}\nmore: {text}\n");
+        let done = with(&text, vec![first("more", &["x"]), last("more", &["y"])]).unwrap();
+        assert!(done.ends_with(&format!("\nmore: {new}\n")), "{done}");
     }
 }
 
@@ -112,33 +112,34 @@ fn nulls_in_brackets() {
         ("{a: }", r#"{a: ["x"] }"#),
         ("{\"a\":null}", r#"{"a":["x"]}"#),
     ] {
-        let text = format!("metadata: {{}}\nspec: {text}\n");
-        let done = with(&text, vec![last("spec.a", &["x"])]).unwrap();
-        assert!(done.ends_with(&format!("\nspec: {new}\n")), "{done}");
+        let text = format!("metadata: {{}}\nmore: {text}\n");
+        let done = with(&text, vec![last("more.a", &["x"])]).unwrap();
+        assert!(done.ends_with(&format!("\nmore: {new}\n")), "{done}");
     }
 }
 
 #[test]
 fn a_key_that_is_null_gets_its_value() {
-    let text = "metadata:\n  labels:\n    a:\nspec:\n  b: null # c\n";
+    let text = "metadata:\n  labels:\n    a:\nmore:\n  b: null # c\n";
     let new =
-        with(text, vec![entry("metadata.labels", "a", "1"), entry("spec", "b", Value::from(vec!["x"]))])
+        with(text, vec![entry("metadata.labels", "a", "1"), entry("more", "b", Value::from(vec!["x"]))])
             .unwrap();
-    assert!(new.starts_with("metadata:\n  labels:\n    a:\n"), "{new}");
-    assert!(new.ends_with("spec:\n  b: # null # c\n    - x\n"), "{new}");
+    assert!(new.contains("first\nmetadata:\n  labels:\n    a:\n      \"1\"\n"), "{new}");
+    assert!(new.ends_with("more:\n  b: # null # c\n  - x\n"), "{new}");
 }
 
 #[test]
 fn what_others_added_since_stays() {
-    let text = "metadata:\n  name: a\nspec:\n  containers:\n  - name: app\n";
-    let new = with(text, vec![last("spec.volumes", &["ours"]), first("spec.containers", &["side"])]).unwrap();
+    let text = "metadata:\n  name: a\nmore:\n  containers:\n  - name: app\n";
+    let new = with(text, vec![last("more.volumes", &["ours"]), first("more.containers", &["side"])]).unwrap();
     let theirs =
         new.replace("- side\n", "- theirs\n  - side\n").replace("- ours\n", "- ours\n  - their volume\n");
-    let theirs = theirs.replace("injection: ", "other: x\n    dragoman.dev/injection: ");
+    let theirs = theirs.replace("env:\n", "tty: true\n    env:\n");
     let back = undo(&theirs).unwrap();
     assert_eq!(
         back,
-        "metadata:\n  name: a\n  annotations:\n    dragoman.dev/other: x\nspec:\n  containers:\n  - theirs\n  - name: app\n  volumes:\n  - their volume\n"
+        HEAD.to_owned()
+            + "metadata:\n  name: a\nmore:\n  containers:\n  - theirs\n  - name: app\n  volumes:\n  - their volume\n"
     );
 }
 

@@ -125,10 +125,18 @@ fn injected(text: &str) -> String {
     new
 }
 
-/// The text with one edit at its root's `metadata` or `spec`.
-fn with(text: &str, edits: Vec<Edit>) -> Result<String, Wrong> {
-    let new = apply(text, &parse(text)?, &[(0, path("metadata"), edits)])?;
-    assert_eq!(undo(&new).unwrap(), text);
+/// What stands before the text of a case: where the record of its edits goes.
+const HEAD: &str = "spec:\n  initContainers:\n  - name: first\n";
+
+/// The text with edits of the pod at its root, which has no `spec` of its own.
+fn with(text: &str, mut edits: Vec<Edit>) -> Result<String, Wrong> {
+    let carrier = Value::from([("name", CARRIER)]);
+    edits.push(Edit::Items { list: path("spec.initContainers"), end: End::First, items: vec![carrier] });
+    let head = if text.contains("\r\n") { HEAD.replace('\n', "\r\n") } else { HEAD.to_owned() };
+    let whole = head.clone() + text;
+    let of_text = |wrong: Wrong| Wrong { line: wrong.line.saturating_sub(HEAD.lines().count()), ..wrong };
+    let new = apply(&whole, &parse(&whole)?, &[(0, path("metadata"), edits)]).map_err(of_text)?;
+    assert_eq!(undo(&new).unwrap(), whole);
     Ok(new)
 }
 
