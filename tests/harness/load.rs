@@ -11,6 +11,10 @@ use crate::wait;
 /// Between two turns of one worker: ten of them take two hundred in a second.
 const PACE: Duration = Duration::from_millis(50);
 
+/// How long one request may take, and whatever else goes on while all workers are at work: a guard against what hangs, not a
+/// promise, since a thousand flows on a machine that others use get little of it each.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 /// A connection of the app that is never made anew.
 pub enum Flow {
     /// HTTP/1, and the host that is asked for.
@@ -23,8 +27,11 @@ pub enum Flow {
 
 impl Flow {
     /// One of HTTP/1.
-    pub fn http1(peer: Peer, host: &'static str) -> Flow {
-        Flow::Http1(peer, host)
+    ///
+    /// # Errors
+    /// The connection is over already.
+    pub fn http1(peer: Peer, host: &'static str) -> io::Result<Flow> {
+        Ok(Flow::Http1(patient(peer)?, host))
     }
 
     /// One of HTTP/2.
@@ -32,12 +39,15 @@ impl Flow {
     /// # Errors
     /// The connection is over already.
     pub fn http2(peer: Peer) -> io::Result<Flow> {
-        Ok(Flow::Http2(Wire::client(peer, &[])?, 1))
+        Ok(Flow::Http2(Wire::client(patient(peer)?, &[])?, 1))
     }
 
     /// One of bytes.
-    pub fn opaque(peer: Peer) -> Flow {
-        Flow::Opaque(peer)
+    ///
+    /// # Errors
+    /// The connection is over already.
+    pub fn opaque(peer: Peer) -> io::Result<Flow> {
+        Ok(Flow::Opaque(patient(peer)?))
     }
 
     /// One request and its answer, which must be a 200 or the same bytes. Returns the answer's body; of bytes, nothing.
@@ -70,6 +80,11 @@ impl Flow {
     }
 }
 
+fn patient(peer: Peer) -> io::Result<Peer> {
+    peer.stream().set_read_timeout(Some(PATIENCE))?;
+    Ok(peer)
+}
+
 /// Work that goes on in threads of its own.
 #[derive(Debug, Default)]
 pub struct Load {
@@ -87,7 +102,7 @@ impl Load {
 
     /// Waits until there were so many. Panics where a worker has failed.
     pub fn reaches(&self, turns: usize) {
-        self.wait("the load goes on", wait::SOON, || self.turns() >= turns);
+        self.wait("the load goes on", PATIENCE, || self.turns() >= turns);
     }
 
     fn wait(&self, what: &str, deadline: Duration, condition: impl Fn() -> bool) {
@@ -132,7 +147,7 @@ pub fn under<W: Send, R>(
     std::thread::scope(|scope| {
         let over = AtEnd(&load.over);
         let threads: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
-        load.wait("all workers have begun", 3 * wait::SOON, || load.ready.load(Ordering::SeqCst) == workers);
+        load.wait("all workers have begun", 5 * PATIENCE, || load.ready.load(Ordering::SeqCst) == workers);
         let acted = act(&load);
         drop(over);
         let joined = threads.into_iter().map(|thread| thread.join().expect("it says above why"));

@@ -43,12 +43,11 @@ pub fn response(status: u16, body: &str) -> String {
     format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\n\r\n{body}", body.len())
 }
 
-/// A script for [`Origin::tcp`]: answers two bytes with the same two, for as long as it is asked, however long a case is silent.
+/// A script for [`Origin::tcp`]: answers two bytes with the same two, for as long as it is asked.
 ///
 /// # Errors
 /// Those of `send(2)`.
 pub fn echo(mut peer: Peer) -> io::Result<()> {
-    peer.stream().set_read_timeout(None)?;
     while let Ok(bytes) = peer.read_exact(2) {
         peer.send(bytes)?;
     }
@@ -98,7 +97,7 @@ impl Origin {
                     let bytes = Bytes::default();
                     lock(&seen).push(Seen { peer, bytes: bytes.clone() });
                     let script = Arc::clone(&script);
-                    thread::spawn(move || script(Peer::with_memory(stream, bytes)));
+                    thread::spawn(move || script(Peer::of_server(stream, bytes)));
                 }
             }
         };

@@ -93,11 +93,13 @@ pub struct Peer {
 impl Peer {
     /// Takes a connection over; reads and writes give up after 30 s.
     pub fn new(stream: TcpStream) -> Peer {
-        Peer::with_memory(stream, Bytes::default())
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout above zero is valid");
+        Peer::of_server(stream, Bytes::default())
     }
 
-    pub(crate) fn with_memory(stream: TcpStream, received: Bytes) -> Peer {
-        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout above zero is valid");
+    /// Takes a connection over at a server: reads wait for as long as the case does, which on a busy machine lets many seconds
+    /// pass between two requests, and a server that gave up would end a flow that the case holds open.
+    pub(crate) fn of_server(stream: TcpStream, received: Bytes) -> Peer {
         stream.set_write_timeout(Some(PATIENCE)).expect("a timeout above zero is valid");
         stream.set_nodelay(true).expect("TCP has no-delay");
         Peer { stream, received, taken: 0 }

@@ -31,11 +31,11 @@ fn policy(round: usize) -> String {
 
 /// The n-th flow of a worker.
 fn open(net: &Net, n: usize) -> io::Result<Flow> {
-    Ok(match n {
+    match n {
         0..HTTP1 => Flow::http1(net.app.try_connect(server(80))?, HOSTS[n % HOSTS.len()]),
-        _ if n < HTTP1 + HTTP2 => Flow::http2(net.app.try_connect(server(81))?)?,
+        _ if n < HTTP1 + HTTP2 => Flow::http2(net.app.try_connect(server(81))?),
         _ => Flow::opaque(net.app.try_connect(server(9000))?),
-    })
+    }
 }
 
 /// Whether the round of the policy that it meets, as the server sees it, is one that a flow of its kind meets after the last
@@ -67,9 +67,13 @@ fn l4_fifty_reloads_under_load_fail_no_request_and_drop_no_flow() {
     });
     let dragoman = Dragoman::start(&net, &policy(0));
     let begin = || {
-        let mut flows: Vec<_> = (0..FLOWS / WORKERS).map(|n| open(&net, n).unwrap()).collect();
-        flows.iter_mut().for_each(|flow| drop(flow.ask().unwrap()));
-        flows
+        let begun = |n| {
+            let mut flow = open(&net, n).unwrap();
+            flow.ask().unwrap();
+            flow
+        };
+        // Asked one by one: each worker waits for one answer, and not for the dials of all flows before that.
+        (0..FLOWS / WORKERS).map(begun).collect::<Vec<_>>()
     };
     let ask = |flows: &mut Vec<Flow>, turn: usize| {
         let flow = turn % flows.len();

@@ -12,7 +12,7 @@ use socket2::SockRef;
 use super::{At, Fault, GARBAGE, GARBAGE_TIMES, Handshake, Note, Setting, lock};
 use crate::peer::Bytes;
 
-/// How long either side may be silent before a case counts as stuck.
+/// How long a client may not read before a case counts as stuck. It may be silent for as long as the case is.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One connection from its first byte to its last.
@@ -24,7 +24,6 @@ pub(super) fn serve(
     setting: &Setting,
     note: &Note,
 ) {
-    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout above zero is valid");
     stream.set_write_timeout(Some(PATIENCE)).expect("a timeout above zero is valid");
     stream.set_nodelay(true).expect("TCP has no-delay");
     let wire = Wire { stream, received, sent: Mutex::new(0), segment: setting.segment, fault: setting.fault };
