@@ -57,7 +57,18 @@ fn a_proxy_that_is_started_anew_hears_of_the_end() {
     let control = (own_address(), 15000);
     let at = format!("{}:{}", control.0, control.1);
     let mut wait = command(Path::new(DRAGOMAN));
-    wait.args(["wait", "--quit", "--admin", &ready(), "--control", &at, "--", "sh", "-c", "echo done; exit 7"]);
+    wait.args([
+        "wait",
+        "--quit",
+        "--admin",
+        &ready(),
+        "--control",
+        &at,
+        "--",
+        "sh",
+        "-c",
+        "echo done; exit 7",
+    ]);
     let (mut job, mut stdout) = start(&mut wait);
     assert_eq!(line(&mut stdout), "done");
 
