@@ -85,6 +85,7 @@ fn start(arguments: &WaitArguments) -> u8 {
 /// Tells the proxy that the command is done. Whether it hears changes nothing of how the command ended.
 ///
 /// One that is being started anew has not heard of it, and would keep its pod for ever: it is told when it is there.
+#[expect(clippy::disallowed_methods, reason = "this process has nothing else to do")]
 fn tell_proxy(arguments: &WaitArguments) {
     let end = Instant::now() + drain::PATIENCE;
     let told = loop {
