@@ -139,6 +139,25 @@ fn the_command_line_wins_over_the_environment_and_an_empty_variable_is_none() {
 }
 
 #[test]
+fn what_kubernetes_says_of_services_is_no_option() {
+    let variables = [
+        ("DRAGOMAN_INIT_SERVICE_HOST", "10.96.0.7"),
+        ("DRAGOMAN_INIT_SERVICE_PORT", "80"),
+        ("DRAGOMAN_INIT_SERVICE_PORT_HTTP", "80"),
+        ("DRAGOMAN_INIT_PORT", "tcp://10.96.0.7:80"),
+        ("DRAGOMAN_INIT_PORT_80_TCP", "tcp://10.96.0.7:80"),
+        ("DRAGOMAN_INIT_PORT_80_TCP_PROTO", "tcp"),
+        ("DRAGOMAN_INIT_PORT_80_TCP_PORT", "80"),
+        ("DRAGOMAN_INIT_PORT_80_TCP_ADDR", "10.96.0.7"),
+        ("DRAGOMAN_INIT_WEB_PORT", "udp://[fd00::7]:53"),
+    ];
+    assert_eq!(request(&[], &variables).options, Options::default());
+    for (variable, value) in [("DRAGOMAN_INIT_PORT_80", "x"), ("DRAGOMAN_INIT_PORTS", "tcp://10.96.0.7:80")] {
+        assert!(parse_with(&[], &[(variable, value)]).is_err(), "{variable}");
+    }
+}
+
+#[test]
 fn help_and_version_win_over_what_follows_them() {
     assert_eq!(parse_with(&["--help", "--port", "x"], &[]), Ok(Parsed::Help));
     assert_eq!(parse_with(&["remove", "-h"], &[("DRAGOMAN_INIT_PORT", "x")]), Ok(Parsed::Help));

@@ -5,7 +5,7 @@
 //! one of them.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt::{Display, Formatter};
 
 use dragoman_capture::Invalid;
@@ -108,7 +108,8 @@ impl Settings {
         }
     }
 
-    /// Takes the variables whose option is not on the command line. One that names no option is a mistake.
+    /// Takes the variables whose option is not on the command line. One that names no option is a mistake, unless
+    /// Kubernetes put it there.
     pub(crate) fn environment(
         &mut self,
         variables: impl IntoIterator<Item = (OsString, OsString)>,
@@ -117,6 +118,9 @@ impl Settings {
             let Some(variable) = variable.to_str().filter(|variable| variable.starts_with(PREFIX)) else {
                 continue;
             };
+            if is_service_link(variable, &value) {
+                continue;
+            }
             let (name, kind) = OPTIONS
                 .into_iter()
                 .find(|(name, _)| self::variable(name) == variable)
@@ -234,4 +238,27 @@ fn split(content: &str) -> (&str, &str) {
 
 fn variable(name: &str) -> String {
     PREFIX.to_owned() + &name.to_ascii_uppercase().replace('-', "_")
+}
+
+/// Whether Kubernetes tells of a Service by this variable, as it does in every container of its namespace
+/// (`enableServiceLinks`): of one called `dragoman-init`, `DRAGOMAN_INIT_PORT=tcp://10.0.0.1:80` is one of seven.
+fn is_service_link(variable: &str, value: &OsStr) -> bool {
+    let protocols = ["tcp", "udp", "sctp"];
+    let is_url = |value: &str| {
+        value
+            .split_once("://")
+            .is_some_and(|(protocol, _)| protocols.contains(&protocol.to_ascii_lowercase().as_str()))
+    };
+    let is_of_port = |rest: &str| {
+        let mut words = rest.split('_');
+        words.next().is_some_and(|port| port.parse::<u16>().is_ok())
+            && words
+                .next()
+                .is_some_and(|protocol| protocols.contains(&protocol.to_ascii_lowercase().as_str()))
+    };
+    variable.ends_with("_SERVICE_HOST")
+        || variable.ends_with("_SERVICE_PORT")
+        || variable.contains("_SERVICE_PORT_")
+        || variable.ends_with("_PORT") && value.to_str().is_some_and(is_url)
+        || variable.match_indices("_PORT_").any(|(at, word)| is_of_port(&variable[at + word.len()..]))
 }

@@ -134,3 +134,18 @@ spec:
     assert_eq!(outcome.text, text);
     assert_eq!(outcome.reports[0].done, Some(Done::Unknown), "{:?}", outcome.reports);
 }
+
+/// Whoever puts another command in the place of the one that waits keeps each of its words.
+#[test]
+fn a_command_that_was_changed_loses_no_word_of_its_own() {
+    let text = "kind: Pod\nmetadata: {}\nspec:\n  containers:\n  - name: a\n    command: [sh]\n";
+    let with = injected(text, &options("native-sidecar=false")).unwrap();
+    let (waits, own) = (r#""/run/dragoman/dragoman", "wait", "--", "#, "[timeout, --, wait, /app]");
+    let whole = format!("[{waits}sh]");
+    assert!(with.contains(&whole), "{with}");
+    assert_eq!(uninject(&with.replace(&whole, own)).unwrap(), text.replace("[sh]", own));
+    let before = with.replace(&whole, &format!("[strace, {waits}sh, wait]"));
+    assert_eq!(uninject(&before).unwrap(), text.replace("[sh]", "[strace, sh, wait]"));
+    let part = uninject(&with.replace(r#""wait", "--", sh"#, "sh, --")).unwrap_err();
+    assert!(part[0].reason.contains("was added with others"), "{}", part[0]);
+}

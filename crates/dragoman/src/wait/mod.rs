@@ -12,12 +12,14 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
+use crate::ask::Unanswered;
 use crate::child;
 use crate::control::QUIT;
 use crate::drain;
@@ -81,8 +83,18 @@ fn start(arguments: &WaitArguments) -> u8 {
 }
 
 /// Tells the proxy that the command is done. Whether it hears changes nothing of how the command ended.
+///
+/// One that is being started anew has not heard of it, and would keep its pod for ever: it is told when it is there.
+#[expect(clippy::disallowed_methods, reason = "this process has nothing else to do")]
 fn tell_proxy(arguments: &WaitArguments) {
-    if let Err(error) = drain::tell(&arguments.control, QUIT) {
+    let end = Instant::now() + drain::PATIENCE;
+    let told = loop {
+        match drain::tell(&arguments.control, QUIT) {
+            Err(Unanswered::Gone(_)) if Instant::now() < end => thread::sleep(PAUSE),
+            told => break told,
+        }
+    };
+    if let Err(error) = told {
         eprintln!("dragoman: cannot tell the proxy that the command is done: {error}");
     }
 }

@@ -53,6 +53,33 @@ fn l2_a_job_that_is_tried_again_keeps_its_proxy_until_it_succeeds() {
 }
 
 #[test]
+fn a_proxy_that_is_started_anew_hears_of_the_end() {
+    let control = (own_address(), 15000);
+    let at = format!("{}:{}", control.0, control.1);
+    let mut wait = command(Path::new(DRAGOMAN));
+    wait.args([
+        "wait",
+        "--quit",
+        "--admin",
+        &ready(),
+        "--control",
+        &at,
+        "--",
+        "sh",
+        "-c",
+        "echo done; exit 7",
+    ]);
+    let (mut job, mut stdout) = start(&mut wait);
+    assert_eq!(line(&mut stdout), "done");
+
+    let (mut proxy, _) = TcpListener::bind(control).unwrap().accept().unwrap();
+    let mut asked = BufReader::new(proxy.try_clone().unwrap());
+    assert_eq!(line(&mut asked), "POST /quitquitquit HTTP/1.1");
+    proxy.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+    assert_eq!(job.0.wait().unwrap().code(), Some(7));
+}
+
+#[test]
 fn a_proxy_that_does_not_hear_changes_nothing_of_the_exit_code() {
     let address = own_address();
     let (running, _file) = proxy(address, "");

@@ -7,6 +7,7 @@ use super::read::parse;
 use super::record::{Record, mark, steps};
 use super::tree::{Child, Document, Form, Id, Kind, Node};
 use super::{CARRIER, RECORD, Wrong, meaning};
+use crate::value::Value;
 
 /// A text without what was added to it.
 #[derive(Debug)]
@@ -101,7 +102,7 @@ impl<'a> Undo<'a> {
                 );
                 Wrong::at(self.document.nodes[id].place, reason)
             })?;
-            self.record(pod, &record);
+            self.record(pod, &record)?;
         }
         Ok(())
     }
@@ -128,7 +129,7 @@ impl<'a> Undo<'a> {
         Some((entries[number].id, number))
     }
 
-    fn record(&mut self, pod: Id, record: &Record) {
+    fn record(&mut self, pod: Id, record: &Record) -> Result<(), Wrong> {
         let nulls: HashMap<&str, &str> =
             record.null.iter().map(|(place, text)| (place.as_str(), text.as_str())).collect();
         let fate = |place: &str| nulls.get(place).map_or(Fate::Gone, |text| Fate::Null((*text).to_owned()));
@@ -147,7 +148,7 @@ impl<'a> Undo<'a> {
         for (added, first) in [(&record.first, true), (&record.last, false)] {
             for (place, marks) in added {
                 if let Some((_, _, list)) = self.resolve(pod, place) {
-                    self.items(list, marks, first);
+                    self.items(list, marks, first)?;
                 }
             }
         }
@@ -163,17 +164,33 @@ impl<'a> Undo<'a> {
                 self.fates.entry(parent).or_default().insert(number, fate(place));
             }
         }
+        Ok(())
     }
 
-    /// The items that go by these marks: those nearest to the end at which they were added.
-    fn items(&mut self, list: Id, marks: &[String], first: bool) {
-        let Kind::List { items, .. } = &self.document.nodes[list].kind else { return };
+    /// The items that go by these marks: those nearest to the end at which they were added. Words, as those of a command,
+    /// count together alone: one of them may be the user's as well.
+    fn items(&mut self, list: Id, marks: &[String], first: bool) -> Result<(), Wrong> {
+        let Kind::List { items, .. } = &self.document.nodes[list].kind else { return Ok(()) };
         let fates = self.fates.entry(list).or_default();
         let mut found: HashMap<String, VecDeque<usize>> = HashMap::new();
+        let mut words = Vec::new();
         for (number, item) in items.iter().enumerate().filter(|(number, _)| !fates.contains_key(number)) {
-            if let Ok(value) = meaning::value(&self.document.nodes, item.id) {
-                found.entry(mark(&value)).or_default().push_back(number);
+            match meaning::value(&self.document.nodes, item.id) {
+                Ok(Value::Text(word)) => words.push((number, word)),
+                Ok(value) => found.entry(mark(&value)).or_default().push_back(number),
+                Err(_) => {}
             }
+        }
+        let mut runs = words.windows(marks.len().max(1));
+        let is_ours = |run: &&[(usize, String)]| run.iter().map(|(_, word)| word).eq(marks);
+        let run = if first { runs.find(is_ours) } else { runs.rfind(is_ours) };
+        if let Some(run) = run {
+            fates.extend(run.iter().map(|(number, _)| (*number, Fate::Gone)));
+            return Ok(());
+        }
+        if let Some((number, word)) = words.iter().find(|(_, word)| marks.first() == Some(word)) {
+            let reason = format!("{word:?} was added with others that are not there any more; take it out");
+            return Err(Wrong::at(self.document.nodes[items[*number].id].place, reason));
         }
         let mut take = |mark: &String| {
             let numbers = found.get_mut(mark)?;
@@ -185,6 +202,7 @@ impl<'a> Undo<'a> {
             marks.iter().rev().filter_map(&mut take).collect()
         };
         fates.extend(numbers.into_iter().map(|number| (number, Fate::Gone)));
+        Ok(())
     }
 
     /// The node at a place: what it is in, which child of that it is, and itself.
