@@ -24,9 +24,17 @@ impl Reserve {
     pub fn lend<T>(&mut self, accept_and_reset: impl FnOnce() -> T) -> T {
         self.0 = None;
         let result = accept_and_reset();
-        // Another thread may have been quicker: then the reserve is empty until the next call.
-        self.0 = File::open("/dev/null").ok();
+        // Another thread may have been quicker: then the reserve is empty until it is taken back.
+        self.take_back();
         result
+    }
+
+    /// Takes back a reserve that was lost, if there is a descriptor. To be called now and then: while there is none, the next
+    /// app hangs.
+    pub fn take_back(&mut self) {
+        if self.0.is_none() {
+            self.0 = File::open("/dev/null").ok();
+        }
     }
 }
 
@@ -40,5 +48,14 @@ mod tests {
         let mut reserve = Reserve::take().unwrap();
         reserve.lend(|| File::open("/dev/null").unwrap());
         assert!(reserve.0.as_ref().unwrap().as_raw_fd() > 0);
+    }
+
+    #[test]
+    fn takes_back_what_was_lost() {
+        let mut reserve = Reserve(None);
+        reserve.take_back();
+        let taken = reserve.0.as_ref().unwrap().as_raw_fd();
+        reserve.take_back();
+        assert_eq!(reserve.0.as_ref().unwrap().as_raw_fd(), taken);
     }
 }

@@ -25,7 +25,7 @@ use crate::upstream::{multiplex, pool};
 /// How long the loop rests after an error that would come again at once.
 const BACK_OFF: Duration = Duration::from_millis(10);
 
-/// How often idle upstream connections, and spare pipes, are looked at.
+/// How often idle upstream connections, spare pipes and the reserve are looked at.
 const REAP: Duration = Duration::from_secs(5);
 
 /// How often a drain looks whether anything is at work.
@@ -159,6 +159,9 @@ impl Acceptor {
                     pool::warm::look_after(shared, Instant::now());
                     multiplex::warm::look_after(shared, Instant::now());
                     Pipe::close_spare();
+                    if let Some(reserve) = reserve {
+                        reserve.take_back();
+                    }
                 }
             }
         }

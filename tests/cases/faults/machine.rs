@@ -1,5 +1,6 @@
 //! A machine that runs out of something, or whose clock is set.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -23,8 +24,8 @@ fn allow_descriptors(case: &Case<'_>, more: Option<usize>) {
     let pid = case.dragoman.pid();
     let limit = more.map_or(1024, |more| {
         // The limit is one on the number, and the lowest free number is taken.
-        let taken = |n: &usize| Path::new(&format!("/proc/{pid}/fd/{n}")).symlink_metadata().is_ok();
-        (0..).filter(|n| !taken(n)).nth(more).expect("numbers do not end")
+        let taken = wait::until_some("the reserve is held", wait::SOON, || taken_descriptors(pid));
+        (0..).filter(|n| !taken.contains(n)).nth(more).expect("numbers do not end")
     });
     // As its own user, who may: not every root may do that to other users' processes.
     let mut prlimit = Command::new("setpriv");
@@ -35,6 +36,20 @@ fn allow_descriptors(case: &Case<'_>, more: Option<usize>) {
         "prlimit".into(),
     ]);
     process::succeed(prlimit.args([format!("--pid={pid}"), format!("--nofile={limit}:")]));
+}
+
+/// The numbers of the proxy's descriptors. `None` while its reserve for the next app is not among them: it lends that for as
+/// long as it finds no other, and under a limit by such a look it could not take it back.
+fn taken_descriptors(pid: u32) -> Option<BTreeSet<usize>> {
+    let folder = PathBuf::from(format!("/proc/{pid}/fd"));
+    let entries = fs::read_dir(&folder).expect("a living process has descriptors").flatten();
+    let taken: BTreeSet<usize> =
+        entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    let is_reserve = |n: &usize| {
+        let link = fs::read_link(folder.join(n.to_string()));
+        *n > 2 && link.is_ok_and(|target| target == Path::new("/dev/null"))
+    };
+    taken.iter().any(is_reserve).then_some(taken)
 }
 
 /// Has one app after the other ask when the proxy may open so many more descriptors.
