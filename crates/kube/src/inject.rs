@@ -3,7 +3,7 @@
 use crate::annotations::{refuse_misplaced, refuse_unread};
 use crate::edit::{Edit, Path};
 use crate::options::Options;
-use crate::plan::{Done, Plan, plan};
+use crate::plan::{Done, Plan, is_ours, plan};
 use crate::refusal::{Refusal, Refusals};
 use crate::value::Value;
 use crate::workload::{Object, objects};
@@ -40,7 +40,7 @@ pub struct Report {
 /// # Errors
 /// Every reason against it, of all objects at once. Then nothing is injected anywhere.
 pub fn inject(text: &str, options: &Options) -> Result<Outcome, Vec<Refusal>> {
-    let undone = yaml::taken_out(text).map_err(|wrong| vec![unread(text, wrong)])?;
+    let undone = yaml::taken_out(text, is_ours).map_err(|wrong| vec![unread(text, wrong)])?;
     injected(&undone.text, options).map_err(|mut refusals| {
         // They are about the text without what was added before, and whoever reads them has the one with it.
         for refusal in &mut refusals {
@@ -55,7 +55,8 @@ pub fn inject(text: &str, options: &Options) -> Result<Outcome, Vec<Refusal>> {
 /// # Errors
 /// The text cannot be read, or what was added has been changed since.
 pub fn uninject(text: &str) -> Result<String, Vec<Refusal>> {
-    yaml::undo(text).map_err(|wrong| vec![unread(text, wrong)])
+    let undone = yaml::taken_out(text, is_ours).map_err(|wrong| vec![unread(text, wrong)])?;
+    Ok(undone.text)
 }
 
 /// Of a text that has nothing of dragoman.

@@ -1,7 +1,7 @@
 //! What is added to a pod: the one decision of this crate.
 
 use crate::annotations::{self, LABEL};
-use crate::containers::{self, Around, COPIED, Quality};
+use crate::containers::{self, Around, COPIED, Quality, SIDECAR};
 use crate::edit::{Edit, End};
 use crate::look::Node;
 use crate::options::Options;
@@ -17,6 +17,9 @@ const GRACE_SECONDS: i64 = 30;
 
 /// The annotation that says which container `kubectl` means where nobody says it.
 const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
+
+/// The annotations that a Prometheus without an operator goes by.
+const SCRAPE: [&str; 3] = ["prometheus.io/scrape", "prometheus.io/port", "prometheus.io/path"];
 
 /// What is done to a pod.
 #[derive(Clone, Debug, PartialEq)]
@@ -165,6 +168,20 @@ impl<'a> App<'a> {
     }
 }
 
+/// Whether this is the name of something that is added at this place of a pod, by this version or an older one.
+pub(crate) fn is_ours(place: &str, name: &str) -> bool {
+    match place {
+        "/metadata/labels" => name == LABEL,
+        "/metadata/annotations" => name == DEFAULT_CONTAINER || SCRAPE.contains(&name),
+        "/spec/initContainers" | "/spec/containers" | "/spec/volumes" => name.starts_with(SIDECAR),
+        _ if place.ends_with("/volumeMounts") => name.starts_with(SIDECAR),
+        _ if place.ends_with("/command") => {
+            [COPIED, "wait", "--"].contains(&name) || name.starts_with("--quit")
+        }
+        _ => false,
+    }
+}
+
 /// The label, and what Prometheus looks for.
 fn label(metadata: &Node<'_>, options: &Options, edits: &mut Vec<Edit>) {
     let mut entry = |of: &str, key: &str, value: &str| {
@@ -172,11 +189,10 @@ fn label(metadata: &Node<'_>, options: &Options, edits: &mut Vec<Edit>) {
     };
     entry("labels", LABEL, "true");
     let annotations = metadata.value.get("annotations").map(Value::entries).unwrap_or_default();
-    let scrape = ["prometheus.io/scrape", "prometheus.io/port", "prometheus.io/path"];
-    let has_own = annotations.iter().any(|(name, _)| scrape.contains(&name.as_str()));
+    let has_own = annotations.iter().any(|(name, _)| SCRAPE.contains(&name.as_str()));
     if options.scrape_annotations && !has_own {
         let port = dragoman_capture::READINESS_PORT.to_string();
-        scrape
+        SCRAPE
             .iter()
             .zip(["true", &port, "/metrics"])
             .for_each(|(key, value)| entry("annotations", key, value));

@@ -29,7 +29,7 @@ use std::fmt;
 pub(crate) use insert::apply;
 pub(crate) use read::parse;
 pub(crate) use tree::Document;
-pub(crate) use undo::{taken_out, undo};
+pub(crate) use undo::taken_out;
 
 /// The container that carries the record of what was added to a pod, and the variable of its environment that is the record.
 /// An annotation would be the place for it, but for podman, which takes none of more than 63 characters.

@@ -49,6 +49,12 @@ impl Record {
         Value::Map(said.map(|(name, value)| (name.to_owned(), value)).collect()).to_string()
     }
 
+    /// Everything that was added: where, and by which name.
+    pub(super) fn names(&self) -> impl Iterator<Item = (&str, &str)> {
+        let all = self.keys.iter().chain(&self.first).chain(&self.last);
+        all.flat_map(|(place, names)| names.iter().map(move |name| (place.as_str(), name.as_str())))
+    }
+
     /// From JSON. None for what is no record, or one with more than this version knows of.
     pub(super) fn read(text: &str) -> Option<Record> {
         let documents = parse(text).ok()?;
@@ -58,7 +64,7 @@ impl Record {
         for (name, value) in fields {
             match name.as_str() {
                 "made" => record.made = strings(value)?,
-                "null" => record.null = pairs(value, |text| text.text().map(str::to_owned))?,
+                "null" => record.null = pairs(value, null)?,
                 "keys" => record.keys = pairs(value, strings)?,
                 "first" => record.first = pairs(value, strings)?,
                 "last" => record.last = pairs(value, strings)?,
@@ -67,6 +73,11 @@ impl Record {
         }
         Some(record)
     }
+}
+
+/// One of the ways to write it: it goes back into the text as it is.
+fn null(value: &Value) -> Option<String> {
+    value.text().filter(|text| ["", "~", "null", "Null", "NULL"].contains(text)).map(str::to_owned)
 }
 
 fn strings(value: &Value) -> Option<Vec<String>> {

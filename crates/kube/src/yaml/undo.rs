@@ -34,21 +34,17 @@ impl Undone {
     }
 }
 
+/// Whether something of this name is ever added at this place of a pod. A record stands in the text that it is about: what it
+/// names beyond that is not ours to take out.
+pub(crate) type Ours = fn(place: &str, name: &str) -> bool;
+
 /// The text without what the records in it name, and without the records. Where nobody has written it anew since, that is
 /// the text before, byte by byte; a text without a record comes back as it is.
 ///
 /// # Errors
-/// A text that is no YAML, and a record that this version cannot read.
-pub(crate) fn undo(text: &str) -> Result<String, Wrong> {
-    taken_out(text).map(|undone| undone.text)
-}
-
-/// [`undo`], for who wants to know where lines were.
-///
-/// # Errors
-/// As there.
-pub(crate) fn taken_out(text: &str) -> Result<Undone, Wrong> {
-    let cuts = cuts(text, &parse(text)?)?;
+/// A text that is no YAML, and a record that this version cannot read, or that names what is not `ours`.
+pub(crate) fn taken_out(text: &str, ours: Ours) -> Result<Undone, Wrong> {
+    let cuts = cuts(text, &parse(text)?, ours)?;
     let undone = Undone { text: spliced(text, &cuts), cuts };
     parse(&undone.text).map_err(|wrong| Wrong {
         line: undone.line_before(text, wrong.line),
@@ -58,16 +54,16 @@ pub(crate) fn taken_out(text: &str) -> Result<Undone, Wrong> {
     Ok(undone)
 }
 
-/// [`undo`], of what is parsed already.
+/// The same for what was just added, and is parsed already.
 pub(super) fn undone(text: &str, documents: &[Document]) -> Result<String, Wrong> {
-    Ok(spliced(text, &cuts(text, documents)?))
+    Ok(spliced(text, &cuts(text, documents, |_, _| true)?))
 }
 
-fn cuts(text: &str, documents: &[Document]) -> Result<Vec<Splice>, Wrong> {
+fn cuts(text: &str, documents: &[Document], ours: Ours) -> Result<Vec<Splice>, Wrong> {
     let mut cuts = Vec::new();
     for document in documents {
         let mut undo = Undo { text, document, fates: BTreeMap::new(), names: HashMap::new() };
-        undo.find()?;
+        undo.find(ours)?;
         undo.cut(&mut cuts);
     }
     Ok(joined(text, cuts))
@@ -93,7 +89,7 @@ struct Undo<'a> {
 
 impl<'a> Undo<'a> {
     /// Reads all records.
-    fn find(&mut self) -> Result<(), Wrong> {
+    fn find(&mut self, ours: Ours) -> Result<(), Wrong> {
         for pod in 0..self.document.nodes.len() {
             let Some(id) = self.carried(pod) else { continue };
             let record = self.document.text(id).and_then(Record::read).ok_or_else(|| {
@@ -102,6 +98,13 @@ impl<'a> Undo<'a> {
                 );
                 Wrong::at(self.document.nodes[id].place, reason)
             })?;
+            if let Some((place, name)) = record.names().find(|(place, name)| !ours(place, name)) {
+                let reason = format!(
+                    "{RECORD} in the environment of {CARRIER} names {name:?} at {place}, which inject does not add; \
+                     take out by hand what is dragoman's, and {RECORD} with it"
+                );
+                return Err(Wrong::at(self.document.nodes[id].place, reason));
+            }
             self.record(pod, &record)?;
         }
         Ok(())

@@ -10,6 +10,11 @@ use super::*;
 use crate::edit::{Edit, End, Path};
 use crate::value::Value;
 
+/// The text without what the records in it name.
+fn undo(text: &str) -> Result<String, Wrong> {
+    taken_out(text, |_, _| true).map(|undone| undone.text)
+}
+
 /// `a.0.b`.
 fn path(text: &str) -> Path {
     text.split('.').filter(|step| !step.is_empty()).fold(Path::default(), |path, step| match step.parse() {
