@@ -38,8 +38,11 @@ fn allow_descriptors(case: &Case<'_>, more: Option<usize>) {
     process::succeed(prlimit.args([format!("--pid={pid}"), format!("--nofile={limit}:")]));
 }
 
-/// The numbers of the proxy's descriptors. `None` while its reserve for the next app is not among them: it lends that for as
-/// long as it finds no other, and under a limit by such a look it could not take it back.
+/// How many descriptors of /dev/null a proxy holds: the reserve for the next app, and another that stays.
+const RESERVES: usize = 2;
+
+/// The numbers of the proxy's descriptors. `None` while its reserve for the next app is not among them: it lends that while there
+/// is no other, and under a limit that was found by such a look it could not take it back.
 fn taken_descriptors(pid: u32) -> Option<BTreeSet<usize>> {
     let folder = PathBuf::from(format!("/proc/{pid}/fd"));
     let entries = fs::read_dir(&folder).expect("a living process has descriptors").flatten();
@@ -49,7 +52,7 @@ fn taken_descriptors(pid: u32) -> Option<BTreeSet<usize>> {
         let link = fs::read_link(folder.join(n.to_string()));
         *n > 2 && link.is_ok_and(|target| target == Path::new("/dev/null"))
     };
-    taken.iter().any(is_reserve).then_some(taken)
+    (taken.iter().filter(|n| is_reserve(n)).count() == RESERVES).then_some(taken)
 }
 
 /// Has one app after the other ask when the proxy may open so many more descriptors.
