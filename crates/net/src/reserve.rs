@@ -29,12 +29,13 @@ impl Reserve {
         result
     }
 
-    /// Takes back a reserve that was lost, if there is a descriptor. To be called now and then: while there is none, the next
-    /// app hangs.
-    pub fn take_back(&mut self) {
+    /// Takes back a reserve that was lost, if there is a descriptor; whether it is there now. To be called now and then: while
+    /// there is none, the next app hangs.
+    pub fn take_back(&mut self) -> bool {
         if self.0.is_none() {
             self.0 = File::open("/dev/null").ok();
         }
+        self.0.is_some()
     }
 }
 
@@ -53,7 +54,7 @@ mod tests {
     #[test]
     fn takes_back_what_was_lost() {
         let mut reserve = Reserve(None);
-        reserve.take_back();
+        assert!(reserve.take_back());
         let taken = reserve.0.as_ref().unwrap().as_raw_fd();
         reserve.take_back();
         assert_eq!(reserve.0.as_ref().unwrap().as_raw_fd(), taken);

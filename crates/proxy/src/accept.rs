@@ -151,7 +151,12 @@ impl Acceptor {
                 ((listener, purpose), result) = accept(listeners, *accepted) => match result {
                     Ok((stream, peer)) => {
                         *accepted += 1;
-                        begin(flows, shared, stream, peer, *purpose);
+                        if reserve.as_mut().is_none_or(Reserve::take_back) {
+                            begin(flows, shared, stream, peer, *purpose);
+                        } else {
+                            give_up(shared, stream, peer);
+                            reserve.as_mut().map(Reserve::take_back);
+                        }
                     }
                     Err(error) => refused(shared, listener, &error, reserve.as_mut()).await,
                 },
@@ -159,9 +164,7 @@ impl Acceptor {
                     pool::warm::look_after(shared, Instant::now());
                     multiplex::warm::look_after(shared, Instant::now());
                     Pipe::close_spare();
-                    if let Some(reserve) = reserve {
-                        reserve.take_back();
-                    }
+                    reserve.as_mut().map(Reserve::take_back);
                 }
             }
         }
@@ -234,6 +237,14 @@ async fn refused(shared: &Shared, listener: &TcpListener, error: &io::Error, res
         AcceptError::Memory | AcceptError::Other => tracing::warn!(%error, "accept"),
     }
     sleep(BACK_OFF).await;
+}
+
+/// Resets a connection for the descriptor that it has. The reserve was lost, to a thread that opened something while it was
+/// lent, and there is no other: the reserve comes first, since without it all that come after this one hang.
+fn give_up(shared: &Shared, stream: TcpStream, peer: SocketAddr) {
+    dragoman_net::reset_on_close(&stream);
+    drop(stream);
+    shared.telemetry.flow(peer).fail(Cause::DescriptorsExhausted, Errno::EMFILE.desc().to_owned());
 }
 
 /// The next connection of those that wait in the kernel.
