@@ -89,6 +89,8 @@ impl Net {
             batch += &format!("addr add {}/64 dev eth0 nodad\n", server_v6(n));
         }
         servers.ip_batch(&(batch + "link set eth0 up\n"));
+        // A namespace begins with what this machine has, and a container engine may have made a router of it.
+        servers.succeed("echo 0 >/proc/sys/net/ipv4/ip_forward");
         app.ip_batch(&format!("route add default via {SERVER_V4}\nroute add ::/0 via {SERVER_V6}\n"));
         (Net { app, servers }, joined)
     }
