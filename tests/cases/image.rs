@@ -115,7 +115,7 @@ impl Workshop {
         for file in
             ["Dockerfile", "Cargo.toml", "scripts/image", "scripts/check-image", "scripts/check-static"]
         {
-            fs::copy(project(file), scratch.path().join(file)).expect("a file of the project");
+            process::copy(&project(file), &scratch.path().join(file));
         }
         Self { scratch }
     }

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use dragoman_harness::net::server;
 use dragoman_harness::origin::Reply;
-use dragoman_harness::{Dragoman, Namespace, Net, Origin, Peer, binaries, wait};
+use dragoman_harness::{Dragoman, Namespace, Net, Origin, Peer, binaries, process, wait};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: other.example\r\n\r\n";
 
@@ -36,7 +36,7 @@ destination = 'bytes'
 fn as_nobody(net: &Net, configuration: &Path) -> Command {
     let folder = configuration.parent().expect("a file is in a folder");
     let program = folder.join("dragoman");
-    std::fs::copy(binaries::dragoman(), &program).expect("the program can be copied");
+    process::copy(&binaries::dragoman(), &program);
     for path in [folder, &program, configuration] {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("its own files");
     }

@@ -108,6 +108,12 @@ pub fn output(command: &mut Command) -> Output {
     out
 }
 
+/// Copies a program that is going to be run. A process that another test starts would inherit the descriptor by which this one
+/// writes, and for as long as that is open nobody can run the copy (ETXTBSY): so cp writes it.
+pub fn copy(program: &Path, to: &Path) {
+    succeed(Command::new("cp").arg(program).arg(to));
+}
+
 /// Runs to the end and returns the standard output. Panics unless the program succeeds.
 pub fn succeed(command: &mut Command) -> String {
     let out = output(command);

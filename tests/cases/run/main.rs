@@ -115,7 +115,7 @@ fn within_reach(program: &Path, uid: u32, home: &Scratch) -> PathBuf {
         return program.to_owned();
     }
     let copy = home.path().join("dragoman");
-    fs::copy(program, &copy).unwrap();
+    process::copy(program, &copy);
     copy
 }
 

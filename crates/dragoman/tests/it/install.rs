@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use crate::running::{DRAGOMAN, Folder, run, text};
+use crate::running::{DRAGOMAN, Folder, copy, run, text};
 
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o7777
@@ -45,7 +45,7 @@ fn what_an_earlier_try_left_is_no_hindrance_and_what_runs_runs_on() {
     let left = folder.0.join(".dragoman.new");
     std::os::unix::fs::symlink("/etc/passwd", &left).unwrap();
     let before = fs::read("/etc/passwd").unwrap();
-    fs::copy("/usr/bin/sleep", &target).unwrap();
+    copy("/usr/bin/sleep", &target);
     let mut runs = Command::new(&target).arg("60").spawn().unwrap();
     let output = run(&["wait", "--install", target.to_str().unwrap()]);
     let still_runs = runs.try_wait().unwrap().is_none();

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 
-use crate::running::{DRAGOMAN, Running, Scratch, command, config_at, own_address};
+use crate::running::{DRAGOMAN, Running, Scratch, command, config_at, copy, own_address};
 
 /// The fields of every thread's `/proc/PID/task/TID/status` that say what it may do.
 fn rights(pid: u32) -> Vec<String> {
@@ -52,7 +52,7 @@ fn l8_without_root_it_keeps_what_it_is() {
     let file = Scratch::new(&config_at(own_address()));
     // The folder of the build may be closed to others.
     let program = Scratch::new("");
-    std::fs::copy(DRAGOMAN, &program.0).unwrap();
+    copy(DRAGOMAN, &program.0);
     std::fs::set_permissions(&program.0, std::fs::Permissions::from_mode(0o755)).unwrap();
     let mut command = command(&program.0);
     command.args(["proxy", "--config", file.path(), "--user", "1337"]).uid(65534).gid(65534);

@@ -83,6 +83,12 @@ pub(crate) fn run(arguments: &[&str]) -> Output {
     command(Path::new(DRAGOMAN)).args(arguments).output().unwrap()
 }
 
+/// Copies a program that is going to be run. A process that another test starts would inherit the descriptor by which this one
+/// writes, and for as long as that is open nobody can run the copy (ETXTBSY): so cp writes it.
+pub(crate) fn copy(program: &str, to: &Path) {
+    assert!(Command::new("cp").arg(program).arg(to).status().unwrap().success());
+}
+
 pub(crate) fn command(program: &Path) -> Command {
     let mut command = Command::new(program);
     let ours = std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("DRAGOMAN_"));
