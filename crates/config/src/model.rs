@@ -37,7 +37,7 @@ pub struct Proxy {
     pub drain: Duration,
     /// How long no flow must have been at work for a drain to end early.
     pub drain_quiet: Duration,
-    /// Whether a drain goes on while a process of another user listens.
+    /// Whether a drain goes on while another process listens.
     pub drain_while_listening: bool,
     /// From the first byte of a request head to its end.
     pub request_head_timeout: Duration,

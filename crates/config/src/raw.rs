@@ -93,7 +93,7 @@ table! {
         drain: Time<0, HOUR> = Time::of(25 * SECOND);
         /// A drain ends early when no flow was at work for so long; idle HTTP connections are none.
         drain_quiet: Time<0, HOUR> = Time::of(SECOND);
-        /// A drain does not end early while a process of another user listens on a TCP port of this network namespace:
+        /// A drain does not end early while another process listens on a TCP port of this network namespace:
         /// the app is still there. Other sidecars of a pod listen too; the drain is over at its deadline at the latest.
         drain_while_listening: bool = false;
         /// From the first byte of a request head to its end. In HTTP/2, where heads share a connection, it ends that.

@@ -12,15 +12,17 @@ use crate::running::{
     own_address, run, text,
 };
 
-struct Rig {
-    running: Running,
-    address: Ipv4Addr,
-    socket: PathBuf,
+/// A proxy with a control socket.
+pub(crate) struct Rig {
+    pub(crate) running: Running,
+    pub(crate) address: Ipv4Addr,
+    pub(crate) socket: PathBuf,
     _folder: Folder,
     _file: Scratch,
 }
 
-fn start(more: &str) -> Rig {
+/// Starts it, with `more` in `[control]`.
+pub(crate) fn start(more: &str) -> Rig {
     let (address, folder) = (own_address(), Folder::new());
     let socket = folder.0.join("control.sock");
     let file = Scratch::new(&format!("{}{more}", config_with_socket(address, &socket)));

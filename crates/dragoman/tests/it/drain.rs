@@ -1,31 +1,16 @@
 //! `dragoman drain`, and what a drain waits for.
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::libc;
 
+use crate::control::{Rig, start};
 use crate::running::{
-    DRAGOMAN, Folder, Running, Scratch, ask, ask_control, command, config_at, config_with_socket,
-    own_address, run, text, without_family,
+    DRAGOMAN, Folder, Running, Scratch, ask, ask_control, command, config_at, own_address, run, text,
+    without_family,
 };
-
-struct Rig {
-    running: Running,
-    address: Ipv4Addr,
-    socket: PathBuf,
-    _folder: Folder,
-    _file: Scratch,
-}
-
-fn start(control: &str) -> Rig {
-    let (address, folder) = (own_address(), Folder::new());
-    let socket = folder.0.join("control.sock");
-    let file = Scratch::new(&format!("{}{control}", config_with_socket(address, &socket)));
-    let running = Running::start(command(Path::new(DRAGOMAN)).args(["proxy", "--config", file.path()]));
-    Rig { running, address, socket, _folder: folder, _file: file }
-}
 
 /// What came of `dragoman drain`: its exit code, and all that it said.
 fn drain(at: &str, options: &[&str]) -> (Option<i32>, String) {
