@@ -19,14 +19,8 @@ use crate::echo::{Journey, Servers, flood};
 use crate::page::{self, Row};
 use crate::protocol::{ALL, App, Protocol, Sight};
 
-/// Lets the proxy open so many more descriptors, all that it likes for `None`.
-fn allow_descriptors(case: &Case<'_>, more: Option<usize>) {
-    let pid = case.dragoman.pid();
-    let limit = more.map_or(1024, |more| {
-        // The limit is one on the number, and the lowest free number is taken.
-        let taken = wait::until_some("the reserve is held", wait::SOON, || taken_descriptors(pid));
-        (0..).filter(|n| !taken.contains(n)).nth(more).expect("numbers do not end")
-    });
+/// Sets how many descriptors the proxy may have.
+fn limit_descriptors(case: &Case<'_>, limit: usize) {
     // As its own user, who may: not every root may do that to other users' processes.
     let mut prlimit = Command::new("setpriv");
     prlimit.args([
@@ -35,32 +29,39 @@ fn allow_descriptors(case: &Case<'_>, more: Option<usize>) {
         "--clear-groups".into(),
         "prlimit".into(),
     ]);
-    process::succeed(prlimit.args([format!("--pid={pid}"), format!("--nofile={limit}:")]));
+    let args = [format!("--pid={}", case.dragoman.pid()), format!("--nofile={limit}:")];
+    process::succeed(prlimit.args(args));
 }
 
-/// How many descriptors of /dev/null a proxy holds: the reserve for the next app, and another that stays.
-const RESERVES: usize = 2;
-
-/// The numbers of the proxy's descriptors. `None` while its reserve for the next app is not among them: it lends that while there
-/// is no other, and under a limit that was found by such a look it could not take it back.
-fn taken_descriptors(pid: u32) -> Option<BTreeSet<usize>> {
-    let folder = PathBuf::from(format!("/proc/{pid}/fd"));
+/// The numbers of the proxy's descriptors, and how many of them are of /dev/null: its reserve for the next app, and those that it
+/// was started with, its standard input and whatever else whoever runs the tests left open.
+fn taken_descriptors(case: &Case<'_>) -> (BTreeSet<usize>, usize) {
+    let folder = PathBuf::from(format!("/proc/{}/fd", case.dragoman.pid()));
     let entries = fs::read_dir(&folder).expect("a living process has descriptors").flatten();
     let taken: BTreeSet<usize> =
         entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
-    let is_reserve = |n: &usize| {
+    let is_null = |n: &&usize| {
         let link = fs::read_link(folder.join(n.to_string()));
-        *n > 2 && link.is_ok_and(|target| target == Path::new("/dev/null"))
+        link.is_ok_and(|target| target == Path::new("/dev/null"))
     };
-    (taken.iter().filter(|n| is_reserve(n)).count() == RESERVES).then_some(taken)
+    let nulls = taken.iter().filter(is_null).count();
+    (taken, nulls)
 }
 
 /// Has one app after the other ask when the proxy may open so many more descriptors.
 fn with_descriptors(case: &Case<'_>, more: usize) -> Vec<(Protocol, Sight)> {
+    let (_, nulls) = taken_descriptors(case);
     let ask = |protocol: &Protocol| {
         // Nothing of the one before is about to be closed.
         wait::until("the descriptors are back", wait::SOON, || case.idle_descriptors() <= case.descriptors);
-        allow_descriptors(case, Some(more));
+        // The reserve is lent while there is no other descriptor, and could not be taken back under a limit found meanwhile.
+        let taken = wait::until_some("the reserve is held", wait::SOON, || {
+            let (taken, now) = taken_descriptors(case);
+            (now == nulls).then_some(taken)
+        });
+        // The limit is one on the number, and the lowest free number is taken.
+        let limit = (0..).filter(|n| !taken.contains(n)).nth(more).expect("numbers do not end");
+        limit_descriptors(case, limit);
         let peer = case.net.app.try_connect(protocol.address());
         let sight = peer.map_or_else(
             |_| Sight::reset(),
@@ -70,7 +71,7 @@ fn with_descriptors(case: &Case<'_>, more: usize) -> Vec<(Protocol, Sight)> {
                 app.sight()
             },
         );
-        allow_descriptors(case, None);
+        limit_descriptors(case, 1024);
         (*protocol, sight)
     };
     ALL.iter().map(ask).collect()
