@@ -10,7 +10,7 @@ pub(crate) struct Pod<'a> {
     pub(crate) name: &'a str,
     pub(crate) spec: &'a Value,
     /// Volumes that come from elsewhere: `volumeClaimTemplates`.
-    claims: Vec<&'a str>,
+    pub(crate) claims: Vec<&'a str>,
 }
 
 /// The pod of an object, where its kind has one.

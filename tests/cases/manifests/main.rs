@@ -7,4 +7,5 @@ mod injected;
 mod kubelet;
 mod oracles;
 mod page;
+mod played;
 mod programs;
