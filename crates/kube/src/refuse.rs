@@ -60,7 +60,8 @@ pub(crate) fn pod(spec: &Node<'_>, options: &Options, wrong: &mut Refusals) {
     }
     let os = spec.map("os", wrong);
     let selector = spec.map("nodeSelector", wrong);
-    for (node, key) in [(&os, "name"), (&selector, "kubernetes.io/os")] {
+    for (node, key) in [(&os, "name"), (&selector, "kubernetes.io/os"), (&selector, "beta.kubernetes.io/os")]
+    {
         if node.text(key, wrong).is_some_and(|name| name.eq_ignore_ascii_case("windows")) {
             let reason = format!("the pod is for Windows, and dragoman is for Linux; {LEAVE}");
             wrong.push(&node.at.key(key), reason);
