@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::kubelet::{self, Pod};
 use crate::oracles::{self, NEWEST, Verdict, repository};
+use crate::standards::against_restricted;
 
 /// Refused by `dragoman inject`, and said so.
 const REFUSED: i32 = 2;
@@ -31,7 +32,8 @@ struct Form {
     look: fn(&Pod<'_>) -> bool,
 }
 
-const ROOT: [&str; 3] = ["dragoman-init NET_ADMIN", "dragoman-init runAsNonRoot", "dragoman-init runAsUser"];
+const ROOT: [&str; 3] =
+    ["dragoman-init: NET_ADMIN", "dragoman-init: runAsNonRoot", "dragoman-init: runAsUser 0"];
 
 const FORMS: [Form; 4] = [
     Form { name: "native", options: &[], oldest: "1.29", forbidden: &ROOT, look: is_native },
@@ -164,7 +166,9 @@ fn wrong(form: &Form, before: &Verdict, after: &Verdict) -> Vec<String> {
             continue;
         }
         let (before, after) = (kubelet::pod(before).expect("a pod"), kubelet::pod(after).expect("a pod"));
-        let added = &after.forbidden_by_restricted() - &before.forbidden_by_restricted();
+        let [already, forbidden] =
+            [&before, &after].map(|pod| BTreeSet::from_iter(against_restricted(pod.spec)));
+        let added = &forbidden - &already;
         if !(form.look)(&after) {
             wrong.push(format!("{} {}: not the {} form", after.kind, after.name, form.name));
         }

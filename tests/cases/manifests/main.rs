@@ -9,3 +9,6 @@ mod oracles;
 mod page;
 mod played;
 mod programs;
+// One reading of the standards for what the crate makes and for what the program does.
+#[path = "../../../crates/kube/tests/common/standards.rs"]
+mod standards;
