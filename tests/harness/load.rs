@@ -85,6 +85,16 @@ fn patient(peer: Peer) -> io::Result<Peer> {
     Ok(peer)
 }
 
+/// So many flows, each asked as soon as it is open: a worker waits for one answer at a time, and not for the dials of all flows
+/// before that. Panics where one is not served.
+pub fn opened(count: usize, open: impl Fn(usize) -> io::Result<Flow>) -> Vec<Flow> {
+    let asked = |n| {
+        let mut flow = open(n)?;
+        flow.ask().map(|_| flow)
+    };
+    (0..count).map(|n| asked(n).unwrap_or_else(|error| panic!("flow {n}: {error}"))).collect()
+}
+
 /// Work that goes on in threads of its own.
 #[derive(Debug, Default)]
 pub struct Load {

@@ -29,11 +29,9 @@ pub(crate) const VARIABLES: [Variable; 10] = [
         key: "defaults.retry.attempts",
         doc: "Turns retry on.",
         apply: |root, setting, reader| {
-            let retry = &mut table_of(&mut root.defaults, setting.place).exchange.retry;
-            let attempts = setting.read_as(&setting.number(), reader);
-            if attempts.is_some() {
-                turned_on(retry, setting.place).attempts = attempts;
-            }
+            setting.put(&setting.number(), reader, &mut root.defaults, |defaults| {
+                &mut turned_on(&mut defaults.exchange.retry, setting.place).attempts
+            });
         },
     },
     Variable {
@@ -41,11 +39,9 @@ pub(crate) const VARIABLES: [Variable; 10] = [
         key: "defaults.breaker.failures",
         doc: "Turns the breaker on.",
         apply: |root, setting, reader| {
-            let breaker = &mut table_of(&mut root.defaults, setting.place).connection.breaker;
-            let failures = setting.read_as(&setting.number(), reader);
-            if failures.is_some() {
-                turned_on(breaker, setting.place).failures = failures;
-            }
+            setting.put(&setting.number(), reader, &mut root.defaults, |defaults| {
+                &mut turned_on(&mut defaults.connection.breaker, setting.place).failures
+            });
         },
     },
     Variable {
@@ -53,10 +49,9 @@ pub(crate) const VARIABLES: [Variable; 10] = [
         key: "defaults.endpoints",
         doc: "One or more IP:port, with commas between them.",
         apply: |root, setting, reader| {
-            let endpoints = setting.read_as(&setting.list(), reader);
-            if endpoints.is_some() {
-                table_of(&mut root.defaults, setting.place).connection.endpoints = endpoints;
-            }
+            setting.put(&setting.list(), reader, &mut root.defaults, |defaults| {
+                &mut defaults.connection.endpoints
+            });
         },
     },
     Variable {
@@ -64,10 +59,7 @@ pub(crate) const VARIABLES: [Variable; 10] = [
         key: "log.level",
         doc: "",
         apply: |root, setting, reader| {
-            let level = setting.read_as(&setting.string(), reader);
-            if level.is_some() {
-                table_of(&mut root.log, setting.place).level = level;
-            }
+            setting.put(&setting.string(), reader, &mut root.log, |log| &mut log.level);
         },
     },
     Variable {
@@ -75,10 +67,7 @@ pub(crate) const VARIABLES: [Variable; 10] = [
         key: "proxy.drain",
         doc: "As `28s`, with a unit; less than the time until SIGKILL.",
         apply: |root, setting, reader| {
-            let drain = setting.read_as(&setting.string(), reader);
-            if drain.is_some() {
-                table_of(&mut root.proxy, setting.place).drain = drain;
-            }
+            setting.put(&setting.string(), reader, &mut root.proxy, |proxy| &mut proxy.drain);
         },
     },
     Variable {
@@ -86,10 +75,7 @@ pub(crate) const VARIABLES: [Variable; 10] = [
         key: "proxy.drain_quiet",
         doc: "`0s` where SIGTERM comes when the app is gone.",
         apply: |root, setting, reader| {
-            let quiet = setting.read_as(&setting.string(), reader);
-            if quiet.is_some() {
-                table_of(&mut root.proxy, setting.place).drain_quiet = quiet;
-            }
+            setting.put(&setting.string(), reader, &mut root.proxy, |proxy| &mut proxy.drain_quiet);
         },
     },
     Variable {
@@ -97,10 +83,8 @@ pub(crate) const VARIABLES: [Variable; 10] = [
         key: "proxy.drain_while_listening",
         doc: "`true` or `false`.",
         apply: |root, setting, reader| {
-            let listening = setting.read_as(&setting.boolean(), reader);
-            if listening.is_some() {
-                table_of(&mut root.proxy, setting.place).drain_while_listening = listening;
-            }
+            setting
+                .put(&setting.boolean(), reader, &mut root.proxy, |proxy| &mut proxy.drain_while_listening);
         },
     },
     Variable {
@@ -108,10 +92,7 @@ pub(crate) const VARIABLES: [Variable; 10] = [
         key: "admin.listen",
         doc: "With commas between them: `0.0.0.0:15020,[::]:15020`.",
         apply: |root, setting, reader| {
-            let listen = setting.read_as(&setting.list(), reader);
-            if listen.is_some() {
-                table_of(&mut root.admin, setting.place).listen = listen;
-            }
+            setting.put(&setting.list(), reader, &mut root.admin, |admin| &mut admin.listen);
         },
     },
     Variable {
@@ -119,10 +100,7 @@ pub(crate) const VARIABLES: [Variable; 10] = [
         key: "dns.listen",
         doc: "With commas between them: `127.0.0.1:15053,[::1]:15053`.",
         apply: |root, setting, reader| {
-            let listen = setting.read_as(&setting.list(), reader);
-            if listen.is_some() {
-                table_of(&mut root.dns, setting.place).listen = listen;
-            }
+            setting.put(&setting.list(), reader, &mut root.dns, |dns| &mut dns.listen);
         },
     },
     Variable {
@@ -130,10 +108,7 @@ pub(crate) const VARIABLES: [Variable; 10] = [
         key: "control.quit_on_tcp",
         doc: "`true` or `false`.",
         apply: |root, setting, reader| {
-            let quit = setting.read_as(&setting.boolean(), reader);
-            if quit.is_some() {
-                table_of(&mut root.control, setting.place).quit_on_tcp = quit;
-            }
+            setting.put(&setting.boolean(), reader, &mut root.control, |control| &mut control.quit_on_tcp);
         },
     },
 ];
@@ -163,9 +138,21 @@ struct Setting<'a> {
 }
 
 impl Setting<'_> {
-    /// Reads `value` like that of a key; errors name the variable in place of the key.
-    fn read_as<T: Value>(&self, value: &DeValue<'_>, reader: &mut Reader) -> Option<Located<T>> {
-        read_key(self.variable, &Node { value, place: self.place }, reader)
+    /// Reads `value` like that of a key, and puts it into its table, which is made where no file has it. Errors name the variable
+    /// in place of the key, and leave the table as it is.
+    fn put<T: Default, V: Value>(
+        &self,
+        value: &DeValue<'_>,
+        reader: &mut Reader,
+        table: &mut Option<Located<T>>,
+        key: impl FnOnce(&mut T) -> &mut Option<Located<V>>,
+    ) {
+        let read = read_key(self.variable, &Node { value, place: self.place }, reader);
+        if read.is_some() {
+            *key(&mut table
+                .get_or_insert_with(|| Located { value: T::default(), place: self.place })
+                .value) = read;
+        }
     }
 
     /// An integer if it is one; otherwise a string, which the key will refuse.
@@ -195,10 +182,6 @@ impl Setting<'_> {
         });
         DeValue::Array(items.collect())
     }
-}
-
-fn table_of<T: Default>(table: &mut Option<Located<T>>, place: Place) -> &mut T {
-    &mut table.get_or_insert_with(|| Located { value: T::default(), place }).value
 }
 
 fn turned_on<T: Default>(switch: &mut Option<Located<Switch<T>>>, place: Place) -> &mut T {

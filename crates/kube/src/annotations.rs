@@ -18,10 +18,11 @@ pub(crate) fn read(metadata: &Node<'_>, options: &Options, wrong: &mut Refusals)
         let at = annotations.at.key(name);
         match known(name) {
             Ok(_) if !matches!(value, Value::Text(_)) => {
-                wrong.push(
-                    &at,
-                    format!("annotation {name}: expected text; write {:?} in quotes", value.to_string()),
-                );
+                let instead = match value {
+                    Value::Null | Value::List(_) | Value::Map(_) => format!(", found {}", value.kind()),
+                    value => format!("; write \"{value}\" in quotes"),
+                };
+                wrong.push(&at, format!("annotation {name}: expected text{instead}"));
             }
             Ok(_) => {}
             Err(reason) => wrong.push(&at, reason),
@@ -59,35 +60,43 @@ fn at(annotations: &Node<'_>, setting: &Setting) -> crate::edit::Path {
     annotations.at.key(&format!("{PREFIX}{}", setting.name))
 }
 
-/// Refuses annotations of ours where nobody would read them.
+/// Refuses annotations of ours, and labels that should be some, where nobody would read them.
 pub(crate) fn refuse_misplaced(object: &Object<'_>, wrong: &mut Refusals) {
     let Some(pod) = object.pod() else { return };
+    let belongs = pod.at.key("metadata").key("annotations");
     for metadata in metadata_above_pod(object) {
         let annotations = metadata.get("annotations");
         for (name, _) in annotations.value.entries().iter().filter(|(name, _)| name.starts_with(PREFIX)) {
-            let belongs = pod.at.key("metadata").key("annotations");
             let reason = format!(
                 "annotation {name} is about pods, and is read from their template alone: move it to {belongs}"
             );
             wrong.push(&annotations.at.key(name), reason);
         }
+        let labels = metadata.get("labels");
+        let is_setting = |name: &str| name.starts_with(PREFIX) && known(name).is_ok();
+        for (name, _) in labels.value.entries().iter().filter(|(name, _)| is_setting(name)) {
+            let reason = format!("label {name}: it is an annotation of pods; move it to {belongs}");
+            wrong.push(&labels.at.key(name), reason);
+        }
     }
 }
 
-/// Refuses annotations of ours in a template of pods that nothing is added to: whoever wrote them counts on it.
+/// Refuses annotations of ours in an object with pods that nothing is added to: whoever wrote them counts on it.
 pub(crate) fn refuse_unread(object: &Object<'_>, wrong: &mut Refusals) {
     let Some(template) = object.unknown_template() else { return };
-    let annotations = template.get("metadata").get("annotations");
     let asks_for_nothing = |name: &str, value: &Value| {
         name.strip_prefix(PREFIX) == Some(INJECT) && value.text() == Some("false")
     };
-    for (name, value) in annotations.value.entries() {
-        if name.starts_with(PREFIX) && !asks_for_nothing(name, value) {
-            let reason = format!(
-                "annotation {name} has no effect: the object is of no kind that inject knows, and its pods stay as they \
-                 are; take it out"
-            );
-            wrong.push(&annotations.at.key(name), reason);
+    for node in [&object.node, &template] {
+        let annotations = node.get("metadata").get("annotations");
+        for (name, value) in annotations.value.entries() {
+            if name.starts_with(PREFIX) && !asks_for_nothing(name, value) {
+                let reason = format!(
+                    "annotation {name} has no effect: the object is of no kind that inject knows, and its pods stay as they \
+                     are; take it out"
+                );
+                wrong.push(&annotations.at.key(name), reason);
+            }
         }
     }
 }

@@ -199,7 +199,7 @@ fn environment(options: &Options, around: &Around) -> Value {
 
 /// The proxy's one deadline, in time for the pod's own.
 fn drain(grace_seconds: i64) -> String {
-    let grace = grace_seconds.clamp(0, MOST_DRAIN_MILLIS).saturating_mul(1000);
+    let grace = grace_seconds.saturating_mul(1000);
     let left = if grace < 2 * RESERVE_MILLIS { grace / 2 } else { grace - RESERVE_MILLIS };
     match left.min(MOST_DRAIN_MILLIS) {
         left if left % 1000 == 0 => format!("{}s", left / 1000),

@@ -5,6 +5,7 @@ use crate::edit::{Edit, Path};
 use crate::options::Options;
 use crate::plan::{Done, Plan, is_ours, plan};
 use crate::refusal::{Refusal, Refusals};
+use crate::refuse;
 use crate::value::Value;
 use crate::workload::{Object, objects};
 use crate::yaml::{self, Document, Wrong};
@@ -43,8 +44,9 @@ pub fn inject(text: &str, options: &Options) -> Result<Outcome, Vec<Refusal>> {
     let undone = yaml::taken_out(text, is_ours).map_err(|wrong| vec![unread(text, wrong)])?;
     injected(&undone.text, options).map_err(|mut refusals| {
         // They are about the text without what was added before, and whoever reads them has the one with it.
+        let lines = undone.lines_before(text);
         for refusal in &mut refusals {
-            refusal.line = refusal.line.map(|line| undone.line_before(text, line));
+            refusal.line = refusal.line.map(|line| lines.of(line));
         }
         refusals
     })
@@ -142,11 +144,13 @@ fn decide(object: &Object<'_>, options: &Options) -> Result<Option<(Path, Plan)>
         return wrong.done().map(|()| None);
     };
     refuse_misplaced(object, &mut wrong);
-    match (wrong.done(), plan(&pod, options)) {
+    let planned = plan(&pod, options);
+    if !matches!(&planned, Ok(plan) if plan.edits.is_empty()) {
+        refuse::object(object, &mut wrong);
+    }
+    match (wrong.done(), planned) {
         (Ok(()), Ok(plan)) => Ok(Some((pod.at, plan))),
-        (misplaced, planned) => {
-            Err([misplaced.err(), planned.err()].into_iter().flatten().flatten().collect())
-        }
+        (around, planned) => Err([around.err(), planned.err()].into_iter().flatten().flatten().collect()),
     }
 }
 
@@ -168,6 +172,8 @@ fn unread(text: &str, wrong: Wrong) -> Refusal {
     let mut refusal = told(wrong);
     if line.contains("{{") {
         refusal.reason.push_str("; if this is a template, render it first (`helm template`)");
+    } else if text.starts_with('{') && line.starts_with('{') {
+        refusal.reason.push_str("; between two documents of JSON write a line `---`");
     }
     refusal
 }

@@ -68,7 +68,7 @@ pub fn plan(pod: &Pod<'_>, options: &Options) -> Result<Plan, Vec<Refusal>> {
     app.edits(&spec, &options, &mut edits);
     let done = Done::Injected { native: options.native_sidecar, captured: options.capture };
     let is_guaranteed = app.around.quality == Quality::Guaranteed;
-    let warnings = warn::all(app.containers.iter().chain(&app.init), is_guaranteed, &options);
+    let warnings = warn::all(&app.containers, &app.init, is_guaranteed, &options);
     Ok(Plan { edits, done, warnings })
 }
 

@@ -7,6 +7,7 @@ use crate::look::Node;
 use crate::options::Options;
 use crate::refusal::Refusals;
 use crate::value::Value;
+use crate::workload::Object;
 
 /// What to do about a pod that dragoman is not for.
 pub(crate) const LEAVE: &str = "to leave it alone, give it the annotation dragoman.dev/inject: \"false\"";
@@ -29,6 +30,26 @@ pub(crate) fn containers<'a>(spec: &Node<'a>, list: &str, wrong: &mut Refusals) 
     spec.maps(list, wrong).into_iter().map(|node| named(node, wrong)).collect()
 }
 
+/// What is wrong with the object that a pod is in.
+pub(crate) fn object(object: &Object<'_>, wrong: &mut Refusals) {
+    let spec = object.node.get("spec");
+    let selector = spec.get("selector");
+    if object.selects_by_labels && selector.value.entries().is_empty() {
+        let reason = format!(
+            "there is no {at}: Kubernetes would take all labels of the template for it, the one that is added among \
+             them, and not know the pods that run already; write it out",
+            at = selector.at
+        );
+        wrong.push(&selector.at, reason);
+    }
+    // A claim takes the place of the volume of its name.
+    for claim in spec.maps("volumeClaimTemplates", wrong) {
+        let metadata = claim.map("metadata", wrong);
+        let name = metadata.text("name", wrong);
+        ours(name, "volumeClaimTemplate", &metadata, wrong);
+    }
+}
+
 /// What is wrong with the pod as a whole.
 pub(crate) fn pod(spec: &Node<'_>, options: &Options, wrong: &mut Refusals) {
     if spec.bool("hostNetwork", wrong) == Some(true) {
@@ -39,7 +60,8 @@ pub(crate) fn pod(spec: &Node<'_>, options: &Options, wrong: &mut Refusals) {
     }
     let os = spec.map("os", wrong);
     let selector = spec.map("nodeSelector", wrong);
-    for (node, key) in [(&os, "name"), (&selector, "kubernetes.io/os")] {
+    for (node, key) in [(&os, "name"), (&selector, "kubernetes.io/os"), (&selector, "beta.kubernetes.io/os")]
+    {
         if node.text(key, wrong).is_some_and(|name| name.eq_ignore_ascii_case("windows")) {
             let reason = format!("the pod is for Windows, and dragoman is for Linux; {LEAVE}");
             wrong.push(&node.at.key(key), reason);

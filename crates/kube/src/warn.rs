@@ -7,15 +7,19 @@ use crate::refuse::Container;
 use crate::value::Value;
 
 /// Of the app's containers, and of what ours may use in a pod that is Guaranteed or not.
-pub(crate) fn all<'a>(
-    containers: impl Iterator<Item = &'a Container<'a>>,
+pub(crate) fn all(
+    containers: &[Container<'_>],
+    init: &[Container<'_>],
     is_guaranteed: bool,
     options: &Options,
 ) -> Vec<String> {
     let mut warnings = Vec::new();
-    for container in containers.filter(|_| options.capture) {
+    for container in containers.iter().chain(init).filter(|_| options.capture) {
         warnings.extend(rights(container));
         warnings.extend(options.rules.inbound.as_ref().and_then(|inbound| probes(container, inbound)));
+    }
+    if !options.native_sidecar {
+        warnings.extend(init.iter().filter_map(outlives));
     }
     let of = &options.resources;
     if is_guaranteed && [&of.cpu_limit, &of.memory_limit].contains(&&Some(Limit::None)) {
@@ -39,6 +43,17 @@ fn rights(Container { name, node }: &Container<'_>) -> Option<String> {
         format!("has the capability {}", added.iter().filter_map(Value::text).find(is_mighty)?)
     };
     Some(format!("{name} {what}: it can change the rules and go round the proxy"))
+}
+
+/// The kubelet starts a native sidecar of the app's before a plain one, and ends it when all plain ones have ended.
+fn outlives(Container { name, node }: &Container<'_>) -> Option<String> {
+    let is_native = node.value.get("restartPolicy").and_then(Value::text) == Some("Always");
+    is_native.then(|| {
+        format!(
+            "{name} is a native sidecar, which begins before a plain proxy and ends after it: what it connects to then \
+             goes round the proxy or fails, and while it listens the proxy ends at its deadline only; take the native form"
+        )
+    })
 }
 
 /// The kubelet has no certificate.

@@ -29,6 +29,8 @@ pub(crate) struct Object<'a> {
     /// The way from there to its pod, if it is of a kind that has one.
     pub(crate) to_pod: Option<&'static [&'static str]>,
     is_job: bool,
+    /// Kubernetes takes the labels of its template for its selector, where it has none.
+    pub(crate) selects_by_labels: bool,
 }
 
 impl<'a> Object<'a> {
@@ -83,17 +85,26 @@ pub(crate) fn objects(document: &Value) -> Vec<Object<'_>> {
     found
 }
 
-/// Lists of one kind, as `PodList`, need not say the kind of their items.
-fn find<'a>(node: Node<'a>, listed: Option<&str>, found: &mut Vec<Object<'a>>) {
-    let kind = node.value.get("kind").and_then(Value::text).or(listed).unwrap_or_default();
+/// What an object is of.
+#[derive(Clone, Copy)]
+struct Type<'a> {
+    kind: &'a str,
+    version: Option<&'a str>,
+}
+
+/// Lists of one kind, as `PodList`, need not say the type of their items.
+fn find<'a>(node: Node<'a>, listed: Option<Type<'a>>, found: &mut Vec<Object<'a>>) {
+    let text = |key| node.value.get(key).and_then(Value::text);
+    let said = text("kind").map(|kind| Type { kind, version: text("apiVersion") });
+    let unsaid = Type { kind: "", version: text("apiVersion") };
+    let Type { kind, version } = said.or(listed).unwrap_or(unsaid);
     if let (Some(item), Some(Value::List(items))) = (kind.strip_suffix("List"), node.value.get("items")) {
-        let listed = Some(item).filter(|item| !item.is_empty());
+        let listed = Some(Type { kind: item, version }).filter(|_| !item.is_empty());
         for (n, value) in items.iter().enumerate() {
             find(Node { value, at: node.at.key("items").index(n) }, listed, found);
         }
         return;
     }
-    let version = node.value.get("apiVersion").and_then(Value::text);
     let is_of = |group: &str| match version {
         Some(version) if group.ends_with('/') => version.starts_with(group),
         Some(version) => version == group,
@@ -106,6 +117,7 @@ fn find<'a>(node: Node<'a>, listed: Option<&str>, found: &mut Vec<Object<'a>>) {
         name: name(kind, &node),
         to_pod: workload.map(|workload| workload.to_pod),
         is_job: workload.is_some_and(|workload| workload.groups == ["batch/"]),
+        selects_by_labels: workload.is_some_and(|workload| workload.kind == "ReplicationController"),
         node,
     });
 }

@@ -169,6 +169,16 @@ fn many_reasons_take_no_time() {
     let text = format!("kind: Pod\nmetadata: {{}}\nspec:\n  containers:\n  - name: a\n    ports:\n{ports}");
     assert_eq!(inject(&text, &options("")).unwrap_err().len(), 10_000);
     let pod = "kind: Pod\nmetadata: {labels: &l {a: b}}\nspec: {containers: [{name: a}], nodeSelector: *l}\n";
+    // Their lines are those of the text with what is taken out of it before, whatever ends a line.
+    for newline in ["\n", "\r\n", "\r"] {
+        let lines = |text: &str| text.replace('\n', newline);
+        let with =
+            inject(&lines("kind: Pod\nspec:\n  containers:\n  - name: a\n---\n"), &options("")).unwrap().text;
+        let (before, all) = (with.replace("\r\n", "\n").matches(['\n', '\r']).count(), with + &lines(&text));
+        let refusals = inject(&all, &options("")).unwrap_err();
+        let found: Vec<_> = refusals.iter().filter_map(|refusal| refusal.line).collect();
+        assert!(found.into_iter().eq(before + 7..before + 7 + 10_000), "{newline:?}: {:?}", refusals[0]);
+    }
     let refusals = inject(&vec![pod; 500].join("---\n"), &options("")).unwrap_err();
     assert!(refusals[0].reason.contains("anchor") && refusals.len() >= 100, "{}", refusals[0]);
 }

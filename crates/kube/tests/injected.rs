@@ -135,6 +135,22 @@ spec:
     assert_eq!(outcome.reports[0].done, Some(Done::Unknown), "{:?}", outcome.reports);
 }
 
+/// Another group may have a list of that name, and the objects in a list need not say what they are.
+#[test]
+fn objects_of_a_list_are_of_its_group() {
+    let list = |version: &str| {
+        format!(
+            "{version}kind: PodList\nitems:\n- metadata: {{name: a}}\n  spec: {{containers: [{{name: app}}]}}\n"
+        )
+    };
+    for (version, is_pod) in [("", true), ("apiVersion: v1\n", true), ("apiVersion: ex.com/v1\n", false)] {
+        let outcome = inject(&list(version), &options("")).unwrap();
+        assert_eq!(outcome.reports[0].object, "Pod a");
+        assert_eq!(outcome.reports[0].done.is_some(), is_pod, "{version}");
+        assert_eq!(outcome.text == list(version), !is_pod, "{version}");
+    }
+}
+
 /// Whoever puts another command in the place of the one that waits keeps each of its words.
 #[test]
 fn a_command_that_was_changed_loses_no_word_of_its_own() {

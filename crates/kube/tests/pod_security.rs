@@ -302,6 +302,20 @@ fn who_may_change_the_rules_is_told() {
 }
 
 #[test]
+fn a_native_sidecar_beside_a_plain_one_is_told() {
+    let mut pod = restricted();
+    pod["spec"]["initContainers"][0]["restartPolicy"] = json!("Always");
+    let text = serde_json::to_string_pretty(&pod).unwrap();
+    let warnings = |words| inject(&text, &options(words)).unwrap().reports.remove(0).warnings;
+    let plain = warnings("native-sidecar=false");
+    assert!(
+        plain.len() == 1 && plain[0].starts_with("container \"migrate\" is a native sidecar"),
+        "{plain:?}"
+    );
+    assert_eq!(warnings(""), [""; 0]);
+}
+
+#[test]
 fn probes_that_would_fail_are_told() {
     let mut pod = restricted();
     pod["spec"]["containers"][0]["ports"] = json!([{"name": "http", "containerPort": 8080}]);

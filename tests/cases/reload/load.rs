@@ -66,15 +66,7 @@ fn l4_fifty_reloads_under_load_fail_no_request_and_drop_no_flow() {
         }
     });
     let dragoman = Dragoman::start(&net, &policy(0));
-    let begin = || {
-        let begun = |n| {
-            let mut flow = open(&net, n).unwrap();
-            flow.ask().unwrap();
-            flow
-        };
-        // Asked one by one: each worker waits for one answer, and not for the dials of all flows before that.
-        (0..FLOWS / WORKERS).map(begun).collect::<Vec<_>>()
-    };
+    let begin = || load::opened(FLOWS / WORKERS, |n| open(&net, n));
     let ask = |flows: &mut Vec<Flow>, turn: usize| {
         let flow = turn % flows.len();
         flows[flow].ask().unwrap();

@@ -97,15 +97,7 @@ fn t1_a_thousand_flows_live_through_fifty_rotations() {
     let mut last = client();
     volume.put(&last);
     let dragoman = Dragoman::start(&net, &Servers::policy(&pki, &volume));
-    let begin = || {
-        let begun = |n| {
-            let mut flow = open(&net, n).unwrap();
-            flow.ask().unwrap();
-            flow
-        };
-        // Asked one by one: each worker waits for one answer, and not for the dials of all flows before that.
-        (0..FLOWS / WORKERS).map(begun).collect::<Vec<_>>()
-    };
+    let begin = || load::opened(FLOWS / WORKERS, |n| open(&net, n));
     let ask = |flows: &mut Vec<Flow>, turn: usize| {
         let flow = turn % flows.len();
         if let Err(error) = flows[flow].ask() {

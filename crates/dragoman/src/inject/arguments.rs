@@ -42,6 +42,9 @@ Examples:
 
 Exit code: 0 done, 1 a file cannot be read or written, 2 something is refused (a line for each reason).";
 
+/// The one setting that the environment may say.
+const IMAGE_VARIABLE: &str = "DRAGOMAN_IMAGE";
+
 /// The settings that are on the command line or in the environment.
 #[derive(Debug)]
 pub(crate) struct Given {
@@ -60,7 +63,9 @@ impl Given {
         let mut wrong = Vec::new();
         for (setting, value) in &self.values {
             if let Err(reason) = setting.set(&mut options, value) {
-                wrong.push(format!("--{} {value:?}: {reason}", setting.name));
+                let from_flag = self.flags.contains(&setting.name);
+                let name = if from_flag { format!("--{}", setting.name) } else { IMAGE_VARIABLE.to_owned() };
+                wrong.push(format!("{name} {value:?}: {reason}"));
             }
         }
         if wrong.is_empty() {
@@ -113,7 +118,7 @@ fn argument(setting: &'static Setting) -> Arg {
     let help = format!("{} [default: {}]", setting.about, setting.default);
     let argument = Arg::new(setting.name).long(setting.name).value_name(setting.value).help(help);
     match setting.name {
-        "image" => argument.env("DRAGOMAN_IMAGE"),
+        "image" => argument.env(IMAGE_VARIABLE),
         _ if setting.is_switch() => {
             argument.num_args(0..=1).require_equals(true).default_missing_value("true")
         }

@@ -104,6 +104,8 @@ fn options_hold_for_all_pods() {
         WEB,
     );
     assert!(text(&both.stdout).contains("image: a/b:1\n"), "{}", text(&both.stderr));
+    let empty = run(Command::new(DRAGOMAN).env_clear().env("DRAGOMAN_IMAGE", "").arg("inject"), WEB);
+    assert!(text(&empty.stderr).starts_with("dragoman: DRAGOMAN_IMAGE \"\": "), "{}", text(&empty.stderr));
 }
 
 #[test]

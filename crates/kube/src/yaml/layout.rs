@@ -50,6 +50,12 @@ fn next_line(text: &str, at: usize) -> usize {
     }
 }
 
+/// Where each line begins; behind a line break at the end there is one more.
+pub(super) fn line_starts(text: &str) -> impl Iterator<Item = usize> + '_ {
+    let next = |at: &usize| Some(next_line(text, *at)).filter(|next| next > at && begins_line(text, *next));
+    std::iter::successors(Some(0), next)
+}
+
 /// From the beginning of a line on, the comments that stand in `column` or to its right, up to the first other line: they
 /// speak of what is before them.
 pub(super) fn after_comments(text: &str, mut line: usize, column: usize) -> usize {

@@ -1,6 +1,6 @@
 //! What the nodes of a document mean together: aliases and merge keys are followed.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::Wrong;
 use super::tree::{Child, Id, Kind, Node};
@@ -50,21 +50,50 @@ impl Meaning<'_> {
         for child in children.iter().filter(|child| !child.merges) {
             entries.push((child.key.clone(), self.of(child.id, depth)?));
         }
-        if children.iter().all(|child| !child.merges) {
-            return Ok(Value::Map(entries));
-        }
-        let mut known: HashSet<String> = entries.iter().map(|(key, _)| key.clone()).collect();
-        for child in children.iter().filter(|child| child.merges) {
-            let merged = self.of(child.id, depth)?;
-            let place = self.nodes[child.id].place;
-            let maps = if let Value::List(maps) = merged { maps } else { vec![merged] };
-            for map in maps {
-                let Value::Map(others) = map else {
-                    return Err(Wrong::at(place, "a merge key (<<) takes mappings alone"));
-                };
-                entries.extend(others.into_iter().filter(|(key, _)| known.insert(key.clone())));
-            }
+        if let Some(at) = children.iter().position(|child| child.merges) {
+            self.merge(&children[at], at, &mut entries, depth)?;
         }
         Ok(Value::Map(entries))
+    }
+
+    /// Adds what a merge key brings to the entries, of which `before` stand before it.
+    ///
+    /// Those tools disagree about: kubectl (go-yaml v2) takes what is merged, as it reads from top to bottom; kustomize
+    /// (go-yaml v3) and PyYAML what the mapping says itself.
+    fn merge(
+        &mut self,
+        key: &Child,
+        before: usize,
+        entries: &mut Vec<(String, Value)>,
+        depth: usize,
+    ) -> Result<(), Wrong> {
+        let place = self.nodes[key.id].place;
+        let merged = self.of(key.id, depth)?;
+        let maps = if let Value::List(maps) = merged { maps } else { vec![merged] };
+        let own: HashMap<String, usize> =
+            entries.iter().enumerate().map(|(n, (key, _))| (key.clone(), n)).collect();
+        let mut known = HashSet::new();
+        for map in maps {
+            let Value::Map(others) = map else {
+                return Err(Wrong::at(place, "a merge key (<<) takes mappings alone"));
+            };
+            for (key, value) in others {
+                if !known.insert(key.clone()) {
+                    continue;
+                }
+                match own.get(&key) {
+                    None => entries.push((key, value)),
+                    Some(&n) if n < before && entries[n].1 != value => {
+                        let reason = format!(
+                            "this merge key (<<) brings {key:?}, which stands before it: kubectl takes what is merged, \
+                             and other tools what is said here; put << first"
+                        );
+                        return Err(Wrong::at(place, reason));
+                    }
+                    Some(_) => {}
+                }
+            }
+        }
+        Ok(())
     }
 }

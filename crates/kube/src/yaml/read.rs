@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use granit_parser::{Event, Marker, Parser, ScalarStyle, Span, StructureStyle, Tag, options};
 
-use super::layout::{ends_open, line_start, margin, skip};
+use super::layout::{ends_open, line_start, line_starts, margin, skip};
 use super::tree::{Child, Document, Form, Id, Kind, Node, Place};
 use super::{Wrong, meaning, scalar};
 use crate::value::Value;
@@ -59,7 +59,7 @@ fn refuse_old_breaks(text: &str, quoted: &[(usize, usize)]) -> Result<(), Wrong>
         if before.checked_sub(1).is_some_and(|last| at < quoted[last].1) {
             continue;
         }
-        let line = text[..at].matches('\n').count() + 1;
+        let line = line_starts(&text[..at]).count();
         let column = text[line_start(text, at)..at].chars().count() + 1;
         let reason = format!("{} is a line break to Kubernetes' tools; take it out", found.escape_unicode());
         return Err(Wrong::at((line, column), reason));

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
-use super::layout::{Splice, break_before, ends_open, line_after, line_start, margin, spliced};
+use super::layout::{Splice, break_before, ends_open, line_after, line_start, line_starts, margin, spliced};
 use super::read::parse;
 use super::record::{Record, mark, steps};
 use super::tree::{Child, Document, Form, Id, Kind, Node};
@@ -19,18 +19,31 @@ pub(crate) struct Undone {
 }
 
 impl Undone {
-    /// The line that a line of it has in the text before, which is `with`.
-    pub(crate) fn line_before(&self, with: &str, line: usize) -> usize {
-        if self.cuts.is_empty() {
-            return line;
-        }
-        let breaks = self.text.match_indices('\n').map(|(at, _)| at + 1);
-        let start = [0].into_iter().chain(breaks).nth(line.saturating_sub(1)).unwrap_or(self.text.len());
-        let before = self.cuts.iter().fold(start, |before, cut| match cut.at <= before {
-            true => (before + cut.old).saturating_sub(cut.new.len()),
-            false => before,
-        });
-        with.get(..before).map_or(line, |with| with.matches('\n').count() + 1)
+    /// The numbers of its lines in the text before, which is `with`.
+    pub(crate) fn lines_before(&self, with: &str) -> LinesBefore {
+        let (mut cuts, mut starts) = (self.cuts.iter().peekable(), line_starts(with).peekable());
+        let (mut gone, mut come, mut line) = (0, 0, 0);
+        let before = |start: usize| {
+            while let Some(cut) = cuts.next_if(|cut| cut.at <= (start + gone).saturating_sub(come)) {
+                gone += cut.old;
+                come += cut.new.len();
+            }
+            while starts.next_if(|first| *first <= (start + gone).saturating_sub(come)).is_some() {
+                line += 1;
+            }
+            line
+        };
+        LinesBefore(line_starts(&self.text).map(before).collect())
+    }
+}
+
+/// Which line of a text was which before something was taken out. Lines count from 1.
+pub(crate) struct LinesBefore(Vec<usize>);
+
+impl LinesBefore {
+    /// The line before. What is behind the end was on the last one.
+    pub(crate) fn of(&self, line: usize) -> usize {
+        self.0.get(line.saturating_sub(1)).or(self.0.last()).copied().unwrap_or(line)
     }
 }
 
@@ -47,7 +60,7 @@ pub(crate) fn taken_out(text: &str, ours: Ours) -> Result<Undone, Wrong> {
     let cuts = cuts(text, &parse(text)?, ours)?;
     let undone = Undone { text: spliced(text, &cuts), cuts };
     parse(&undone.text).map_err(|wrong| Wrong {
-        line: undone.line_before(text, wrong.line),
+        line: undone.lines_before(text).of(wrong.line),
         reason: format!("without what was added this would be no YAML any more ({})", wrong.reason),
         ..wrong
     })?;

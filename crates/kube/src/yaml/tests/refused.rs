@@ -129,6 +129,24 @@ fn in_quotes_the_line_breaks_of_old_are_letters() {
     assert_eq!(document.value().get("c"), Some(&"\u{2029}".into()));
 }
 
+/// kubectl reads from top to bottom, and kustomize as YAML says: only in this order do they see the same.
+#[test]
+fn a_merge_key_behind_what_it_brings_too_is_refused() {
+    let merge = |own: &str, behind: &str| format!("a: &a {{x: 1}}\nb:\n  {own}\n  <<: {behind}\n");
+    let wrong = parse(&merge("x: 2", "*a")).unwrap_err().to_string();
+    assert_eq!(
+        wrong,
+        "line 4, column 3: this merge key (<<) brings \"x\", which stands before it: kubectl takes what is merged, and \
+         other tools what is said here; put << first"
+    );
+    assert!(parse(&merge("x: 2", "[{z: 1}, *a]")).is_err());
+    for text in [merge("x: 1", "*a"), merge("z: 2", "*a"), merge("x: 1", "[*a, {x: 2}]")] {
+        assert_eq!(parse(&text).unwrap()[0].value().at(&["b", "x"]), Some(&1.into()), "{text}");
+    }
+    let first = "a: &a {x: 1}\nb:\n  <<: *a\n  x: 2\n";
+    assert_eq!(parse(first).unwrap()[0].value().at(&["b", "x"]), Some(&2.into()));
+}
+
 /// Were it looked through once more for each mapping that is merged, this would take hours.
 #[test]
 fn many_merged_mappings_take_no_time() {
