@@ -8,7 +8,7 @@ use crate::refusal::{Refusal, Refusals};
 use crate::refuse;
 use crate::value::Value;
 use crate::workload::{Object, objects};
-use crate::yaml::{self, Document, Wrong};
+use crate::yaml::{self, Document, Lost, Wrong};
 
 /// Each pod that nothing can be written into is looked at again without those before it.
 const MOST_UNWRITABLE: usize = 100;
@@ -20,6 +20,17 @@ pub struct Outcome {
     pub text: String,
     /// One for each object, in their order.
     pub reports: Vec<Report>,
+    /// What of an injection before this one somebody had changed: it is there anew, without the change.
+    pub lost: Vec<Lost>,
+}
+
+/// A text without what was added to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Original {
+    /// The text as it is now.
+    pub text: String,
+    /// What somebody had changed in what was added, and is gone with it.
+    pub lost: Vec<Lost>,
 }
 
 /// What was done to an object.
@@ -42,7 +53,8 @@ pub struct Report {
 /// Every reason against it, of all objects at once. Then nothing is injected anywhere.
 pub fn inject(text: &str, options: &Options) -> Result<Outcome, Vec<Refusal>> {
     let undone = yaml::taken_out(text, is_ours).map_err(|wrong| vec![unread(text, wrong)])?;
-    injected(&undone.text, options).map_err(|mut refusals| {
+    let lost = undone.lost.clone();
+    injected(&undone.text, options).map(|outcome| Outcome { lost, ..outcome }).map_err(|mut refusals| {
         // They are about the text without what was added before, and whoever reads them has the one with it.
         let lines = undone.lines_before(text);
         for refusal in &mut refusals {
@@ -56,9 +68,9 @@ pub fn inject(text: &str, options: &Options) -> Result<Outcome, Vec<Refusal>> {
 ///
 /// # Errors
 /// The text cannot be read, or what was added has been changed since.
-pub fn uninject(text: &str) -> Result<String, Vec<Refusal>> {
+pub fn uninject(text: &str) -> Result<Original, Vec<Refusal>> {
     let undone = yaml::taken_out(text, is_ours).map_err(|wrong| vec![unread(text, wrong)])?;
-    Ok(undone.text)
+    Ok(Original { text: undone.text, lost: undone.lost })
 }
 
 /// Of a text that has nothing of dragoman.
@@ -92,7 +104,7 @@ fn injected(text: &str, options: &Options) -> Result<Outcome, Vec<Refusal>> {
         }
     }
     match additions.apply(text, &documents) {
-        Ok(text) if refusals.is_empty() => Ok(Outcome { text, reports }),
+        Ok(text) if refusals.is_empty() => Ok(Outcome { text, reports, lost: Vec::new() }),
         applied => {
             refusals.extend(applied.err().into_iter().flatten());
             refusals.sort_by_key(|refusal| refusal.line);

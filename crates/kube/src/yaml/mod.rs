@@ -12,11 +12,13 @@
 mod expect;
 mod insert;
 mod layout;
+mod lines;
 mod meaning;
 mod place;
 mod read;
 mod record;
 mod scalar;
+mod sum;
 mod tree;
 mod undo;
 mod write;
@@ -29,6 +31,7 @@ use std::fmt;
 pub(crate) use insert::apply;
 pub(crate) use read::parse;
 pub(crate) use tree::Document;
+pub use undo::Lost;
 pub(crate) use undo::taken_out;
 
 /// The container that carries the record of what was added to a pod, and the variable of its environment that is the record.
