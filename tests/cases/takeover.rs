@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use dragoman_harness::dragoman::{init, proxy};
-use dragoman_harness::http2::{Http2Origin, Wire};
+use dragoman_harness::http2::{Event, Frame, Http2Origin, Wire, setting};
 use dragoman_harness::net::server;
 use dragoman_harness::origin::{Reply, echo};
 use dragoman_harness::process::{self, Process};
@@ -262,6 +262,48 @@ fn kept_connections_move_over_in_order() {
         assert_eq!((answer.status(), answer.header("connection")), (200, Some("close")));
         assert_eq!(client.read_to_reset().unwrap(), (Vec::new(), false));
     }
+    assert_eq!(old.wait(wait::SOON).code(), Some(0), "{}", old.log());
+}
+
+/// The process that handed over is the only one that has it.
+#[test]
+fn what_an_http2_app_has_yet_to_read_outlives_the_handover() {
+    const LENGTH: usize = 100_000;
+    let net = Net::new();
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let released = std::sync::Mutex::new(released);
+    let _origin = Http2Origin::start(&net.servers, server(81), move |wire, request, _| {
+        let _ = released.lock().unwrap().recv();
+        wire.respond(request.stream, "200", &[b'x'; LENGTH])
+    });
+    let policy = "[defaults]\npool = {}\n";
+    let (rig, mut old) = Rig::start_with(&net, policy, &["install"]);
+    let peer = net.app.connect(server(81));
+    // What is not read waits at the proxy.
+    socket2::SockRef::from(peer.stream()).set_recv_buffer_size(16 * 1024).unwrap();
+    let mut client = Wire::client(peer, &[(setting::INITIAL_WINDOW_SIZE, 1 << 30)]).unwrap();
+    client.send(&Frame::window(0, 1 << 30)).unwrap();
+    client.get(1, "/").unwrap();
+    client.round_trip().unwrap();
+    let _new = rig.ready(rig.successor(policy));
+    client.take(|event| matches!(event, Event::GoAway { .. }).then_some(())).unwrap();
+    // It is answered: nothing but the stream keeps the connection open now.
+    client.take(|event| matches!(event, Event::Ping(_)).then_some(())).unwrap();
+    release.send(()).unwrap();
+    wait::until("the exchange is over", wait::SOON, || {
+        std::fs::read_to_string(rig.access_log()).is_ok_and(|log| log.contains("\"kind\":\"exchange\""))
+    });
+    wait::pause(Duration::from_secs(1));
+    let (mut body, mut is_whole) = (0, false);
+    let ended = loop {
+        match client.event() {
+            Ok(Event::Data { bytes, end, .. }) => (body, is_whole) = (body + bytes.len(), end),
+            Ok(_) => {}
+            Err(error) => break error.kind(),
+        }
+    };
+    assert_eq!((body, is_whole, ended), (LENGTH, true, ErrorKind::UnexpectedEof));
+    drop(client);
     assert_eq!(old.wait(wait::SOON).code(), Some(0), "{}", old.log());
 }
 

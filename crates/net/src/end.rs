@@ -6,7 +6,7 @@ use std::time::Duration;
 use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{sleep, timeout};
 
 use crate::sys;
 
@@ -37,13 +37,14 @@ pub fn reset_on_close(stream: &TcpStream) {
 pub async fn reset_after_delivery(stream: &TcpStream, limit: Duration) {
     // First, so that a flow that is ended in the midst of this wait ends by a reset too.
     reset_on_close(stream);
-    let deadline = Instant::now() + limit;
-    let delivered = async {
-        while undelivered_bytes(stream) > 0 {
-            sleep(DELIVERY_POLL).await;
-        }
-    };
-    let _ = timeout_at(deadline, delivered).await;
+    let _ = timeout(limit, delivered(stream)).await;
+}
+
+/// Returns when the other side has acknowledged all that was written to it, or the connection is gone.
+pub async fn delivered(stream: &TcpStream) {
+    while undelivered_bytes(stream) > 0 {
+        sleep(DELIVERY_POLL).await;
+    }
 }
 
 /// Bytes that were written and that the other side may still acknowledge: none once the connection is gone.

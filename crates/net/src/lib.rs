@@ -26,7 +26,8 @@ pub use child::for_child;
 pub use data::{receive, send_last};
 pub use dial::{DialError, dial, try_mark};
 pub use end::{
-    is_reset, is_still_open, is_timeout, reset_after_delivery, reset_on_close, seems_open, undelivered_bytes,
+    delivered, is_reset, is_still_open, is_timeout, reset_after_delivery, reset_on_close, seems_open,
+    undelivered_bytes,
 };
 pub use inside::{Inside, Keeper};
 pub use listen::{close_in_order, listen, prepare_accepted, reset_accepted};

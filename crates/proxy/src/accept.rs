@@ -37,7 +37,8 @@ const LAST_TICK: Duration = Duration::from_millis(2);
 /// Idle flows of an app that is gone have so long to notice what it said last.
 const LAST_QUIET: Duration = Duration::from_millis(10);
 
-/// How long what is idle at the end has to be closed in order, and what is at work to be finished.
+/// How long what is idle at the end has to be closed in order, and what is at work to be finished. As long again for what is
+/// idle and whose app says nothing to that.
 const ORDERLY_END: Duration = Duration::from_millis(250);
 
 /// A listener, and what comes to it.
@@ -79,11 +80,16 @@ impl Acceptor {
         let deadline = shared.drain.announce(Instant::now()) + shared.config.now().proxy.drain;
         self.drain_until(deadline).await;
         self.listeners.clear();
-        shared.drain.advance(Stage::Over);
-        if timeout(ORDERLY_END, self.all_ended()).await.is_err() {
-            shared.telemetry.cut();
+        for stage in [Stage::Over, Stage::Last] {
+            if stage == Stage::Over || shared.drain.idle() > 0 {
+                shared.drain.advance(stage);
+                let _ = timeout(ORDERLY_END, self.all_ended()).await;
+            }
         }
         let cut = self.flows.len();
+        if cut > 0 {
+            shared.telemetry.cut();
+        }
         self.flows.shutdown().await;
         cut
     }

@@ -26,6 +26,8 @@ pub(crate) enum Stage {
     HandedOver,
     /// Whoever waits closes.
     Over,
+    /// Whoever has said that it closes, and waits for the other side to take note, waits no longer.
+    Last,
 }
 
 /// The stage, the news of it, and how many flows are idle.

@@ -101,6 +101,21 @@ impl Leg {
     /// The orderly end while the other side may still be sending: says that we end, then reads and throws away until
     /// it has ended too, is stuck, or has sent `most` bytes more.
     pub(crate) async fn close_lingering(mut self, most: usize) {
+        self.linger(most).await;
+        self.close();
+    }
+
+    /// The same, but that all which was said is waited for, however long it takes, and then nothing more once `hurried` is ready.
+    pub(crate) async fn close_delivered(mut self, most: usize, hurried: impl Future<Output = ()>) {
+        dragoman_net::delivered(self.stream().tcp()).await;
+        tokio::select! {
+            () = self.linger(most) => {}
+            () = hurried => dragoman_net::delivered(self.stream().tcp()).await,
+        }
+        self.close();
+    }
+
+    async fn linger(&mut self, most: usize) {
         let end = async {
             // With TLS it takes room that a side which reads nothing does not make.
             if self.shut_down().await.is_ok() {
@@ -108,7 +123,6 @@ impl Leg {
             }
         };
         let _ = timeout(LINGER, end).await;
-        self.close();
     }
 
     async fn drain(&mut self, most: usize) {
@@ -149,9 +163,9 @@ impl Leg {
         Self { stream: self.stream.take(), buf: std::mem::take(&mut self.buf) }
     }
 
-    /// The bare connection, and what was read from it.
+    /// The bare connection, and what was read from it. An app's ends by a reset still, until it is a leg again that is closed.
     pub(crate) fn into_parts(mut self) -> Option<(Stream, Buffer)> {
-        Some((self.take_to_close()?, std::mem::take(&mut self.buf)))
+        Some((self.stream.take()?, std::mem::take(&mut self.buf)))
     }
 
     /// The bare connection, to be kept for another flow or laid down to sleep. An app's ends by a reset still.

@@ -203,10 +203,7 @@ impl Proxy {
         shared.telemetry.process().count_tasks(move || runtime.metrics().num_alive_tasks());
         shared.sleepers.prepare();
         let open = |Port { socket, purpose }: Port| {
-            // A client of [inbound] that is refused in the handshake is told so by what comes before an orderly end.
-            if purpose != Purpose::Inbound {
-                dragoman_net::reset_accepted(&socket)?;
-            }
+            dragoman_net::reset_accepted(&socket)?;
             Ok((TcpListener::from_std(socket)?, purpose))
         };
         let Listeners { flows, dns, own } = listeners;

@@ -5,6 +5,7 @@
 //! with an empty configuration, where bytes pass as they are; and captured with a policy, where the proxy is
 //! the server of one HTTP/2 connection and the client of another.
 
+mod drained;
 mod ends;
 mod floods;
 mod heads;

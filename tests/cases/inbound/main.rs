@@ -2,6 +2,7 @@
 //! find out, on both sides.
 
 mod clients;
+mod killed;
 mod mixed;
 mod pair;
 mod refused;

@@ -15,8 +15,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::runtime::Handle;
 
 use super::late::Late;
-use super::wire::Wire;
+use super::wire::{Ended, Wire};
 use crate::buffer::Buffer;
+use crate::drain::{Drain, Stage};
 use crate::leg::Leg;
 
 /// What is read of an app that goes on after our GOAWAY, in bytes: it may not have read that yet, or be of ill will.
@@ -28,10 +29,6 @@ const LINGER: usize = 64 * 1024;
 pub(crate) struct Io {
     wire: Wire,
     held: Buffer,
-    /// We have said that we end.
-    shut_down: bool,
-    /// The other side has.
-    ended: bool,
     /// Watches field sections; of an app alone.
     late: Option<Late>,
 }
@@ -42,7 +39,7 @@ impl Io {
     pub(crate) fn new(leg: Leg) -> Option<(Self, Wire)> {
         let (stream, held) = leg.into_parts()?;
         let wire = Wire::new(stream);
-        Some((Self { wire: wire.clone(), held, shut_down: false, ended: false, late: None }, wire))
+        Some((Self { wire: wire.clone(), held, late: None }, wire))
     }
 
     /// The same of an app, which may take so long for a field section.
@@ -56,7 +53,9 @@ impl Io {
         let before = out.filled().len();
         let read = self.wire.poll(|stream| stream.poll_read(cx, out));
         let ended = matches!(read, Poll::Ready(Ok(()))) && out.filled().len() == before;
-        self.ended |= ended;
+        if ended {
+            self.wire.note_end(Ended::Theirs);
+        }
         // What TLS says of the end says more than how a write has met it.
         let told = matches!(&read, Poll::Ready(Err(error)) if FailureKind::of(error).is_some());
         if (ended || matches!(read, Poll::Ready(Err(_))))
@@ -114,25 +113,41 @@ impl AsyncWrite for Io {
         Poll::Ready(self.wire.failure().map_or(Ok(()), Err))
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.wire.poll_write_out(cx))?;
-        self.shut_down = true;
+        self.wire.note_end(Ended::Ours);
         self.wire.poll(|stream| stream.poll_shutdown(cx))
     }
 }
 
 impl Drop for Io {
     fn drop(&mut self) {
-        let Some(stream) = self.wire.take() else { return };
+        let Some((stream, ended)) = self.wire.take() else { return };
         let leg = Leg::new(stream);
-        match (self.shut_down, self.ended) {
-            (_, true) => leg.close(),
+        match ended {
+            Ended::Theirs => leg.close(),
             // Our last words (GOAWAY and why) would be lost if the other side still sends.
-            (true, false) if Handle::try_current().is_ok() => {
+            Ended::Ours if Handle::try_current().is_ok() => {
                 tokio::spawn(leg.close_lingering(LINGER));
             }
-            (_, false) => drop(leg),
+            Ended::Ours | Ended::Neither => drop(leg),
         }
+    }
+}
+
+/// Ends the connection of an app as [`Io`] does that is dropped, and returns when it has ended. A drain does so only when the app has all
+/// that was said to it: what it says meanwhile (a window that it gives back) would reset a connection that is closed, and the
+/// rest of our words with it.
+pub(super) async fn close(wire: &Wire, drain: &Drain) {
+    let Some((stream, ended)) = wire.take() else { return };
+    let leg = Leg::new(stream);
+    match ended {
+        Ended::Theirs => leg.close(),
+        Ended::Ours if drain.has_reached(Stage::Draining) => {
+            leg.close_delivered(LINGER, drain.reached(Stage::Over)).await;
+        }
+        Ended::Ours => leg.close_lingering(LINGER).await,
+        Ended::Neither => drop(leg),
     }
 }
 

@@ -27,12 +27,12 @@ use bytes::Bytes;
 use dragoman_config::{Destination, Proxy};
 use dragoman_net::OrigDst;
 use dragoman_telemetry::{Cause, FlowFacts, FlowRecord};
-use h2::RecvStream;
 use h2::server::{Builder, SendResponse};
+use h2::{Reason, RecvStream};
 use http::Request;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::early::Early;
 use super::message::{Incoming, Responder};
@@ -49,6 +49,9 @@ use wire::{Wire, drive};
 
 /// Bytes of a stream that wait in memory for the app's window, at most.
 const SEND_BUFFER: usize = 16 * 1024;
+
+/// How often a drain looks whether an app has what it was answered: there is no event for that.
+const DELIVERY_POLL: Duration = Duration::from_millis(10);
 
 /// How long exchanges whose app is gone may take to notice.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -135,7 +138,8 @@ pub(super) async fn serve(
     let mut offer = if is_known { Offer::Made } else { Offer::Unwanted };
     let context = Arc::new(Context { fixed, ..Context::new(shared, flow, original, early) });
     let mut exchanges = JoinSet::new();
-    let mut ending = false;
+    // The stage at which something is to be said to the app, until all is said.
+    let (mut next, mut ended) = (Stage::HandedOver, false);
     // Shared by futures of one task: it orders nothing.
     let open = AtomicUsize::new(0);
     let is_busy = || open.load(Ordering::Relaxed) > 1;
@@ -144,7 +148,14 @@ pub(super) async fn serve(
             open.store(exchanges.len(), Ordering::Relaxed);
             let is_idle = exchanges.is_empty();
             tokio::select! {
-                accepted = poll_fn(|cx| poll_accept(&mut connection, &context, &mut offer, cx)) => match accepted {
+                accepted = poll_fn(|cx| {
+                    let accepted = poll_accept(&mut connection, &context, &mut offer, cx);
+                    // Nobody asks before that.
+                    if shared.drain.has_reached(Stage::Draining) {
+                        wire.note_streams(connection.has_streams());
+                    }
+                    accepted
+                }) => match accepted {
                     Some(Ok((request, respond))) => {
                         let (head, body) = split(request);
                         let (body, respond) = (Incoming::Http2(body), Responder::Http2(respond));
@@ -161,17 +172,22 @@ pub(super) async fn serve(
                 () = context.write.notified() => {}
                 () = context.extended_connect.notified(), if offer == Offer::Unwanted => offer = Offer::Wanted,
                 Some(ended) = exchanges.join_next(), if !is_idle => report_panic(ended),
-                () = ends(shared, is_idle), if !ending => {
-                    ending = true;
-                    connection.graceful_shutdown();
+                () = ends(shared, &wire, next, is_idle), if !ended && (is_idle || next != Stage::Last) => {
+                    match next {
+                        Stage::Last => connection.abrupt_shutdown(Reason::NO_ERROR),
+                        _ => connection.graceful_shutdown(),
+                    }
+                    ended = next == Stage::Last;
+                    next = Stage::Last;
                 }
             }
         }
     });
-    // Boxed: it is of no concern to what waits.
+    // Boxed, as the end is: they are of no concern to what waits.
     if let Some(farewell) = drive(&wire, is_busy, streams).await {
         farewell.await;
     }
+    Box::pin(io::close(&wire, &shared.drain)).await;
 }
 
 /// The app's connection broke. Where it did so under exchanges, each of them tells why, and the flow need not.
@@ -224,12 +240,24 @@ fn poll_accept(
     connection.poll_accept(cx)
 }
 
-/// Returns when the app should go to another connection: all is over, or another process accepts.
-async fn ends(shared: &Shared, is_idle: bool) {
-    match is_idle {
-        true => shared.drain.reached_while_idle(Stage::HandedOver).await,
-        false => shared.drain.reached(Stage::HandedOver).await,
+/// Returns at the stage at which the app should go to another connection, or does without it: another process accepts, or all
+/// is over. A connection that has no exchange is idle from when its app has all that it was answered: what the app says
+/// once this process is gone (a window that it gives back) would be met by a reset, and the rest be lost.
+async fn ends(shared: &Shared, wire: &Wire, stage: Stage, is_idle: bool) {
+    let drain = &shared.drain;
+    if !is_idle {
+        return drain.reached(stage).await;
     }
+    drain.reached(Stage::Draining).await;
+    // Boxed: most connections see no drain.
+    Box::pin(async {
+        let may_say = || stage != Stage::Last && drain.has_reached(stage);
+        while !may_say() && !wire.is_delivered() {
+            sleep(DELIVERY_POLL).await;
+        }
+        drain.reached_while_idle(stage).await;
+    })
+    .await;
 }
 
 /// The app's connection, once its preface and our settings are exchanged. `offers`: extended CONNECT is among them.

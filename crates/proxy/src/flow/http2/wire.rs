@@ -35,20 +35,63 @@ struct State {
     failed: Option<io::Error>,
     /// A write found that the other side takes nothing any more. What is written later goes nowhere.
     refused: Option<io::Error>,
-    /// The other side has said all.
+    /// The other side has said all, or there is no more to come of it.
     ended: bool,
+    orderly: Ended,
+    /// h2 may have something to write.
+    has_streams: bool,
+}
+
+/// Which side was the last to end its direction in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    Neither,
+    /// We have said that we end.
+    Ours,
+    /// The other side has, whatever we have said.
+    Theirs,
 }
 
 impl Wire {
     pub(super) fn new(stream: impl Into<Stream>) -> Self {
-        let stream = Some(stream.into());
-        let state = State { stream, out: Vec::new(), written: 0, failed: None, refused: None, ended: false };
+        let state = State {
+            stream: Some(stream.into()),
+            out: Vec::new(),
+            written: 0,
+            failed: None,
+            refused: None,
+            ended: false,
+            orderly: Ended::Neither,
+            has_streams: true,
+        };
         Self(Arc::new(Mutex::new(state)))
     }
 
-    /// Takes the socket, for good.
-    pub(super) fn take(&self) -> Option<Stream> {
-        self.lock().stream.take()
+    /// Takes the socket, for good, and tells how it may end.
+    pub(super) fn take(&self) -> Option<(Stream, Ended)> {
+        let mut state = self.lock();
+        let ended = state.orderly;
+        state.stream.take().map(|stream| (stream, ended))
+    }
+
+    /// One side has ended in order.
+    pub(super) fn note_end(&self, of: Ended) {
+        let mut state = self.lock();
+        if state.orderly != Ended::Theirs {
+            state.orderly = of;
+        }
+    }
+
+    /// h2 has streams, or none any more. Until that is said, it may.
+    pub(super) fn note_streams(&self, there_are: bool) {
+        self.lock().has_streams = there_are;
+    }
+
+    /// Whether all streams have ended, and the other side's kernel has all of them.
+    pub(super) fn is_delivered(&self) -> bool {
+        let state = self.lock();
+        let delivered = |stream: &Stream| dragoman_net::undelivered_bytes(stream.tcp()) == 0;
+        !state.has_streams && state.out.is_empty() && state.stream.as_ref().is_none_or(delivered)
     }
 
     /// Polls the socket itself.
