@@ -180,11 +180,13 @@ fn line(document: &Document, at: &Path) -> usize {
 
 /// Of a text that cannot be read.
 fn unread(text: &str, wrong: Wrong) -> Refusal {
-    let line = text.lines().nth(wrong.line.saturating_sub(1)).unwrap_or_default();
+    let mut lines = text.lines();
+    let before = wrong.line.checked_sub(2).and_then(|line| lines.nth(line)).unwrap_or_default();
+    let line = lines.next().unwrap_or_default();
     let mut refusal = told(wrong);
     if line.contains("{{") {
         refusal.reason.push_str("; if this is a template, render it first (`helm template`)");
-    } else if text.starts_with('{') && line.starts_with('{') {
+    } else if before.ends_with('}') && line.starts_with('{') {
         refusal.reason.push_str("; between two documents of JSON write a line `---`");
     }
     refusal
