@@ -2,13 +2,14 @@
 
 use crate::annotations::{refuse_misplaced, refuse_unread};
 use crate::edit::{Edit, Path};
+use crate::look::Node;
 use crate::options::Options;
 use crate::plan::{Done, Plan, is_ours, plan};
 use crate::refusal::{Refusal, Refusals};
 use crate::refuse;
 use crate::value::Value;
 use crate::workload::{Object, objects};
-use crate::yaml::{self, Document, Lost, Wrong};
+use crate::yaml::{self, Document, Part, Undone, Wrong};
 
 /// Each pod that nothing can be written into is looked at again without those before it.
 const MOST_UNWRITABLE: usize = 100;
@@ -21,7 +22,7 @@ pub struct Outcome {
     /// One for each object, in their order.
     pub reports: Vec<Report>,
     /// What of an injection before this one somebody had changed: it is there anew, without the change.
-    pub lost: Vec<Lost>,
+    pub lost: Vec<Part>,
 }
 
 /// A text without what was added to it.
@@ -29,8 +30,10 @@ pub struct Outcome {
 pub struct Original {
     /// The text as it is now.
     pub text: String,
-    /// What somebody had changed in what was added, and is gone with it.
-    pub lost: Vec<Lost>,
+    /// What of that somebody had changed: the change is gone with it.
+    pub lost: Vec<Part>,
+    /// What is dragoman's by its name and is in no record, so that it stays.
+    pub left: Vec<Part>,
 }
 
 /// What was done to an object.
@@ -54,7 +57,7 @@ pub struct Report {
 pub fn inject(text: &str, options: &Options) -> Result<Outcome, Vec<Refusal>> {
     let undone = yaml::taken_out(text, is_ours).map_err(|wrong| vec![unread(text, wrong)])?;
     let lost = undone.lost.clone();
-    injected(&undone.text, options).map(|outcome| Outcome { lost, ..outcome }).map_err(|mut refusals| {
+    injected(&undone, options).map(|outcome| Outcome { lost, ..outcome }).map_err(|mut refusals| {
         // They are about the text without what was added before, and whoever reads them has the one with it.
         let lines = undone.lines_before(text);
         for refusal in &mut refusals {
@@ -70,12 +73,20 @@ pub fn inject(text: &str, options: &Options) -> Result<Outcome, Vec<Refusal>> {
 /// The text cannot be read, or what was added has been changed since.
 pub fn uninject(text: &str) -> Result<Original, Vec<Refusal>> {
     let undone = yaml::taken_out(text, is_ours).map_err(|wrong| vec![unread(text, wrong)])?;
-    Ok(Original { text: undone.text, lost: undone.lost })
+    let lines = undone.lines_before(text);
+    let left = undone.documents.iter().flat_map(left).map(|part| Part { line: lines.of(part.line), ..part });
+    Ok(Original { left: left.collect(), text: undone.text, lost: undone.lost })
+}
+
+/// What is dragoman's by its name.
+fn left(document: &Document) -> Vec<Part> {
+    let pods = objects(document.value()).into_iter().filter_map(|object| object.pod());
+    let named = pods.flat_map(|pod| refuse::named_as_ours(&Node { value: pod.spec, at: pod.at.key("spec") }));
+    named.map(|(at, name)| Part { line: line(document, &at), what: format!("{at} {name:?}") }).collect()
 }
 
 /// Of a text that has nothing of dragoman.
-fn injected(text: &str, options: &Options) -> Result<Outcome, Vec<Refusal>> {
-    let documents = yaml::parse(text).map_err(|wrong| vec![told(wrong)])?;
+fn injected(Undone { text, documents, .. }: &Undone, options: &Options) -> Result<Outcome, Vec<Refusal>> {
     let (mut additions, mut reports, mut refusals) = (Additions::default(), Vec::new(), Vec::new());
     for (n, document) in documents.iter().enumerate().filter(|(_, document)| *document.value() != Value::Null)
     {
@@ -103,7 +114,7 @@ fn injected(text: &str, options: &Options) -> Result<Outcome, Vec<Refusal>> {
             }
         }
     }
-    match additions.apply(text, &documents) {
+    match additions.apply(text, documents) {
         Ok(text) if refusals.is_empty() => Ok(Outcome { text, reports, lost: Vec::new() }),
         applied => {
             refusals.extend(applied.err().into_iter().flatten());

@@ -31,4 +31,4 @@ pub use refusal::Refusal;
 pub use settings::{PREFIX, SETTINGS, Said, Setting};
 pub use value::Value;
 pub use workload::Pod;
-pub use yaml::Lost;
+pub use yaml::Part;

@@ -50,7 +50,7 @@ fn what_was_added_comes_out_again_byte_for_byte() {
     for (path, (form, words)) in corpus().iter().flat_map(|path| FORMS.map(|form| (path, form))) {
         let text = read(path);
         let Ok(with) = injected(&text, &options(words)) else { continue };
-        let original = Original { text: text.clone(), lost: vec![] };
+        let original = Original { text: text.clone(), lost: vec![], left: vec![] };
         assert_eq!(uninject(&with).unwrap(), original, "{} {form}", name(path));
         assert_eq!(uninject(&text).unwrap(), original, "{}: nothing to take out", name(path));
     }
@@ -196,6 +196,25 @@ fn what_was_changed_since_is_told() {
         .replace("        port: 15020\n", "        port: 15020\n        scheme: HTTP\n");
     assert_ne!(filled, with);
     assert_eq!(uninject(&filled).unwrap().lost, []);
+}
+
+/// Such a pod would not start.
+#[test]
+fn what_no_record_leads_to_any_more_is_told() {
+    let text = "kind: Pod\nmetadata: {name: web}\nspec:\n  containers:\n  - name: app\n    command: [app]\n";
+    let with = injected(text, &options("native-sidecar=false")).unwrap();
+    let renamed = with.replace("- name: app\n", "- name: other\n");
+    let original = uninject(&renamed).unwrap();
+    let [left] = &original.left[..] else { panic!("{:?}", original.left) };
+    assert_eq!(left.what, "spec.containers[0].volumeMounts[0] \"dragoman-bin\"");
+    assert!(renamed.lines().nth(left.line - 1).unwrap().contains("dragoman-bin"), "{left:?}");
+
+    let by_hand = text.replace("- name: app\n", "- name: dragoman\n  - name: app\n")
+        + "  volumes: [{name: dragoman-run}]\n";
+    let left: Vec<_> =
+        uninject(&by_hand).unwrap().left.into_iter().map(|part| (part.line, part.what)).collect();
+    let known = [(5, "spec.containers[0] \"dragoman\""), (8, "spec.volumes[0] \"dragoman-run\"")];
+    assert_eq!(left, known.map(|(line, what)| (line, what.to_owned())));
 }
 
 /// Whoever puts another command in the place of the one that waits keeps each of its words.

@@ -7,7 +7,7 @@ use std::io::{self, IsTerminal, Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use dragoman_kube::{Done, Lost, Options, Original, Refusal, Report, inject, uninject};
+use dragoman_kube::{Done, Options, Original, Part, Refusal, Report, inject, uninject};
 
 use crate::check::{WRONG_INPUT, print};
 use arguments::InjectArguments;
@@ -55,17 +55,19 @@ fn act(
 ) -> Result<String, Vec<Refusal>> {
     let is_loud = !arguments.quiet;
     if arguments.uninject {
-        let Original { text: original, lost } = uninject(text)?;
+        let Original { text: original, lost, left } = uninject(text)?;
         if is_loud && original == text {
-            say("dragoman: there was nothing of dragoman to take out");
-        } else if is_loud {
-            warn_of(&lost, name);
+            say("dragoman: there is no record of an injection, and nothing was taken out");
+        }
+        if is_loud {
+            warn_of(&lost, name, CHANGED);
+            warn_of(&left, name, "has a name of dragoman's, but is in no record; it stays");
         }
         return Ok(original);
     }
     let outcome = inject(text, options)?;
     if is_loud {
-        warn_of(&outcome.lost, name);
+        warn_of(&outcome.lost, name, CHANGED);
         outcome.reports.iter().for_each(report);
         if outcome.reports.is_empty() {
             say("dragoman: there was no object to read");
@@ -93,11 +95,11 @@ fn report(report: &Report) {
 }
 
 /// Whoever changed it may want to say it in another way.
-fn warn_of(lost: &[Lost], name: &str) {
-    for Lost { line, what } in lost {
-        say(&format!(
-            "warning: {name}:{line}: {what} is not as it was injected; what was changed in it is gone"
-        ));
+const CHANGED: &str = "is not as it was injected; what was changed in it is gone";
+
+fn warn_of(parts: &[Part], name: &str, told: &str) {
+    for Part { line, what } in parts {
+        say(&format!("warning: {name}:{line}: {what} {told}"));
     }
 }
 

@@ -82,7 +82,10 @@ Pod other: left alone, since it says dragoman.dev/inject: \"false\"
     assert_eq!(text(&again.stdout), injected);
     let nothing = inject(&["--uninject"], WEB);
     assert_eq!(text(&nothing.stdout), WEB);
-    assert_eq!(text(&nothing.stderr), "dragoman: there was nothing of dragoman to take out\n");
+    assert_eq!(
+        text(&nothing.stderr),
+        "dragoman: there is no record of an injection, and nothing was taken out\n"
+    );
 }
 
 #[test]

@@ -17,7 +17,9 @@ pub(crate) struct Undone {
     /// The text.
     pub(crate) text: String,
     /// What of it somebody had changed, which is gone too.
-    pub(crate) lost: Vec<Lost>,
+    pub(crate) lost: Vec<Part>,
+    /// What the text means.
+    pub(crate) documents: Vec<Document>,
     /// What was taken out of the one before, in order.
     cuts: Vec<Splice>,
 }
@@ -29,12 +31,12 @@ impl Undone {
     }
 }
 
-/// Something that was added, and was changed since.
+/// A part of a pod.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Lost {
-    /// Its line, from 1, in the text that it was taken out of.
+pub struct Part {
+    /// Its line, from 1.
     pub line: usize,
-    /// What it is, as `spec.initContainers "dragoman"`.
+    /// Where it is, and its name: `spec.initContainers "dragoman"`.
     pub what: String,
 }
 
@@ -48,14 +50,18 @@ pub(crate) type Ours = fn(place: &str, name: &str) -> bool;
 /// # Errors
 /// A text that is no YAML, and a record that this version cannot read, or that names what is not `ours`.
 pub(crate) fn taken_out(text: &str, ours: Ours) -> Result<Undone, Wrong> {
-    let (cuts, lost) = cuts(text, &parse(text)?, ours)?;
-    let undone = Undone { text: spliced(text, &cuts), lost, cuts };
-    parse(&undone.text).map_err(|wrong| Wrong {
-        line: undone.lines_before(text).of(wrong.line),
+    let documents = parse(text)?;
+    let (cuts, lost) = cuts(text, &documents, ours)?;
+    if cuts.is_empty() {
+        return Ok(Undone { text: text.to_owned(), lost, documents, cuts });
+    }
+    let without = spliced(text, &cuts);
+    let documents = parse(&without).map_err(|wrong| Wrong {
+        line: LinesBefore::new(text, &cuts, &without).of(wrong.line),
         reason: format!("without what was added this would be no YAML any more ({})", wrong.reason),
         ..wrong
     })?;
-    Ok(undone)
+    Ok(Undone { text: without, lost, documents, cuts })
 }
 
 /// The same for what was just added, and is parsed already.
@@ -63,7 +69,7 @@ pub(super) fn undone(text: &str, documents: &[Document]) -> Result<String, Wrong
     Ok(spliced(text, &cuts(text, documents, |_, _| true)?.0))
 }
 
-fn cuts(text: &str, documents: &[Document], ours: Ours) -> Result<(Vec<Splice>, Vec<Lost>), Wrong> {
+fn cuts(text: &str, documents: &[Document], ours: Ours) -> Result<(Vec<Splice>, Vec<Part>), Wrong> {
     let (mut cuts, mut lost) = (Vec::new(), Vec::new());
     for document in documents {
         let (fates, names) = (BTreeMap::new(), HashMap::new());
@@ -92,7 +98,7 @@ struct Undo<'a> {
     fates: BTreeMap<Id, BTreeMap<usize, Fate>>,
     /// The children of nodes, by key or by name.
     names: HashMap<Id, HashMap<&'a str, usize>>,
-    lost: Vec<Lost>,
+    lost: Vec<Part>,
 }
 
 impl<'a> Undo<'a> {
@@ -191,7 +197,7 @@ impl<'a> Undo<'a> {
         if now.is_ok_and(|value| sum(&value) != *sum_then) {
             let line = self.document.nodes[id].place.0;
             let place = steps(place).collect::<Vec<_>>().join(".");
-            self.lost.push(Lost { line, what: format!("{} {name:?}", place.escape_debug()) });
+            self.lost.push(Part { line, what: format!("{} {name:?}", place.escape_debug()) });
         }
     }
 
