@@ -1,11 +1,9 @@
 //! What the Pod Security Standards say of pods with dragoman.
-//!
-//! The rules are those of <https://kubernetes.io/docs/concepts/security/pod-security-standards/>, in words of this test's own:
-//! it reads the result and knows nothing of how that is made.
 
 mod common;
 
 use common::options;
+use common::standards::{against_baseline, against_restricted, containers};
 use dragoman_kube::inject;
 use serde_json::{Value, json};
 
@@ -32,131 +30,6 @@ fn injected(pod: &Value, words: &str) -> Value {
     serde_json::from_str(&outcome.text).unwrap()
 }
 
-fn containers(pod: &Value) -> impl Iterator<Item = &Value> {
-    ["initContainers", "containers"]
-        .into_iter()
-        .flat_map(|list| pod["spec"][list].as_array().into_iter().flatten())
-}
-
-/// What of the container's own, or else the pod's, security context holds.
-fn effective<'a>(pod: &'a Value, container: &'a Value, key: &str) -> &'a Value {
-    let own = &container["securityContext"][key];
-    if own.is_null() { &pod["spec"]["securityContext"][key] } else { own }
-}
-
-fn texts(list: &Value) -> Vec<&str> {
-    list.as_array().into_iter().flatten().filter_map(Value::as_str).collect()
-}
-
-/// What `baseline` objects to, each with the container's name.
-fn against_baseline(pod: &Value) -> Vec<String> {
-    let allowed = [
-        "AUDIT_WRITE",
-        "CHOWN",
-        "DAC_OVERRIDE",
-        "FOWNER",
-        "FSETID",
-        "KILL",
-        "MKNOD",
-        "NET_BIND_SERVICE",
-        "SETFCAP",
-        "SETGID",
-        "SETPCAP",
-        "SETUID",
-        "SYS_CHROOT",
-    ];
-    let mut against = Vec::new();
-    for key in ["hostNetwork", "hostPID", "hostIPC"] {
-        if pod["spec"][key] == json!(true) {
-            against.push(format!("pod: {key}"));
-        }
-    }
-    for volume in
-        pod["spec"]["volumes"].as_array().into_iter().flatten().filter(|volume| !volume["hostPath"].is_null())
-    {
-        against.push(format!("{}: hostPath", volume["name"]));
-    }
-    for container in containers(pod) {
-        let name = container["name"].as_str().unwrap();
-        let context = &container["securityContext"];
-        if context["privileged"] == json!(true) {
-            against.push(format!("{name}: privileged"));
-        }
-        for added in
-            texts(&context["capabilities"]["add"]).into_iter().filter(|added| !allowed.contains(added))
-        {
-            against.push(format!("{name}: {added}"));
-        }
-        if effective(pod, container, "seccompProfile")["type"] == json!("Unconfined") {
-            against.push(format!("{name}: seccomp"));
-        }
-        if container["ports"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .any(|port| port["hostPort"].as_i64().is_some_and(|port| port != 0))
-        {
-            against.push(format!("{name}: hostPort"));
-        }
-        let mount = context["procMount"].as_str().unwrap_or("Default");
-        if mount != "Default" {
-            against.push(format!("{name}: procMount"));
-        }
-    }
-    against
-}
-
-/// What `restricted` objects to beyond that.
-fn against_restricted(pod: &Value) -> Vec<String> {
-    let mut against = against_baseline(pod);
-    let volumes = [
-        "configMap",
-        "csi",
-        "downwardAPI",
-        "emptyDir",
-        "ephemeral",
-        "persistentVolumeClaim",
-        "projected",
-        "secret",
-    ];
-    for volume in pod["spec"]["volumes"].as_array().into_iter().flatten() {
-        let kinds = volume.as_object().unwrap().keys().filter(|key| *key != "name");
-        kinds
-            .filter(|kind| !volumes.contains(&kind.as_str()))
-            .for_each(|kind| against.push(format!("volume: {kind}")));
-    }
-    for container in containers(pod) {
-        let name = container["name"].as_str().unwrap();
-        let context = &container["securityContext"];
-        if context["allowPrivilegeEscalation"] != json!(false) {
-            against.push(format!("{name}: allowPrivilegeEscalation"));
-        }
-        if effective(pod, container, "runAsNonRoot") != &json!(true) {
-            against.push(format!("{name}: runAsNonRoot"));
-        }
-        if effective(pod, container, "runAsUser") == &json!(0) {
-            against.push(format!("{name}: runAsUser 0"));
-        }
-        if !["RuntimeDefault", "Localhost"]
-            .map(Value::from)
-            .contains(&effective(pod, container, "seccompProfile")["type"])
-        {
-            against.push(format!("{name}: seccomp"));
-        }
-        if !texts(&context["capabilities"]["drop"]).contains(&"ALL") {
-            against.push(format!("{name}: does not drop ALL"));
-        }
-        for added in
-            texts(&context["capabilities"]["add"]).into_iter().filter(|added| *added != "NET_BIND_SERVICE")
-        {
-            if !against.contains(&format!("{name}: {added}")) {
-                against.push(format!("{name}: {added}"));
-            }
-        }
-    }
-    against
-}
-
 #[test]
 fn the_check_itself_objects() {
     let pod = json!({"spec": {
@@ -164,8 +37,8 @@ fn the_check_itself_objects() {
         "containers": [{"name": "a", "securityContext": {"privileged": true, "capabilities": {"add": ["SYS_ADMIN"]}}, "ports": [{"hostPort": 80}]}],
         "volumes": [{"name": "v", "hostPath": {"path": "/"}}],
     }});
-    assert_eq!(against_baseline(&pod).len(), 5);
-    let found = against_restricted(&pod);
+    assert_eq!(against_baseline(&pod["spec"]).len(), 5);
+    let found = against_restricted(&pod["spec"]);
     for reason in [
         "a: runAsNonRoot",
         "a: seccomp",
@@ -175,16 +48,16 @@ fn the_check_itself_objects() {
     ] {
         assert!(found.iter().any(|found| found == reason), "{reason}: {found:?}");
     }
-    assert_eq!(against_restricted(&restricted()), [""; 0]);
+    assert_eq!(against_restricted(&restricted()["spec"]), [""; 0]);
 }
 
 #[test]
 fn only_the_container_that_writes_the_rules_stands_out() {
     for words in ["", "native-sidecar=false"] {
         let pod = injected(&restricted(), words);
-        assert_eq!(against_baseline(&pod), ["dragoman-init: NET_ADMIN"], "{words}");
+        assert_eq!(against_baseline(&pod["spec"]), ["dragoman-init: NET_ADMIN"], "{words}");
         assert_eq!(
-            against_restricted(&pod),
+            against_restricted(&pod["spec"]),
             ["dragoman-init: NET_ADMIN", "dragoman-init: runAsNonRoot", "dragoman-init: runAsUser 0"],
             "{words}"
         );
@@ -196,7 +69,7 @@ fn where_nothing_is_captured_nothing_stands_out() {
     for words in
         ["no-capture", "no-capture native-sidecar=false", "no-capture native-sidecar=false probes=none"]
     {
-        assert_eq!(against_restricted(&injected(&restricted(), words)), [""; 0], "{words}");
+        assert_eq!(against_restricted(&injected(&restricted(), words)["spec"]), [""; 0], "{words}");
     }
 }
 
@@ -211,7 +84,7 @@ fn what_the_pod_says_for_all_does_not_reach_ours() {
     });
     for words in ["", "native-sidecar=false"] {
         let pod = injected(&pod, words);
-        let ours: Vec<_> = containers(&pod)
+        let ours: Vec<_> = containers(&pod["spec"])
             .filter(|container| container["name"].as_str().unwrap().starts_with("dragoman"))
             .collect();
         assert_eq!(ours.len(), if words.is_empty() { 2 } else { 3 });
@@ -239,7 +112,7 @@ fn what_the_pod_says_for_all_does_not_reach_ours() {
                 assert_eq!(container["securityContext"][key], value, "{} {key}", container["name"]);
             }
         }
-        let app = containers(&pod).find(|container| container["name"] == "app").unwrap();
+        let app = containers(&pod["spec"]).find(|container| container["name"] == "app").unwrap();
         assert_eq!(app["securityContext"], app_rights());
     }
 }
@@ -252,7 +125,7 @@ fn a_guaranteed_pod_stays_guaranteed() {
     pod["spec"]["containers"][0]["resources"] =
         json!({"limits": amounts, "requests": {"cpu": 0.5, "memory": "1024Mi"}});
     let is_guaranteed = |pod: &Value| {
-        containers(pod).all(|container| {
+        containers(&pod["spec"]).all(|container| {
             let of = &container["resources"];
             let is_set = of["limits"]["cpu"].is_string() && of["limits"]["memory"].is_string();
             let ours = container["name"].as_str().unwrap().starts_with("dragoman");
@@ -267,7 +140,7 @@ fn a_guaranteed_pod_stays_guaranteed() {
     ] {
         let pod = injected(&pod, words);
         assert!(is_guaranteed(&pod), "{words}");
-        let sidecar = containers(&pod).find(|container| container["name"] == "dragoman").unwrap();
+        let sidecar = containers(&pod["spec"]).find(|container| container["name"] == "dragoman").unwrap();
         assert_eq!(sidecar["resources"]["limits"], json!({"cpu": cpu, "memory": memory}), "{words}");
     }
     let text = serde_json::to_string_pretty(&pod).unwrap();

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::kubelet::{self, Pod};
 use crate::oracles::{self, NEWEST, Verdict, repository};
+use crate::standards::against_restricted;
 
 /// Refused by `dragoman inject`, and said so.
 const REFUSED: i32 = 2;
@@ -31,7 +32,8 @@ struct Form {
     look: fn(&Pod<'_>) -> bool,
 }
 
-const ROOT: [&str; 3] = ["dragoman-init NET_ADMIN", "dragoman-init runAsNonRoot", "dragoman-init runAsUser"];
+const ROOT: [&str; 3] =
+    ["dragoman-init: NET_ADMIN", "dragoman-init: runAsNonRoot", "dragoman-init: runAsUser 0"];
 
 const FORMS: [Form; 4] = [
     Form { name: "native", options: &[], oldest: "1.29", forbidden: &ROOT, look: is_native },
@@ -89,7 +91,7 @@ fn inject(file: &Path, options: &[&str]) -> Output {
 }
 
 /// The corpus of the crate, and what teams deploy by the example.
-fn manifests(scratch: &Scratch) -> Vec<PathBuf> {
+pub(crate) fn manifests(scratch: &Scratch) -> Vec<PathBuf> {
     let corpus = fs::read_dir(repository("crates/kube/tests/corpus")).expect("the corpus");
     let mut files: Vec<_> = corpus.map(|entry| entry.expect("an entry").path()).collect();
     files.retain(|file| file.extension().is_some_and(|end| end == "yaml" || end == "yml" || end == "json"));
@@ -103,14 +105,19 @@ fn manifests(scratch: &Scratch) -> Vec<PathBuf> {
 }
 
 /// Files that a form takes, and what it makes of each.
-fn taken(form: &Form, files: &[PathBuf], scratch: &Scratch) -> Vec<(PathBuf, PathBuf)> {
+pub(crate) fn taken(
+    form: &str,
+    options: &[&str],
+    files: &[PathBuf],
+    scratch: &Scratch,
+) -> Vec<(PathBuf, PathBuf)> {
     let mut taken = Vec::new();
     for file in files {
-        let output = inject(file, form.options);
+        let output = inject(file, options);
         let name = file.file_name().expect("a name").to_string_lossy();
         match output.status.code() {
             Some(0) => {
-                let made = scratch.write(&format!("{}-{name}", form.name), &output.stdout);
+                let made = scratch.write(&format!("{form}-{name}"), &output.stdout);
                 taken.push((file.clone(), made));
             }
             Some(REFUSED) => assert!(output.stdout.is_empty(), "{name}: refused, and yet written"),
@@ -159,7 +166,9 @@ fn wrong(form: &Form, before: &Verdict, after: &Verdict) -> Vec<String> {
             continue;
         }
         let (before, after) = (kubelet::pod(before).expect("a pod"), kubelet::pod(after).expect("a pod"));
-        let added = &after.forbidden_by_restricted() - &before.forbidden_by_restricted();
+        let [already, forbidden] =
+            [&before, &after].map(|pod| BTreeSet::from_iter(against_restricted(pod.spec)));
+        let added = &forbidden - &already;
         if !(form.look)(&after) {
             wrong.push(format!("{} {}: not the {} form", after.kind, after.name, form.name));
         }
@@ -179,7 +188,7 @@ fn what_is_made_is_valid_wherever_the_manifest_was() {
     let files = manifests(&scratch);
     let mut unread = BTreeSet::new();
     for form in &FORMS {
-        let pairs = taken(form, &files, &scratch);
+        let pairs = taken(form.name, form.options, &files, &scratch);
         let (before, after): (Vec<_>, Vec<_>) = pairs.iter().cloned().unzip();
         let versions: Vec<_> = [form.oldest].into_iter().chain(NEWEST).collect();
         let mut verdicts = oracles::schemas(&versions, &[before.clone(), after.clone()].concat());
@@ -209,7 +218,7 @@ fn a_native_sidecar_is_nothing_for_old_versions() {
     let file =
         scratch.write("job.yaml", fs::read(repository("deploy/kubernetes/examples/job.yaml")).expect("it"));
     for (form, is_allowed) in [(&FORMS[0], false), (&FORMS[1], true)] {
-        let made = taken(form, std::slice::from_ref(&file), &scratch).remove(0).1;
+        let made = taken(form.name, form.options, std::slice::from_ref(&file), &scratch).remove(0).1;
         let errors = oracles::schemas(&["1.27"], &[made]).remove(0).expect("it is read").all_errors();
         assert_eq!(errors.is_empty(), is_allowed, "{}: {errors:?}", form.name);
         assert!(is_allowed || errors.iter().all(|error| error.contains("'restartPolicy' was unexpected")));
@@ -222,7 +231,7 @@ fn monitors_and_policies_fit_what_is_injected() {
     let scratch = Scratch::new("fit");
     let overlay = oracles::kustomize(&repository("deploy/kubernetes/overlays/production"));
     let overlay = scratch.write("overlay.yaml", overlay);
-    let made = taken(&FORMS[0], std::slice::from_ref(&overlay), &scratch).remove(0).1;
+    let made = taken("native", &[], std::slice::from_ref(&overlay), &scratch).remove(0).1;
     let service = repository("deploy/kubernetes/components/service-monitor/service.yaml");
     let read = oracles::schemas(&NEWEST[..1], &[made, service]);
     let [Some(made), Some(service)] = &read[..] else { panic!("not all are read") };

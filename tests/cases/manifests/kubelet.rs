@@ -10,7 +10,7 @@ pub(crate) struct Pod<'a> {
     pub(crate) name: &'a str,
     pub(crate) spec: &'a Value,
     /// Volumes that come from elsewhere: `volumeClaimTemplates`.
-    claims: Vec<&'a str>,
+    pub(crate) claims: Vec<&'a str>,
 }
 
 /// The pod of an object, where its kind has one.
@@ -110,49 +110,6 @@ impl<'a> Pod<'a> {
             return vec!["runs as root, which runAsNonRoot forbids".to_owned()];
         }
         Vec::new()
-    }
-
-    /// What Pod Security's level `restricted` forbids, as far as containers can bring it about.
-    pub(crate) fn forbidden_by_restricted(&self) -> BTreeSet<String> {
-        let mut all = BTreeSet::new();
-        for volume in list(&self.spec["volumes"]) {
-            const ALLOWED: [&str; 8] = [
-                "configMap",
-                "csi",
-                "downwardAPI",
-                "emptyDir",
-                "ephemeral",
-                "persistentVolumeClaim",
-                "projected",
-                "secret",
-            ];
-            let kinds = volume.as_object().expect("a volume").keys();
-            let other = kinds.filter(|key| *key != "name" && !ALLOWED.contains(&key.as_str()));
-            all.extend(other.map(|kind| format!("volume {kind}")));
-        }
-        for container in self.init_containers().iter().chain(self.containers()) {
-            let own = &container["securityContext"];
-            let either = |key: &str| {
-                if own[key].is_null() { &self.spec["securityContext"][key] } else { &own[key] }
-            };
-            let dropped = list(&own["capabilities"]["drop"]).iter().any(|capability| capability == "ALL");
-            let mut say = |wrong: bool, what: &str| {
-                if wrong {
-                    all.insert(format!("{} {what}", text(&container["name"])));
-                }
-            };
-            say(own["allowPrivilegeEscalation"] != false, "allowPrivilegeEscalation");
-            say(own["privileged"] == true, "privileged");
-            say(!dropped, "capabilities.drop");
-            for capability in list(&own["capabilities"]["add"]) {
-                say(capability != "NET_BIND_SERVICE", text(capability));
-            }
-            say(*either("runAsNonRoot") != true, "runAsNonRoot");
-            say(*either("runAsUser") == 0, "runAsUser");
-            let seccomp = text(&either("seccompProfile")["type"]);
-            say(!["RuntimeDefault", "Localhost"].contains(&seccomp), "seccompProfile");
-        }
-        all
     }
 }
 

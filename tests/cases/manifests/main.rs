@@ -7,4 +7,8 @@ mod injected;
 mod kubelet;
 mod oracles;
 mod page;
+mod played;
 mod programs;
+// One reading of the standards for what the crate makes and for what the program does.
+#[path = "../../../crates/kube/tests/common/standards.rs"]
+mod standards;

@@ -63,7 +63,7 @@ pub(crate) fn schemas(versions: &[&str], files: &[PathBuf]) -> Vec<Option<Verdic
 }
 
 /// The objects of each file, as Kubernetes itself reads YAML and JSON. `None` for a file that it cannot read.
-fn read(files: &[PathBuf]) -> Vec<Option<Vec<Value>>> {
+pub(crate) fn read(files: &[PathBuf]) -> Vec<Option<Vec<Value>>> {
     const MARK: &str = "ends-a-file";
     let scratch = Scratch::new("marks");
     let mark = format!("{{ apiVersion: v1, kind: ConfigMap, metadata: {{ name: {MARK} }} }}");
