@@ -5,15 +5,16 @@ use dragoman_kube::{Options, Refusal, inject, uninject};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
-    let original = match uninject(text) {
-        Ok(original) => original,
+    let text_before = match uninject(text) {
+        Ok(original) => original.text,
         Err(refusals) => return told(text, &refusals),
     };
     for native_sidecar in [true, false] {
         let options = Options { native_sidecar, ..Options::default() };
         match inject(text, &options) {
             Ok(outcome) => {
-                assert_eq!(uninject(&outcome.text).expect("it was made here"), original);
+                let original = uninject(&outcome.text).expect("it was made here");
+                assert_eq!((original.text, original.lost), (text_before.clone(), vec![]));
                 assert_eq!(inject(&outcome.text, &options).expect("it was made here").text, outcome.text);
             }
             Err(refusals) => told(text, &refusals),

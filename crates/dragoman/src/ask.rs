@@ -33,7 +33,11 @@ pub(crate) enum At {
 impl FromStr for At {
     type Err = std::convert::Infallible;
 
+    /// An empty text says nothing: a variable may be left empty by whoever fills a template in.
     fn from_str(text: &str) -> Result<At, Self::Err> {
+        if text.is_empty() {
+            return Ok(At::default());
+        }
         Ok(text.parse().map_or_else(|_| At::Socket(text.into()), At::Address))
     }
 }

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus};
 
-use dragoman_net::for_child;
+use dragoman_net::{for_child, hear_of_children};
 use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -65,7 +65,8 @@ impl Signals {
     ///
     /// # Errors
     /// What the system says.
-    pub(crate) fn new(passed_on: impl IntoIterator<Item = Signal>) -> Result<Signals, Errno> {
+    pub(crate) fn new(passed_on: impl IntoIterator<Item = Signal>) -> io::Result<Signals> {
+        hear_of_children()?;
         let mask_before = SigSet::thread_get_mask()?;
         let all: SigSet = passed_on.into_iter().chain([Signal::SIGCHLD]).collect();
         all.thread_block()?;
@@ -74,7 +75,7 @@ impl Signals {
     }
 
     /// The same for all that a command may be told by.
-    pub(crate) fn all() -> Result<Signals, Errno> {
+    pub(crate) fn all() -> io::Result<Signals> {
         Signals::new(Signal::iterator().filter(|signal| !NOT_PASSED_ON.contains(signal)))
     }
 

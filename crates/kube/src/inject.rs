@@ -2,13 +2,14 @@
 
 use crate::annotations::{refuse_misplaced, refuse_unread};
 use crate::edit::{Edit, Path};
+use crate::look::Node;
 use crate::options::Options;
 use crate::plan::{Done, Plan, is_ours, plan};
 use crate::refusal::{Refusal, Refusals};
 use crate::refuse;
 use crate::value::Value;
 use crate::workload::{Object, objects};
-use crate::yaml::{self, Document, Wrong};
+use crate::yaml::{self, Document, Part, Undone, Wrong};
 
 /// Each pod that nothing can be written into is looked at again without those before it.
 const MOST_UNWRITABLE: usize = 100;
@@ -20,6 +21,19 @@ pub struct Outcome {
     pub text: String,
     /// One for each object, in their order.
     pub reports: Vec<Report>,
+    /// What of an injection before this one somebody had changed: it is there anew, without the change.
+    pub lost: Vec<Part>,
+}
+
+/// A text without what was added to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Original {
+    /// The text as it is now.
+    pub text: String,
+    /// What of that somebody had changed: the change is gone with it.
+    pub lost: Vec<Part>,
+    /// What is dragoman's by its name and is in no record, so that it stays.
+    pub left: Vec<Part>,
 }
 
 /// What was done to an object.
@@ -42,7 +56,8 @@ pub struct Report {
 /// Every reason against it, of all objects at once. Then nothing is injected anywhere.
 pub fn inject(text: &str, options: &Options) -> Result<Outcome, Vec<Refusal>> {
     let undone = yaml::taken_out(text, is_ours).map_err(|wrong| vec![unread(text, wrong)])?;
-    injected(&undone.text, options).map_err(|mut refusals| {
+    let lost = undone.lost.clone();
+    injected(&undone, options).map(|outcome| Outcome { lost, ..outcome }).map_err(|mut refusals| {
         // They are about the text without what was added before, and whoever reads them has the one with it.
         let lines = undone.lines_before(text);
         for refusal in &mut refusals {
@@ -56,14 +71,22 @@ pub fn inject(text: &str, options: &Options) -> Result<Outcome, Vec<Refusal>> {
 ///
 /// # Errors
 /// The text cannot be read, or what was added has been changed since.
-pub fn uninject(text: &str) -> Result<String, Vec<Refusal>> {
+pub fn uninject(text: &str) -> Result<Original, Vec<Refusal>> {
     let undone = yaml::taken_out(text, is_ours).map_err(|wrong| vec![unread(text, wrong)])?;
-    Ok(undone.text)
+    let lines = undone.lines_before(text);
+    let left = undone.documents.iter().flat_map(left).map(|part| Part { line: lines.of(part.line), ..part });
+    Ok(Original { left: left.collect(), text: undone.text, lost: undone.lost })
+}
+
+/// What is dragoman's by its name.
+fn left(document: &Document) -> Vec<Part> {
+    let pods = objects(document.value()).into_iter().filter_map(|object| object.pod());
+    let named = pods.flat_map(|pod| refuse::named_as_ours(&Node { value: pod.spec, at: pod.at.key("spec") }));
+    named.map(|(at, name)| Part { line: line(document, &at), what: format!("{at} {name:?}") }).collect()
 }
 
 /// Of a text that has nothing of dragoman.
-fn injected(text: &str, options: &Options) -> Result<Outcome, Vec<Refusal>> {
-    let documents = yaml::parse(text).map_err(|wrong| vec![told(wrong)])?;
+fn injected(Undone { text, documents, .. }: &Undone, options: &Options) -> Result<Outcome, Vec<Refusal>> {
     let (mut additions, mut reports, mut refusals) = (Additions::default(), Vec::new(), Vec::new());
     for (n, document) in documents.iter().enumerate().filter(|(_, document)| *document.value() != Value::Null)
     {
@@ -91,8 +114,8 @@ fn injected(text: &str, options: &Options) -> Result<Outcome, Vec<Refusal>> {
             }
         }
     }
-    match additions.apply(text, &documents) {
-        Ok(text) if refusals.is_empty() => Ok(Outcome { text, reports }),
+    match additions.apply(text, documents) {
+        Ok(text) if refusals.is_empty() => Ok(Outcome { text, reports, lost: Vec::new() }),
         applied => {
             refusals.extend(applied.err().into_iter().flatten());
             refusals.sort_by_key(|refusal| refusal.line);
@@ -168,11 +191,13 @@ fn line(document: &Document, at: &Path) -> usize {
 
 /// Of a text that cannot be read.
 fn unread(text: &str, wrong: Wrong) -> Refusal {
-    let line = text.lines().nth(wrong.line.saturating_sub(1)).unwrap_or_default();
+    let mut lines = text.lines();
+    let before = wrong.line.checked_sub(2).and_then(|line| lines.nth(line)).unwrap_or_default();
+    let line = lines.next().unwrap_or_default();
     let mut refusal = told(wrong);
     if line.contains("{{") {
         refusal.reason.push_str("; if this is a template, render it first (`helm template`)");
-    } else if text.starts_with('{') && line.starts_with('{') {
+    } else if before.ends_with('}') && line.starts_with('{') {
         refusal.reason.push_str("; between two documents of JSON write a line `---`");
     }
     refusal

@@ -24,10 +24,11 @@ mod workload;
 mod yaml;
 
 pub use edit::{Edit, End, Path, Step};
-pub use inject::{Outcome, Report, inject, uninject};
+pub use inject::{Original, Outcome, Report, inject, uninject};
 pub use options::{Invalid, Limit, Options, Resources};
 pub use plan::{Done, Plan, plan};
 pub use refusal::Refusal;
 pub use settings::{PREFIX, SETTINGS, Said, Setting};
 pub use value::Value;
 pub use workload::Pod;
+pub use yaml::Part;

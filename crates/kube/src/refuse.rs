@@ -3,6 +3,7 @@
 use dragoman_capture::{ADMIN_PORT, PROXY_GID, READINESS_PORT, REDIRECT_PORT};
 
 use crate::containers::{RUN, SIDECAR};
+use crate::edit::Path;
 use crate::look::Node;
 use crate::options::Options;
 use crate::refusal::Refusals;
@@ -142,6 +143,26 @@ fn identity(spec: &Node<'_>, container: &Container<'_>, options: &Options, wrong
         );
         wrong.push(&at, reason);
     }
+}
+
+/// All of a pod that has a name of ours: containers, volumes, and in other containers their mounts.
+pub(crate) fn named_as_ours(spec: &Node<'_>) -> Vec<(Path, String)> {
+    let mut found = Vec::new();
+    let mut look = |list: &Node<'_>| {
+        for (n, item) in list.value.items().iter().enumerate() {
+            let name = item.get("name").and_then(Value::text).filter(|name| name.starts_with(SIDECAR));
+            found.extend(name.map(|name| (list.at.index(n), name.to_owned())));
+        }
+    };
+    for list in ["containers", "initContainers", "ephemeralContainers"] {
+        let containers = spec.get(list);
+        look(&containers);
+        for (n, value) in containers.value.items().iter().enumerate() {
+            look(&Node { value, at: containers.at.index(n) }.get("volumeMounts"));
+        }
+    }
+    look(&spec.get("volumes"));
+    found
 }
 
 /// Names that begin as ours do are ours.

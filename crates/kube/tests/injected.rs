@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use common::{files, folder, golden, options, settle, told};
-use dragoman_kube::{Done, Options, Refusal, inject, uninject};
+use dragoman_kube::{Done, Options, Original, Refusal, inject, uninject};
 
 /// The folder of each form, and its options.
 const FORMS: [(&str, &str); 3] =
@@ -50,8 +50,9 @@ fn what_was_added_comes_out_again_byte_for_byte() {
     for (path, (form, words)) in corpus().iter().flat_map(|path| FORMS.map(|form| (path, form))) {
         let text = read(path);
         let Ok(with) = injected(&text, &options(words)) else { continue };
-        assert_eq!(uninject(&with).unwrap(), text, "{} {form}", name(path));
-        assert_eq!(uninject(&text).unwrap(), text, "{}: nothing to take out", name(path));
+        let original = Original { text: text.clone(), lost: vec![], left: vec![] };
+        assert_eq!(uninject(&with).unwrap(), original, "{} {form}", name(path));
+        assert_eq!(uninject(&text).unwrap(), original, "{}: nothing to take out", name(path));
     }
 }
 
@@ -98,7 +99,7 @@ fn a_pod_that_wants_nothing_any_more_gets_its_own_back() {
         without.contains("dragoman.dev/inject: \"false\"") && !without.contains("initContainers"),
         "{without}"
     );
-    assert_eq!(uninject(&without).unwrap(), without);
+    assert_eq!(uninject(&without).unwrap().text, without);
 }
 
 #[test]
@@ -151,6 +152,71 @@ fn objects_of_a_list_are_of_its_group() {
     }
 }
 
+/// Each of these is gone with what it was changed in, and nobody would know.
+#[test]
+fn what_was_changed_since_is_told() {
+    let text = "kind: Pod\nmetadata: {name: web}\nspec:\n  containers:\n  - name: app\n    command: [app]\n";
+    let with = injected(text, &options("native-sidecar=false scrape-annotations")).unwrap();
+    for (old, new, what) in [
+        ("value: 28s", "value: 9s", "spec.containers \"dragoman\""),
+        (
+            "- name: DRAGOMAN_PROXY_DRAIN\n",
+            "- name: MINE\n    - name: DRAGOMAN_PROXY_DRAIN\n",
+            "spec.containers \"dragoman\"",
+        ),
+        ("sizeLimit: 1Mi", "sizeLimit: 2Mi", "spec.volumes \"dragoman-run\""),
+        (
+            "- name: dragoman-bin\n      mountPath: /run/dragoman\n      readOnly: true",
+            "- name: dragoman-bin\n      mountPath: /run/dragoman",
+            "spec.containers.app.volumeMounts \"dragoman-bin\"",
+        ),
+        (
+            "default-container\": \"app\"",
+            "default-container\": \"b\"",
+            "metadata.annotations \"kubectl.kubernetes.io/default-container\"",
+        ),
+        ("io/port\": \"15020\"", "io/port\": \"9\"", "metadata.annotations \"prometheus.io/port\""),
+        ("injected\": \"true\"", "injected\": \"no\"", "metadata.labels \"dragoman.dev/injected\""),
+    ] {
+        let changed = with.replacen(old, new, 1);
+        assert_ne!(changed, with, "{old}\n{with}");
+        let original = uninject(&changed).unwrap();
+        let [lost] = &original.lost[..] else { panic!("{what}: {:?}", original.lost) };
+        assert_eq!((&*original.text, &*lost.what), (text, what));
+        let key = what.rsplit('"').nth(1).unwrap();
+        assert!(changed.lines().nth(lost.line - 1).unwrap().contains(key), "{lost:?}");
+        assert_eq!(inject(&changed, &options("")).unwrap().lost, original.lost);
+    }
+    // What a cluster fills in is nobody's.
+    let filled = with
+        .replace(
+            "    readinessProbe:\n",
+            "    imagePullPolicy: IfNotPresent\n    readinessProbe:\n      successThreshold: 1\n",
+        )
+        .replace("        port: 15020\n", "        port: 15020\n        scheme: HTTP\n");
+    assert_ne!(filled, with);
+    assert_eq!(uninject(&filled).unwrap().lost, []);
+}
+
+/// Such a pod would not start.
+#[test]
+fn what_no_record_leads_to_any_more_is_told() {
+    let text = "kind: Pod\nmetadata: {name: web}\nspec:\n  containers:\n  - name: app\n    command: [app]\n";
+    let with = injected(text, &options("native-sidecar=false")).unwrap();
+    let renamed = with.replace("- name: app\n", "- name: other\n");
+    let original = uninject(&renamed).unwrap();
+    let [left] = &original.left[..] else { panic!("{:?}", original.left) };
+    assert_eq!(left.what, "spec.containers[0].volumeMounts[0] \"dragoman-bin\"");
+    assert!(renamed.lines().nth(left.line - 1).unwrap().contains("dragoman-bin"), "{left:?}");
+
+    let by_hand = text.replace("- name: app\n", "- name: dragoman\n  - name: app\n")
+        + "  volumes: [{name: dragoman-run}]\n";
+    let left: Vec<_> =
+        uninject(&by_hand).unwrap().left.into_iter().map(|part| (part.line, part.what)).collect();
+    let known = [(5, "spec.containers[0] \"dragoman\""), (8, "spec.volumes[0] \"dragoman-run\"")];
+    assert_eq!(left, known.map(|(line, what)| (line, what.to_owned())));
+}
+
 /// Whoever puts another command in the place of the one that waits keeps each of its words.
 #[test]
 fn a_command_that_was_changed_loses_no_word_of_its_own() {
@@ -159,9 +225,9 @@ fn a_command_that_was_changed_loses_no_word_of_its_own() {
     let (waits, own) = (r#""/run/dragoman/dragoman", "wait", "--", "#, "[timeout, --, wait, /app]");
     let whole = format!("[{waits}sh]");
     assert!(with.contains(&whole), "{with}");
-    assert_eq!(uninject(&with.replace(&whole, own)).unwrap(), text.replace("[sh]", own));
+    assert_eq!(uninject(&with.replace(&whole, own)).unwrap().text, text.replace("[sh]", own));
     let before = with.replace(&whole, &format!("[strace, {waits}sh, wait]"));
-    assert_eq!(uninject(&before).unwrap(), text.replace("[sh]", "[strace, sh, wait]"));
+    assert_eq!(uninject(&before).unwrap().text, text.replace("[sh]", "[strace, sh, wait]"));
     let part = uninject(&with.replace(r#""wait", "--", sh"#, "sh, --")).unwrap_err();
     assert!(part[0].reason.contains("was added with others"), "{}", part[0]);
 }

@@ -14,6 +14,15 @@ pub fn for_child(command: &mut Command, mask: SigSet) {
     sys::before_exec(command, prepare, mask);
 }
 
+/// Has this process hear of children that end, and find out how. Where whoever started it ignores SIGCHLD, and so it does itself,
+/// the kernel does neither.
+///
+/// # Errors
+/// What `sigaction` says.
+pub fn hear_of_children() -> io::Result<()> {
+    sys::default_sigchld()
+}
+
 /// Runs in the child, between fork and exec: system calls alone, and no memory.
 fn prepare(mask: &SigSet) -> io::Result<()> {
     prctl::set_pdeathsig(Signal::SIGKILL)?;

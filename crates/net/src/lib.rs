@@ -22,7 +22,7 @@ mod udp;
 mod unix;
 
 pub use addr::{OrigDst, Peer};
-pub use child::for_child;
+pub use child::{for_child, hear_of_children};
 pub use data::{receive, send_last};
 pub use dial::{DialError, dial, try_mark};
 pub use end::{

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use nix::sys::signal::SigSet;
+use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use socket2::SockRef;
 use tokio::io::Interest;
@@ -26,6 +26,16 @@ pub(crate) fn before_exec(command: &mut Command, act: fn(&SigSet) -> io::Result<
     // SAFETY: `act` is a plain function of this crate that does nothing but system calls (see `child`), as a process
     // with the memory of a forked thread must; `mask` is plain data.
     unsafe { command.pre_exec(move || act(&mask)) };
+}
+
+/// Has SIGCHLD do what it does unless somebody says otherwise.
+///
+/// # Errors
+/// What `sigaction` says.
+pub(crate) fn default_sigchld() -> io::Result<()> {
+    // SAFETY: the default action is no code of this process, and what the action before was is not used.
+    unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) }?;
+    Ok(())
 }
 
 /// Bytes that were written to `socket` and that the other side has not acknowledged (tcp(7), SIOCOUTQ).

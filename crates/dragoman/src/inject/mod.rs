@@ -7,7 +7,7 @@ use std::io::{self, IsTerminal, Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use dragoman_kube::{Done, Options, Refusal, Report, inject, uninject};
+use dragoman_kube::{Done, Options, Original, Part, Refusal, Report, inject, uninject};
 
 use crate::check::{WRONG_INPUT, print};
 use arguments::InjectArguments;
@@ -38,7 +38,7 @@ pub(crate) fn run(arguments: &InjectArguments) -> ExitCode {
     let Ok(text) = String::from_utf8(text) else {
         return wrong(&[format!("{name}: is not UTF-8")]);
     };
-    match act(&text, &options, arguments) {
+    match act(&text, &name, &options, arguments) {
         Ok(text) => print(&text),
         Err(refusals) => {
             refusals.iter().for_each(|refusal| say(&told(&name, refusal)));
@@ -47,17 +47,27 @@ pub(crate) fn run(arguments: &InjectArguments) -> ExitCode {
     }
 }
 
-fn act(text: &str, options: &Options, arguments: &InjectArguments) -> Result<String, Vec<Refusal>> {
+fn act(
+    text: &str,
+    name: &str,
+    options: &Options,
+    arguments: &InjectArguments,
+) -> Result<String, Vec<Refusal>> {
     let is_loud = !arguments.quiet;
     if arguments.uninject {
-        let original = uninject(text)?;
+        let Original { text: original, lost, left } = uninject(text)?;
         if is_loud && original == text {
-            say("dragoman: there was nothing of dragoman to take out");
+            say("dragoman: there is no record of an injection, and nothing was taken out");
+        }
+        if is_loud {
+            warn_of(&lost, name, CHANGED);
+            warn_of(&left, name, "has a name of dragoman's, but is in no record; it stays");
         }
         return Ok(original);
     }
     let outcome = inject(text, options)?;
     if is_loud {
+        warn_of(&outcome.lost, name, CHANGED);
         outcome.reports.iter().for_each(report);
         if outcome.reports.is_empty() {
             say("dragoman: there was no object to read");
@@ -82,6 +92,15 @@ fn report(report: &Report) {
     };
     say(&format!("{object}: {what}"));
     warnings.iter().for_each(|warning| say(&format!("warning: {object}: {warning}")));
+}
+
+/// Whoever changed it may want to say it in another way.
+const CHANGED: &str = "is not as it was injected; what was changed in it is gone";
+
+fn warn_of(parts: &[Part], name: &str, told: &str) {
+    for Part { line, what } in parts {
+        say(&format!("warning: {name}:{line}: {what} {told}"));
+    }
 }
 
 /// As compilers say where something is.

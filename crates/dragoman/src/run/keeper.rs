@@ -46,7 +46,7 @@ fn keep(arguments: &KeeperArguments) -> Result<ExitCode, StartError> {
     hand_over(&link, listeners).map_err(|error| cannot("hand the listeners over", &error))?;
 
     let passed_on = PASSED_ON.iter().filter_map(|kind| Signal::try_from(kind.as_raw_value()).ok());
-    let signals = Signals::new(passed_on).map_err(|errno| cannot("wait for signals", &errno.into()))?;
+    let signals = Signals::new(passed_on).map_err(|error| cannot("wait for signals", &error))?;
     if let Some(told) = wait_for_go(&link, &signals).map_err(|error| cannot("wait for the proxy", &error))? {
         return Ok(ExitCode::from(128 + told));
     }

@@ -195,6 +195,7 @@ struct Keeper {
 impl Keeper {
     /// Starts it, and gives it our standard input and output: the command's are closed when the command closes them.
     fn start(command: &[impl AsRef<OsStr>], reaches: &[Reach]) -> io::Result<Keeper> {
+        dragoman_net::hear_of_children()?;
         let (link, theirs) = UnixStream::pair()?;
         let process = Command::new("/proc/self/exe")
             .arg("keeper")

@@ -1,7 +1,8 @@
 //! The command line of `dragoman wait`.
 
+use std::convert::Infallible;
 use std::ffi::OsString;
-use std::net::SocketAddr;
+use std::net::{AddrParseError, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -25,7 +26,7 @@ pub(crate) struct WaitArguments {
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
     pub(crate) timeout: Duration,
     /// One of the addresses of `admin.listen`
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:15020", env = "DRAGOMAN_ADMIN")]
+    #[arg(long, value_name = "ADDRESS", default_value = ADMIN, env = "DRAGOMAN_ADMIN", value_parser = admin)]
     pub(crate) admin: SocketAddr,
     /// Stay, and at the end of the command tell the proxy to end: `always`, or after `success` alone, where the command is
     /// tried again when it failed
@@ -39,7 +40,7 @@ pub(crate) struct WaitArguments {
     )]
     pub(crate) quit: Option<Quit>,
     /// Where --quit tells it: one of the addresses of `control.listen`, or the control.socket
-    #[arg(long, value_name = "ADDRESS|SOCKET", default_value = "127.0.0.1:15000", env = "DRAGOMAN_CONTROL")]
+    #[arg(long, value_name = "ADDRESS|SOCKET", default_value = CONTROL, env = "DRAGOMAN_CONTROL", value_parser = control)]
     pub(crate) control: At,
     /// Copy this program to PATH, for containers of other images, and exit
     #[arg(long, value_name = "PATH", conflicts_with_all = ["command", "quit"])]
@@ -48,6 +49,10 @@ pub(crate) struct WaitArguments {
     #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
     pub(crate) command: Vec<OsString>,
 }
+
+/// Where a proxy is asked that is configured as usual.
+const ADMIN: &str = "127.0.0.1:15020";
+const CONTROL: &str = "127.0.0.1:15000";
 
 /// After which ends of the command `wait --quit` tells the proxy to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -67,4 +72,13 @@ Examples:
 
 fn duration(text: &str) -> Result<Duration, &'static str> {
     dragoman_config::duration(text).ok_or("write an integer and a unit: 500ms, 30s or 1m30s")
+}
+
+/// An address, or the usual one: a variable may be left empty by whoever fills a template in.
+fn admin(text: &str) -> Result<SocketAddr, AddrParseError> {
+    if text.is_empty() { ADMIN.parse() } else { text.parse() }
+}
+
+fn control(text: &str) -> Result<At, Infallible> {
+    if text.is_empty() { CONTROL.parse() } else { text.parse() }
 }

@@ -70,9 +70,22 @@ Pod other: left alone, since it says dragoman.dev/inject: \"false\"
     assert_eq!((text(&twice.stdout), text(&twice.stderr)), (injected, ""));
     let back = inject(&["--uninject"], injected);
     assert_eq!((text(&back.stdout), text(&back.stderr)), (WEB, ""));
+    let changed = injected.replace("value: 28s", "value: 9s");
+    let line = injected.lines().position(|line| line.ends_with("- name: dragoman")).unwrap() + 1;
+    let said = format!(
+        "warning: stdin:{line}: spec.initContainers \"dragoman\" is not as it was injected; what was changed in it is gone\n"
+    );
+    let back = inject(&["--uninject"], &changed);
+    assert_eq!((text(&back.stdout), text(&back.stderr)), (WEB, &*said));
+    let again = inject(&[], &changed);
+    assert!(text(&again.stderr).starts_with(&said), "{}", text(&again.stderr));
+    assert_eq!(text(&again.stdout), injected);
     let nothing = inject(&["--uninject"], WEB);
     assert_eq!(text(&nothing.stdout), WEB);
-    assert_eq!(text(&nothing.stderr), "dragoman: there was nothing of dragoman to take out\n");
+    assert_eq!(
+        text(&nothing.stderr),
+        "dragoman: there is no record of an injection, and nothing was taken out\n"
+    );
 }
 
 #[test]

@@ -52,6 +52,35 @@ fn l2_a_job_that_is_tried_again_keeps_its_proxy_until_it_succeeds() {
     assert_eq!(running.end().0, 0);
 }
 
+/// Whoever does not want to hear of its own children passes that on to what it starts.
+#[test]
+fn a_command_is_waited_for_where_children_are_ignored() {
+    const IGNORES: &str = "
+import os, signal, sys
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+os.execv(sys.argv[1], sys.argv[1:])
+";
+    let admin = ready();
+    let waits: &[&str] = &["wait", "--quit=success", "--admin", &admin];
+    for starts in [waits, &["run"]] {
+        let mut ignores = command(Path::new("timeout"));
+        ignores.args(["-sKILL", "25", "/usr/bin/python3", "-c", IGNORES, DRAGOMAN]);
+        let output = ignores.args(starts).args(["--", "sh", "-c", "exit 7"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(7), "{starts:?}: {}", text(&output.stderr));
+    }
+}
+
+/// As a template leaves them that has nothing to say.
+#[test]
+fn an_empty_variable_is_one_that_is_not_set() {
+    let mut wait = command(Path::new(DRAGOMAN));
+    wait.args(["wait", "--timeout", "0s"]).env("DRAGOMAN_ADMIN", "").env("DRAGOMAN_CONTROL", "");
+    let output = wait.output().unwrap();
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("http://127.0.0.1:15020/ready"), "{said}");
+}
+
 #[test]
 fn a_proxy_that_is_started_anew_hears_of_the_end() {
     let control = (own_address(), 15000);

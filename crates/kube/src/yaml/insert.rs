@@ -7,6 +7,7 @@ use super::layout::{newline, spliced};
 use super::place::steps;
 use super::read::parse;
 use super::record::{Added, Record, mark, pointer};
+use super::sum::sum;
 use super::tree::{Document, Id, Kind};
 use super::undo::undone;
 use super::write::Steps;
@@ -130,6 +131,7 @@ impl<'a> Plan<'a> {
                     Spot::Made(Value::Map(entries)) => entries.push((key.clone(), value.clone())),
                     Spot::Made(_) => return Err(self.wrong(0, format!("{map} is no mapping"))),
                 }
+                record.sums.insert(pointer(&place, key), sum(value));
                 note(&mut record.keys, place, [key.clone()], End::Last);
             }
             Edit::Items { list, end, items } => {
@@ -150,6 +152,8 @@ impl<'a> Plan<'a> {
                     (Spot::Made(_), _) => return Err(self.wrong(0, format!("{list} is no list"))),
                 };
                 old.splice(at..at, items.iter().cloned());
+                let named = items.iter().filter(|item| item.get("name").is_some());
+                record.sums.extend(named.map(|item| (pointer(&place, &mark(item)), sum(item))));
                 let ends = if *end == End::First { &mut record.first } else { &mut record.last };
                 note(ends, place, items.iter().map(mark), *end);
             }

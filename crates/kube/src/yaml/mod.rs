@@ -12,24 +12,28 @@
 mod expect;
 mod insert;
 mod layout;
+mod lines;
 mod meaning;
 mod place;
 mod read;
 mod record;
 mod scalar;
+mod sum;
 mod tree;
 mod undo;
 mod write;
 
+#[cfg(test)]
+use read::parse;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
 
 pub(crate) use insert::apply;
-pub(crate) use read::parse;
 pub(crate) use tree::Document;
-pub(crate) use undo::taken_out;
+pub use undo::Part;
+pub(crate) use undo::{Undone, taken_out};
 
 /// The container that carries the record of what was added to a pod, and the variable of its environment that is the record.
 /// An annotation would be the place for it, but for podman, which takes none of more than 63 characters.

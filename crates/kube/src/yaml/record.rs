@@ -1,8 +1,9 @@
-//! What was added to a pod, as its annotation says: enough to find it again, even after other tools have written the object
+//! What was added to a pod, as the record says: enough to find it again, even after other tools have written the object
 //! anew. It is a JSON object of places, JSON pointers from the pod on in which an item of a list goes by its name:
 //!
 //! ```json
-//! {"made": ["/spec/volumes"], "last": {"/spec/volumes": ["dragoman-run"]}, "keys": {"/metadata/labels": ["dragoman.dev/injected"]}}
+//! {"made": ["/spec/volumes"], "keys": {"/metadata/labels": ["dragoman.dev/injected"]}, "last": {"/spec/volumes": ["dragoman-run"]},
+//!  "sums": "4f9ddea5,dbac71e0"}
 //! ```
 
 use std::collections::BTreeMap;
@@ -26,6 +27,8 @@ pub(super) struct Record {
     pub(super) first: Added,
     /// Items at the end of lists.
     pub(super) last: Added,
+    /// The sums of those that can be changed and found all the same, by their places.
+    pub(super) sums: BTreeMap<String, u32>,
 }
 
 impl Record {
@@ -46,7 +49,25 @@ impl Record {
         ];
         let said =
             fields.into_iter().filter(|(_, value)| !(value.items().is_empty() && value.entries().is_empty()));
+        let sum = |(place, name): (&str, &str)| {
+            self.sums.get(&pointer(place, name)).map(|sum| format!("{sum:08x}")).unwrap_or_default()
+        };
+        let sums = self.names().map(sum).collect::<Vec<_>>().join(",");
+        let said = said.chain([("sums", Value::from(sums))]);
         Value::Map(said.map(|(name, value)| (name.to_owned(), value)).collect()).to_string()
+    }
+
+    /// Reads the sums of [`Record::names`], in their order.
+    fn set_sums(&mut self, text: &str) -> Option<()> {
+        let places: Vec<_> = self.names().map(|(place, name)| pointer(place, name)).collect();
+        let mut sums = text.split(',');
+        for place in places {
+            let sum = sums.next()?;
+            if !sum.is_empty() {
+                self.sums.insert(place, u32::from_str_radix(sum, 16).ok()?);
+            }
+        }
+        sums.all(str::is_empty).then_some(())
     }
 
     /// Everything that was added: where, and by which name.
@@ -61,6 +82,7 @@ impl Record {
         let [document] = documents.as_slice() else { return None };
         let Value::Map(fields) = document.value() else { return None };
         let mut record = Record::default();
+        let mut sums = None;
         for (name, value) in fields {
             match name.as_str() {
                 "made" => record.made = strings(value)?,
@@ -68,8 +90,12 @@ impl Record {
                 "keys" => record.keys = pairs(value, strings)?,
                 "first" => record.first = pairs(value, strings)?,
                 "last" => record.last = pairs(value, strings)?,
+                "sums" => sums = Some(value.text()?),
                 _ => return None,
             }
+        }
+        if let Some(sums) = sums {
+            record.set_sums(sums)?;
         }
         Some(record)
     }

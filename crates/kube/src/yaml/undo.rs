@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
-use super::layout::{Splice, break_before, ends_open, line_after, line_start, line_starts, margin, spliced};
+use super::layout::{Splice, break_before, ends_open, line_after, line_start, margin, spliced};
+use super::lines::LinesBefore;
 use super::read::parse;
-use super::record::{Record, mark, steps};
+use super::record::{Record, mark, pointer, steps};
+use super::sum::sum;
 use super::tree::{Child, Document, Form, Id, Kind, Node};
 use super::{CARRIER, RECORD, Wrong, meaning};
 use crate::value::Value;
@@ -14,6 +16,10 @@ use crate::value::Value;
 pub(crate) struct Undone {
     /// The text.
     pub(crate) text: String,
+    /// What of it somebody had changed, which is gone too.
+    pub(crate) lost: Vec<Part>,
+    /// What the text means.
+    pub(crate) documents: Vec<Document>,
     /// What was taken out of the one before, in order.
     cuts: Vec<Splice>,
 }
@@ -21,30 +27,17 @@ pub(crate) struct Undone {
 impl Undone {
     /// The numbers of its lines in the text before, which is `with`.
     pub(crate) fn lines_before(&self, with: &str) -> LinesBefore {
-        let (mut cuts, mut starts) = (self.cuts.iter().peekable(), line_starts(with).peekable());
-        let (mut gone, mut come, mut line) = (0, 0, 0);
-        let before = |start: usize| {
-            while let Some(cut) = cuts.next_if(|cut| cut.at <= (start + gone).saturating_sub(come)) {
-                gone += cut.old;
-                come += cut.new.len();
-            }
-            while starts.next_if(|first| *first <= (start + gone).saturating_sub(come)).is_some() {
-                line += 1;
-            }
-            line
-        };
-        LinesBefore(line_starts(&self.text).map(before).collect())
+        LinesBefore::new(with, &self.cuts, &self.text)
     }
 }
 
-/// Which line of a text was which before something was taken out. Lines count from 1.
-pub(crate) struct LinesBefore(Vec<usize>);
-
-impl LinesBefore {
-    /// The line before. What is behind the end was on the last one.
-    pub(crate) fn of(&self, line: usize) -> usize {
-        self.0.get(line.saturating_sub(1)).or(self.0.last()).copied().unwrap_or(line)
-    }
+/// A part of a pod.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Part {
+    /// Its line, from 1.
+    pub line: usize,
+    /// Where it is, and its name: `spec.initContainers "dragoman"`.
+    pub what: String,
 }
 
 /// Whether something of this name is ever added at this place of a pod. A record stands in the text that it is about: what it
@@ -57,29 +50,36 @@ pub(crate) type Ours = fn(place: &str, name: &str) -> bool;
 /// # Errors
 /// A text that is no YAML, and a record that this version cannot read, or that names what is not `ours`.
 pub(crate) fn taken_out(text: &str, ours: Ours) -> Result<Undone, Wrong> {
-    let cuts = cuts(text, &parse(text)?, ours)?;
-    let undone = Undone { text: spliced(text, &cuts), cuts };
-    parse(&undone.text).map_err(|wrong| Wrong {
-        line: undone.lines_before(text).of(wrong.line),
+    let documents = parse(text)?;
+    let (cuts, lost) = cuts(text, &documents, ours)?;
+    if cuts.is_empty() {
+        return Ok(Undone { text: text.to_owned(), lost, documents, cuts });
+    }
+    let without = spliced(text, &cuts);
+    let documents = parse(&without).map_err(|wrong| Wrong {
+        line: LinesBefore::new(text, &cuts, &without).of(wrong.line),
         reason: format!("without what was added this would be no YAML any more ({})", wrong.reason),
         ..wrong
     })?;
-    Ok(undone)
+    Ok(Undone { text: without, lost, documents, cuts })
 }
 
 /// The same for what was just added, and is parsed already.
 pub(super) fn undone(text: &str, documents: &[Document]) -> Result<String, Wrong> {
-    Ok(spliced(text, &cuts(text, documents, |_, _| true)?))
+    Ok(spliced(text, &cuts(text, documents, |_, _| true)?.0))
 }
 
-fn cuts(text: &str, documents: &[Document], ours: Ours) -> Result<Vec<Splice>, Wrong> {
-    let mut cuts = Vec::new();
+fn cuts(text: &str, documents: &[Document], ours: Ours) -> Result<(Vec<Splice>, Vec<Part>), Wrong> {
+    let (mut cuts, mut lost) = (Vec::new(), Vec::new());
     for document in documents {
-        let mut undo = Undo { text, document, fates: BTreeMap::new(), names: HashMap::new() };
+        let (fates, names) = (BTreeMap::new(), HashMap::new());
+        let mut undo = Undo { text, document, fates, names, lost: Vec::new() };
         undo.find(ours)?;
         undo.cut(&mut cuts);
+        lost.append(&mut undo.lost);
     }
-    Ok(joined(text, cuts))
+    lost.sort();
+    Ok((joined(text, cuts), lost))
 }
 
 /// What becomes of a child.
@@ -98,6 +98,7 @@ struct Undo<'a> {
     fates: BTreeMap<Id, BTreeMap<usize, Fate>>,
     /// The children of nodes, by key or by name.
     names: HashMap<Id, HashMap<&'a str, usize>>,
+    lost: Vec<Part>,
 }
 
 impl<'a> Undo<'a> {
@@ -156,15 +157,21 @@ impl<'a> Undo<'a> {
             }
             for key in keys {
                 if let Some(number) = self.number(map, key) {
-                    let fate = fate(&super::record::pointer(place, key));
-                    self.fates.entry(map).or_default().insert(number, fate);
+                    let fate = fate(&pointer(place, key));
+                    let known = self.fates.entry(map).or_default().insert(number, fate);
+                    // Once: a record may name it again and again.
+                    if known.is_none() {
+                        self.compare(record, place, key, self.document.nodes[map].children()[number].id);
+                    }
                 }
             }
         }
         for (added, first) in [(&record.first, true), (&record.last, false)] {
             for (place, marks) in added {
                 if let Some((_, _, list)) = self.resolve(pod, place) {
-                    self.items(list, marks, first)?;
+                    for (mark, id) in self.items(list, marks, first)? {
+                        self.compare(record, place, mark, id);
+                    }
                 }
             }
         }
@@ -183,10 +190,21 @@ impl<'a> Undo<'a> {
         Ok(())
     }
 
-    /// The items that go by these marks: those nearest to the end at which they were added. Words, as those of a command,
-    /// count together alone: one of them may be the user's as well.
-    fn items(&mut self, list: Id, marks: &[String], first: bool) -> Result<(), Wrong> {
-        let Kind::List { items, .. } = &self.document.nodes[list].kind else { return Ok(()) };
+    /// Notes what is no longer as it was added.
+    fn compare(&mut self, record: &Record, place: &str, name: &str, id: Id) {
+        let Some(sum_then) = record.sums.get(&pointer(place, name)) else { return };
+        let now = meaning::value(&self.document.nodes, id);
+        if now.is_ok_and(|value| sum(&value) != *sum_then) {
+            let line = self.document.nodes[id].place.0;
+            let place = steps(place).collect::<Vec<_>>().join(".");
+            self.lost.push(Part { line, what: format!("{} {name:?}", place.escape_debug()) });
+        }
+    }
+
+    /// Takes the items that go by these marks, and answers those that have names: those nearest to the end at which they were
+    /// added. Words, as those of a command, count together alone: one of them may be the user's as well.
+    fn items<'m>(&mut self, list: Id, marks: &'m [String], first: bool) -> Result<Vec<(&'m str, Id)>, Wrong> {
+        let Kind::List { items, .. } = &self.document.nodes[list].kind else { return Ok(Vec::new()) };
         let fates = self.fates.entry(list).or_default();
         let mut found: HashMap<String, VecDeque<usize>> = HashMap::new();
         let mut words = Vec::new();
@@ -202,23 +220,23 @@ impl<'a> Undo<'a> {
         let run = if first { runs.find(is_ours) } else { runs.rfind(is_ours) };
         if let Some(run) = run {
             fates.extend(run.iter().map(|(number, _)| (*number, Fate::Gone)));
-            return Ok(());
+            return Ok(Vec::new());
         }
         if let Some((number, word)) = words.iter().find(|(_, word)| marks.first() == Some(word)) {
             let reason = format!("{word:?} was added with others that are not there any more; take it out");
             return Err(Wrong::at(self.document.nodes[items[*number].id].place, reason));
         }
-        let mut take = |mark: &String| {
+        let mut take = |mark: &'m String| {
             let numbers = found.get_mut(mark)?;
-            if first { numbers.pop_front() } else { numbers.pop_back() }
+            let number = if first { numbers.pop_front() } else { numbers.pop_back() }?;
+            fates.insert(number, Fate::Gone);
+            Some((mark.as_str(), items[number].id))
         };
-        let numbers: Vec<usize> = if first {
+        Ok(if first {
             marks.iter().filter_map(&mut take).collect()
         } else {
             marks.iter().rev().filter_map(&mut take).collect()
-        };
-        fates.extend(numbers.into_iter().map(|number| (number, Fate::Gone)));
-        Ok(())
+        })
     }
 
     /// The node at a place: what it is in, which child of that it is, and itself.
