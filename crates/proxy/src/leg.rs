@@ -105,8 +105,19 @@ impl Leg {
         self.close();
     }
 
-    /// The same, but that all which was said is waited for, however long it takes, and then nothing more once `hurried` is ready.
-    pub(crate) async fn close_delivered(mut self, most: usize, hurried: impl Future<Output = ()>) {
+    /// The same, but that once `draining` is ready all which was said is waited for, however long it takes, and then nothing
+    /// more once `hurried` is, which is polled from then on.
+    pub(crate) async fn close_delivered(
+        mut self,
+        most: usize,
+        draining: impl Future<Output = ()>,
+        hurried: impl Future<Output = ()>,
+    ) {
+        tokio::select! {
+            biased;
+            () = draining => {}
+            () = self.linger(most) => return self.close(),
+        }
         dragoman_net::delivered(self.stream().tcp()).await;
         tokio::select! {
             () = self.linger(most) => {}

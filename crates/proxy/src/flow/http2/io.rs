@@ -137,16 +137,16 @@ impl Drop for Io {
 
 /// Ends the connection of an app as [`Io`] does that is dropped, and returns when it has ended. A drain does so only when the app has all
 /// that was said to it: what it says meanwhile (a window that it gives back) would reset a connection that is closed, and the
-/// rest of our words with it.
+/// rest of our words with it. What an app that has all of it does to its side is waited for, but holds no drain up.
 pub(super) async fn close(wire: &Wire, drain: &Drain) {
     let Some((stream, ended)) = wire.take() else { return };
     let leg = Leg::new(stream);
     match ended {
         Ended::Theirs => leg.close(),
-        Ended::Ours if drain.has_reached(Stage::Draining) => {
-            leg.close_delivered(LINGER, drain.reached(Stage::Over)).await;
+        Ended::Ours => {
+            let (draining, over) = (drain.reached(Stage::Draining), drain.reached_while_idle(Stage::Over));
+            leg.close_delivered(LINGER, draining, over).await;
         }
-        Ended::Ours => leg.close_lingering(LINGER).await,
         Ended::Neither => drop(leg),
     }
 }
@@ -154,7 +154,7 @@ pub(super) async fn close(wire: &Wire, drain: &Drain) {
 #[cfg(test)]
 mod tests {
     use std::future::{Future, poll_fn};
-    use std::io::{ErrorKind, Write};
+    use std::io::{ErrorKind, Read, Write};
     use std::net::{self, Shutdown};
     use std::os::fd::AsFd;
     use std::pin::pin;
@@ -259,6 +259,33 @@ mod tests {
         assert_eq!(ended.get_io().map(io::Error::kind), Some(ErrorKind::ConnectionReset));
         let error = response.await.unwrap_err();
         assert!(error.is_go_away() && error.is_remote(), "{error:?}");
+    }
+
+    /// It has all that it was told, and may leave the connection as it is for as long as it likes.
+    #[tokio::test]
+    async fn an_app_that_does_not_end_its_side_holds_no_drain_up() {
+        for (before, after) in [(Stage::Draining, Stage::Draining), (Stage::Serving, Stage::HandedOver)] {
+            let Ends { mut io, wire, mut theirs, .. } = Ends::new().await;
+            io.write_all(b"last words").await.unwrap();
+            io.shutdown().await.unwrap();
+            let drain = Drain::default();
+            drain.advance(before);
+            let mut end = pin!(close(&wire, &drain));
+            let waits = poll_fn(|cx| Poll::Ready(end.as_mut().poll(cx).is_pending())).await;
+            assert!(waits, "the app has not ended");
+            drain.advance(after);
+            let is_idle = poll_fn(|_| if drain.idle() > 0 { Poll::Ready(()) } else { Poll::Pending });
+            tokio::select! {
+                biased;
+                () = &mut end => panic!("it was at work up to its end, from {before:?}"),
+                () = is_idle => {}
+            }
+            drain.advance(Stage::Over);
+            end.await;
+            let mut read = Vec::new();
+            theirs.read_to_end(&mut read).unwrap();
+            assert_eq!(read, b"last words");
+        }
     }
 
     #[tokio::test]
