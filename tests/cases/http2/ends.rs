@@ -53,6 +53,39 @@ fn h6_a_servers_reset_arrives_with_its_code() {
     });
 }
 
+/// What has come for it waits for its window.
+#[test]
+fn h6_a_reset_by_a_client_that_takes_nothing_arrives_with_its_code() {
+    let net = Net::new();
+    each_way(&net, |_| {
+        let (tell, told) = mpsc::channel();
+        let tell = Mutex::new(tell);
+        let _origin = Http2Origin::start(&net.servers, server(80), move |wire, request, _| {
+            wire.fields(request.stream, &[(":status", "200")], false)?;
+            if wire.room(request.stream) > 0 {
+                wire.data(request.stream, b"nobody takes this", false)?;
+            }
+            let code = wire.take(|event| match event {
+                Event::Reset { code, .. } => Some(*code),
+                _ => None,
+            })?;
+            tell.lock().unwrap().send(code).unwrap();
+            Ok(())
+        });
+        let mut client =
+            Wire::client(net.app.connect(server(80)), &[(setting::INITIAL_WINDOW_SIZE, 0)]).unwrap();
+        client.round_trip().unwrap();
+        for (n, code) in [code::CANCEL, code::NO_ERROR, UNKNOWN_CODE].into_iter().enumerate() {
+            let stream = 2 * n as u32 + 1;
+            client.get(stream, "/").unwrap();
+            client.take(|event| matches!(event, Event::Fields { .. }).then_some(())).unwrap();
+            client.round_trip().unwrap();
+            client.send(&Frame::reset(stream, code)).unwrap();
+            assert_eq!(told.recv().unwrap(), code);
+        }
+    });
+}
+
 #[test]
 fn h6_a_clients_reset_arrives_with_its_code() {
     let net = Net::new();

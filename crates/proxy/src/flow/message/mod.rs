@@ -14,6 +14,7 @@ mod upstream;
 
 use std::fmt;
 use std::future::poll_fn;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use dragoman_telemetry::Cause;
@@ -130,20 +131,28 @@ impl Outgoing {
     }
 }
 
-async fn write_http2(to: &mut SendStream<Bytes>, chunk: &mut Bytes, last: bool) -> Result<(), h2::Error> {
+async fn write_http2(to: &mut SendStream<Bytes>, chunk: &mut Bytes, last: bool) -> Result<(), Broke> {
     while !chunk.is_empty() {
         to.reserve_capacity(chunk.len());
         // Capacity that is left from before is not announced again.
         while to.capacity() == 0 {
             match poll_fn(|cx| to.poll_capacity(cx)).await {
                 Some(granted) => granted.map(drop)?,
-                None => return Err(Reason::STREAM_CLOSED.into()),
+                None => return Err(poll_fn(|cx| Poll::Ready(ended(to, cx))).await),
             }
         }
         let piece = chunk.split_to(chunk.len().min(to.capacity()));
         to.send_data(piece, last && chunk.is_empty())?;
     }
     Ok(())
+}
+
+/// How a stream ended that takes nothing any more.
+fn ended(stream: &mut SendStream<Bytes>, cx: &mut Context<'_>) -> Broke {
+    match stream.poll_reset(cx) {
+        Poll::Ready(how) => Broke::reset(how),
+        Poll::Pending => h2::Error::from(Reason::STREAM_CLOSED).into(),
+    }
 }
 
 /// How one side of an exchange ended before its message did.
