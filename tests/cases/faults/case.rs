@@ -14,7 +14,7 @@ use dragoman_harness::faulty::{FaultyServer, Speaks, Stage};
 use dragoman_harness::net::server;
 use dragoman_harness::origin::Reply;
 use dragoman_harness::tls::{Front, Setting, behind};
-use dragoman_harness::{Dragoman, Net, Origin, process, wait};
+use dragoman_harness::{Dragoman, Net, Origin, Peer, process, wait};
 
 use crate::page::{self, Row};
 use crate::protocol::{App, DESTINATIONS, Protocol, Sight};
@@ -196,9 +196,15 @@ impl<'n> Case<'n> {
 
     /// A request to a server without a fault is answered.
     pub(crate) fn serves(&self) {
+        drop(self.served("Connection: close\r\n"));
+    }
+
+    /// An app whose request to a server without a fault, with these fields, was answered.
+    pub(crate) fn served(&self, fields: &str) -> Peer {
         let mut client = self.net.app.connect(server(CLEAN));
-        let answer = client.exchange("GET / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n").unwrap();
+        let answer = client.exchange(format!("GET / HTTP/1.1\r\nHost: a.test\r\n{fields}\r\n")).unwrap();
         assert_eq!((answer.status(), answer.text().as_str()), (200, "clean"), "{}", answer.head);
+        client
     }
 
     /// Which deadline has to pass before an app knows of a cause.

@@ -19,6 +19,9 @@ use crate::echo::{Journey, Servers, flood};
 use crate::page::{self, Row};
 use crate::protocol::{ALL, App, Protocol, Sight};
 
+/// More descriptors than a proxy of a case ever has.
+const UNLIMITED: usize = 1024;
+
 /// Sets how many descriptors the proxy may have.
 fn limit_descriptors(case: &Case<'_>, limit: usize) {
     // As its own user, who may: not every root may do that to other users' processes.
@@ -33,35 +36,75 @@ fn limit_descriptors(case: &Case<'_>, limit: usize) {
     process::succeed(prlimit.args(args));
 }
 
-/// The numbers of the proxy's descriptors, and how many of them are of /dev/null: its reserve for the next app, and those that it
-/// was started with, its standard input and whatever else whoever runs the tests left open.
-fn taken_descriptors(case: &Case<'_>) -> (BTreeSet<usize>, usize) {
-    let folder = PathBuf::from(format!("/proc/{}/fd", case.dragoman.pid()));
-    let entries = fs::read_dir(&folder).expect("a living process has descriptors").flatten();
-    let taken: BTreeSet<usize> =
-        entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
-    let is_null = |n: &&usize| {
-        let link = fs::read_link(folder.join(n.to_string()));
-        link.is_ok_and(|target| target == Path::new("/dev/null"))
-    };
-    let nulls = taken.iter().filter(is_null).count();
-    (taken, nulls)
+/// The numbers of the proxy's descriptors.
+#[derive(PartialEq, Eq)]
+struct Descriptors {
+    taken: BTreeSet<usize>,
+    /// Those of /dev/null: its reserve for the next app, and before that what it was started with, its standard input and
+    /// whatever else whoever runs the tests left open.
+    nulls: Vec<usize>,
+}
+
+impl Descriptors {
+    fn of(case: &Case<'_>) -> Descriptors {
+        let folder = PathBuf::from(format!("/proc/{}/fd", case.dragoman.pid()));
+        let entries = fs::read_dir(&folder).expect("a living process has descriptors").flatten();
+        let taken: BTreeSet<usize> =
+            entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+        let is_null = |n: &usize| {
+            let link = fs::read_link(folder.join(n.to_string()));
+            link.is_ok_and(|target| target == Path::new("/dev/null"))
+        };
+        let nulls = taken.iter().copied().filter(is_null).collect();
+        Descriptors { taken, nulls }
+    }
+
+    /// The numbers that the next ones get, in their order.
+    fn free(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..).filter(|n| !self.taken.contains(n))
+    }
+}
+
+/// Whether no thread of the proxy is at work. One that had to make room for another program may have something to close, or to ask
+/// for: behind the last connection of a listener `accept` is asked once more, and has a descriptor for that moment.
+fn rests(case: &Case<'_>) -> bool {
+    let tasks =
+        fs::read_dir(format!("/proc/{}/task", case.dragoman.pid())).expect("a living process has tasks");
+    let mut stats = tasks.flatten().filter_map(|task| fs::read_to_string(task.path().join("stat")).ok());
+    // The state is behind the name, which is in brackets.
+    stats.all(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('S')))
+}
+
+/// Lets the proxy open so many more descriptors, and returns the apps that must stay for that. The limit is one on the number: the
+/// reserve's must be below it, or what is lent by it could not be taken.
+fn leave_descriptors<'n>(case: &Case<'n>, more: usize, nulls: usize) -> Vec<Peer> {
+    let mut below = Vec::new();
+    wait::until("the proxy rests, and holds its reserve", wait::SOON, || {
+        let before = Descriptors::of(case);
+        if before.nulls.len() != nulls || !rests(case) {
+            return false;
+        }
+        if before.free().next() < before.nulls.last().copied() {
+            below.push(case.served(""));
+            return false;
+        }
+        limit_descriptors(case, before.free().nth(more).expect("numbers do not end"));
+        let is_kept = rests(case) && Descriptors::of(case) == before;
+        if !is_kept {
+            limit_descriptors(case, UNLIMITED);
+        }
+        is_kept
+    });
+    below
 }
 
 /// Has one app after the other ask when the proxy may open so many more descriptors.
 fn with_descriptors(case: &Case<'_>, more: usize) -> Vec<(Protocol, Sight)> {
-    let (_, nulls) = taken_descriptors(case);
+    let nulls = Descriptors::of(case).nulls.len();
     let ask = |protocol: &Protocol| {
         // Nothing of the one before is about to be closed.
         wait::until("the descriptors are back", wait::SOON, || case.idle_descriptors() <= case.descriptors);
-        // The reserve is lent while there is no other descriptor, and could not be taken back under a limit found meanwhile.
-        let taken = wait::until_some("the reserve is held", wait::SOON, || {
-            let (taken, now) = taken_descriptors(case);
-            (now == nulls).then_some(taken)
-        });
-        // The limit is one on the number, and the lowest free number is taken.
-        let limit = (0..).filter(|n| !taken.contains(n)).nth(more).expect("numbers do not end");
-        limit_descriptors(case, limit);
+        let below = leave_descriptors(case, more, nulls);
         let peer = case.net.app.try_connect(protocol.address());
         let sight = peer.map_or_else(
             |_| Sight::reset(),
@@ -71,7 +114,8 @@ fn with_descriptors(case: &Case<'_>, more: usize) -> Vec<(Protocol, Sight)> {
                 app.sight()
             },
         );
-        limit_descriptors(case, 1024);
+        limit_descriptors(case, UNLIMITED);
+        drop(below);
         (*protocol, sight)
     };
     ALL.iter().map(ask).collect()
