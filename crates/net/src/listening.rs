@@ -166,7 +166,8 @@ mod tests {
             "--bounding-set=-all",
         ]);
         let path = std::env::temp_dir().join(format!("dragoman-net-{}", std::process::id()));
-        std::fs::copy(&test, &path).unwrap();
+        // By another process: a child that another test forks meanwhile would have the copy open for writing, and it could not be run.
+        assert!(Command::new("cp").arg(&test).arg(&path).status().unwrap().success());
         let (listener, name) = (TcpListener::bind("127.0.0.1:0").unwrap(), "listening::tests::as_anybody");
         nobody.arg(&path).args(["--exact", name, "--nocapture"]).env("DRAGOMAN_NET_AS_ANYBODY", "1");
         let output = nobody.stdin(Stdio::null()).output().unwrap();

@@ -338,8 +338,10 @@ fn reluctant_programs(times: [u8; 2]) -> Scratch {
                 ),
             ),
         ] {
-            let file = scratch.write(&format!("{program}-legacy-{verb}"), format!("#!/bin/sh\n{script}\n"));
+            let name = format!("{program}-legacy-{verb}");
+            let file = scratch.write(&format!("{name}.new"), format!("#!/bin/sh\n{script}\n"));
             std::fs::set_permissions(&file, PermissionsExt::from_mode(0o755)).expect("the test's own file");
+            process::copy(&file, &scratch.path().join(name));
         }
     }
     scratch
