@@ -150,7 +150,7 @@ pub(crate) fn named_as_ours(spec: &Node<'_>) -> Vec<(Path, String)> {
     let mut found = Vec::new();
     let mut look = |list: &Node<'_>| {
         for (n, item) in list.value.items().iter().enumerate() {
-            let name = item.get("name").and_then(Value::text).filter(|name| name.starts_with(SIDECAR));
+            let name = item.name().filter(|name| name.starts_with(SIDECAR));
             found.extend(name.map(|name| (list.at.index(n), name.to_owned())));
         }
     };

@@ -54,6 +54,11 @@ impl Value {
         if let Value::Text(text) = self { Some(text) } else { None }
     }
 
+    /// What an item of a list goes by in Kubernetes: its `name`.
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.get("name").and_then(Value::text)
+    }
+
     /// The integer, where this is one.
     pub fn int(&self) -> Option<i64> {
         if let Value::Int(number) = self { Some(*number) } else { None }

@@ -60,7 +60,7 @@ fn outlives(Container { name, node }: &Container<'_>) -> Option<String> {
 fn probes(Container { name, node }: &Container<'_>, inbound: &Inbound) -> Option<String> {
     let named = |wanted: &str| {
         let mut ports = node.value.get("ports").map(Value::items).unwrap_or_default().iter();
-        let port = ports.find(|port| port.get("name").and_then(Value::text) == Some(wanted))?;
+        let port = ports.find(|port| port.name() == Some(wanted))?;
         port.get("containerPort")?.int()
     };
     let probes =

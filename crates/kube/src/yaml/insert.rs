@@ -331,7 +331,7 @@ fn carrier(edit: &mut Edit) -> Option<(&Path, &mut Value)> {
 }
 
 fn is_carrier(item: &Value) -> bool {
-    item.get("name").and_then(Value::text) == Some(CARRIER)
+    item.name() == Some(CARRIER)
 }
 
 /// Adds the record to a container's environment.

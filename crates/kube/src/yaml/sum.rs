@@ -28,7 +28,7 @@ fn said(value: &Value) -> Option<Value> {
     match value {
         Value::Null => None,
         Value::List(items) => {
-            let is_record = |item: &Value| item.get("name").and_then(Value::text) == Some(RECORD);
+            let is_record = |item: &Value| item.name() == Some(RECORD);
             let items: Vec<_> = items.iter().filter(|item| !is_record(item)).filter_map(said).collect();
             (!items.is_empty()).then_some(Value::List(items))
         }
