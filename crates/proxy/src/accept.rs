@@ -80,11 +80,10 @@ impl Acceptor {
         let deadline = shared.drain.announce(Instant::now()) + shared.config.now().proxy.drain;
         self.drain_until(deadline).await;
         self.listeners.clear();
-        for stage in [Stage::Over, Stage::Last] {
-            if stage == Stage::Over || shared.drain.idle() > 0 {
-                shared.drain.advance(stage);
-                let _ = timeout(ORDERLY_END, self.all_ended()).await;
-            }
+        shared.drain.advance(Stage::Over);
+        if timeout(ORDERLY_END, self.all_ended()).await.is_err() && shared.drain.idle() > 0 {
+            shared.drain.advance(Stage::Last);
+            let _ = timeout(ORDERLY_END, self.all_ended()).await;
         }
         let cut = self.flows.len();
         if cut > 0 {
