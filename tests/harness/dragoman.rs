@@ -1,5 +1,6 @@
 //! The proxy under test: the real binary in namespace A, with real rules.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -159,11 +160,21 @@ impl<'n> Dragoman<'n> {
         self.metrics()
     }
 
-    /// The whole lines of the access log so far.
+    /// The whole lines of the access log so far. That of a flow comes after those of its exchanges, unless a drain cut both.
     pub fn records(&self) -> Vec<Record> {
         let text = fs::read_to_string(&self.access_log).expect("the access log can be read");
         let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
-        whole.map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect()
+        let parse = |line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
+        let records: Vec<Record> = whole.map(parse).collect();
+        let mut over = HashSet::new();
+        for record in &records {
+            match record["kind"].as_str() {
+                Some("flow") if record["cause"] == "drain_deadline" => {}
+                Some("flow") => _ = over.insert(record["id"].as_str()),
+                _ => assert!(!over.contains(&record["flow"].as_str()), "its flow is over: {record}"),
+            }
+        }
+        records
     }
 
     /// Waits for `n` lines that satisfy a condition and returns them.

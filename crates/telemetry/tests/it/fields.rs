@@ -100,7 +100,8 @@ const INTRODUCTION: &str = "\
 <!-- Made from crates/telemetry/src/access/field.rs. Renew with: DRAGOMAN_BLESS=1 cargo test -p dragoman-telemetry -->
 
 One line for each flow (a captured connection) and one for each exchange (an HTTP request and its response), written
-when it has ended. It says the same as the metrics: both are made from one record.
+when it has ended. It says the same as the metrics: both are made from one record. The line of a flow comes after those
+of its exchanges, unless the end of a drain has cut them off together.
 
 | Key of `[log]` | What it does |
 |---|---|

@@ -165,8 +165,8 @@ pub(super) async fn serve(
                             exchanges.spawn(exchange);
                         }
                     }
-                    Some(Err(error)) => break Some(broke(flow, error, exchanges)),
-                    None => break None,
+                    Some(Err(error)) => break farewell(flow, Err(error), exchanges),
+                    None => break farewell(flow, Ok(()), exchanges),
                 },
                 // What is to be done is done in `poll_accept`.
                 () = context.write.notified() => {}
@@ -184,33 +184,38 @@ pub(super) async fn serve(
         }
     });
     // Boxed, as the end is: they are of no concern to what waits.
-    if let Some(farewell) = drive(&wire, is_busy, streams).await {
-        farewell.await;
-    }
+    drive(&wire, is_busy, streams).await.await;
     Box::pin(io::close(&wire, &shared.drain)).await;
 }
 
-/// The app's connection broke. Where it did so under exchanges, each of them tells why, and the flow need not.
-fn broke(
+/// The app's connection is over. Where it broke under exchanges, each of them tells why, and the flow need not.
+fn farewell(
     flow: &mut FlowRecord,
-    error: h2::Error,
+    how: Result<(), h2::Error>,
     mut exchanges: JoinSet<()>,
 ) -> Pin<Box<impl Future<Output = ()>>> {
     Box::pin(async move {
         while let Some(ended) = exchanges.try_join_next() {
             report_panic(ended);
         }
-        if exchanges.is_empty() || !error.is_io() {
-            return fail(flow, &error);
+        match how {
+            Ok(()) => {}
+            Err(error) if exchanges.is_empty() || !error.is_io() => fail(flow, &error),
+            // Their streams have the error already.
+            Err(_) => _ = timeout(FAREWELL, all(&mut exchanges)).await,
         }
-        let all = async {
-            while let Some(ended) = exchanges.join_next().await {
-                report_panic(ended);
-            }
-        };
-        // Their streams have the error already. What does not look at its stream now is dropped.
-        let _ = timeout(FAREWELL, all).await;
+        // What does not look at its stream now is dropped. One that has just given the app its last frame may still be at
+        // work on another thread: its record comes before that of the flow.
+        exchanges.abort_all();
+        all(&mut exchanges).await;
     })
+}
+
+/// Returns when no exchange is left.
+async fn all(exchanges: &mut JoinSet<()>) {
+    while let Some(ended) = exchanges.join_next().await {
+        report_panic(ended);
+    }
 }
 
 /// What the app has been told of extended CONNECT.
@@ -315,4 +320,36 @@ fn fail(flow: &mut FlowRecord, error: &h2::Error) {
         None => Cause::BadRequest,
     };
     flow.fail(cause, error.to_string());
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use dragoman_telemetry::{AccessLog, Telemetry};
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn an_exchange_that_is_at_work_is_over_before_its_flow() {
+        let telemetry = Telemetry::new(vec!["default".into()], AccessLog::off());
+        let mut flow = telemetry.flow("127.0.0.1:1".parse().unwrap());
+        let (begins, begun) = oneshot::channel();
+        let (lets_go, held) = mpsc::channel();
+        let over = Arc::new(AtomicBool::new(false));
+        let mut exchanges = JoinSet::new();
+        let is_over = Arc::clone(&over);
+        exchanges.spawn(async move {
+            begins.send(()).unwrap();
+            // It has its thread to itself: dropping it takes effect only where it waits.
+            held.recv().unwrap();
+            is_over.store(true, Ordering::Relaxed);
+        });
+        begun.await.unwrap();
+        let mut end = farewell(&mut flow, Ok(()), exchanges);
+        assert!(poll_fn(|cx| Poll::Ready(end.as_mut().poll(cx))).await.is_pending());
+        lets_go.send(()).unwrap();
+        end.await;
+        assert!(over.load(Ordering::Relaxed));
+    }
 }
