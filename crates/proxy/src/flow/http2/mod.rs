@@ -17,7 +17,7 @@ pub(crate) mod wire;
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{self, Poll};
@@ -143,72 +143,69 @@ pub(super) async fn serve(
     // Shared by futures of one task: it orders nothing.
     let open = AtomicUsize::new(0);
     let is_busy = || open.load(Ordering::Relaxed) > 1;
-    let streams = pin!(async {
-        loop {
-            open.store(exchanges.len(), Ordering::Relaxed);
-            let is_idle = exchanges.is_empty();
-            tokio::select! {
-                accepted = poll_fn(|cx| {
-                    let accepted = poll_accept(&mut connection, &context, &mut offer, cx);
-                    // Nobody asks before that.
-                    if shared.drain.has_reached(Stage::Draining) {
-                        wire.note_streams(connection.has_streams());
-                    }
-                    accepted
-                }) => match accepted {
-                    Some(Ok((request, respond))) => {
-                        let (head, body) = split(request);
-                        let (body, respond) = (Incoming::Http2(body), Responder::Http2(respond));
-                        let mut exchange = exchange::serve_stream(Arc::clone(&context), head, body, respond);
-                        // Its first steps are taken here: requests go upstream in the order in which they came.
-                        if poll_fn(|cx| Poll::Ready(exchange.as_mut().poll(cx).is_pending())).await {
-                            exchanges.spawn(exchange);
+    let how = {
+        let streams = pin!(async {
+            loop {
+                open.store(exchanges.len(), Ordering::Relaxed);
+                let is_idle = exchanges.is_empty();
+                tokio::select! {
+                    accepted = poll_fn(|cx| {
+                        let accepted = poll_accept(&mut connection, &context, &mut offer, cx);
+                        // Nobody asks before that.
+                        if shared.drain.has_reached(Stage::Draining) {
+                            wire.note_streams(connection.has_streams());
                         }
+                        accepted
+                    }) => match accepted {
+                        Some(Ok((request, respond))) => {
+                            let (head, body) = split(request);
+                            let (body, respond) = (Incoming::Http2(body), Responder::Http2(respond));
+                            let mut exchange = exchange::serve_stream(Arc::clone(&context), head, body, respond);
+                            // Its first steps are taken here: requests go upstream in the order in which they came.
+                            if poll_fn(|cx| Poll::Ready(exchange.as_mut().poll(cx).is_pending())).await {
+                                exchanges.spawn(exchange);
+                            }
+                        }
+                        Some(Err(error)) => break Err(error),
+                        None => break Ok(()),
+                    },
+                    // What is to be done is done in `poll_accept`.
+                    () = context.write.notified() => {}
+                    () = context.extended_connect.notified(), if offer == Offer::Unwanted => offer = Offer::Wanted,
+                    Some(ended) = exchanges.join_next(), if !is_idle => report_panic(ended),
+                    () = ends(shared, &wire, next, is_idle), if !ended && (is_idle || next != Stage::Last) => {
+                        match next {
+                            Stage::Last => connection.abrupt_shutdown(Reason::NO_ERROR),
+                            _ => connection.graceful_shutdown(),
+                        }
+                        ended = next == Stage::Last;
+                        next = Stage::Last;
                     }
-                    Some(Err(error)) => break farewell(flow, Err(error), exchanges),
-                    None => break farewell(flow, Ok(()), exchanges),
-                },
-                // What is to be done is done in `poll_accept`.
-                () = context.write.notified() => {}
-                () = context.extended_connect.notified(), if offer == Offer::Unwanted => offer = Offer::Wanted,
-                Some(ended) = exchanges.join_next(), if !is_idle => report_panic(ended),
-                () = ends(shared, &wire, next, is_idle), if !ended && (is_idle || next != Stage::Last) => {
-                    match next {
-                        Stage::Last => connection.abrupt_shutdown(Reason::NO_ERROR),
-                        _ => connection.graceful_shutdown(),
-                    }
-                    ended = next == Stage::Last;
-                    next = Stage::Last;
                 }
             }
-        }
-    });
+        });
+        drive(&wire, is_busy, streams).await
+    };
     // Boxed, as the end is: they are of no concern to what waits.
-    drive(&wire, is_busy, streams).await.await;
+    Box::pin(farewell(flow, how, exchanges)).await;
     Box::pin(io::close(&wire, &shared.drain)).await;
 }
 
 /// The app's connection is over. Where it broke under exchanges, each of them tells why, and the flow need not.
-fn farewell(
-    flow: &mut FlowRecord,
-    how: Result<(), h2::Error>,
-    mut exchanges: JoinSet<()>,
-) -> Pin<Box<impl Future<Output = ()>>> {
-    Box::pin(async move {
-        while let Some(ended) = exchanges.try_join_next() {
-            report_panic(ended);
-        }
-        match how {
-            Ok(()) => {}
-            Err(error) if exchanges.is_empty() || !error.is_io() => fail(flow, &error),
-            // Their streams have the error already.
-            Err(_) => _ = timeout(FAREWELL, all(&mut exchanges)).await,
-        }
-        // What does not look at its stream now is dropped. One that has just given the app its last frame may still be at
-        // work on another thread: its record comes before that of the flow.
-        exchanges.abort_all();
-        all(&mut exchanges).await;
-    })
+async fn farewell(flow: &mut FlowRecord, how: Result<(), h2::Error>, mut exchanges: JoinSet<()>) {
+    while let Some(ended) = exchanges.try_join_next() {
+        report_panic(ended);
+    }
+    match how {
+        Ok(()) => {}
+        Err(error) if exchanges.is_empty() || !error.is_io() => fail(flow, &error),
+        // Their streams have the error already.
+        Err(_) => _ = timeout(FAREWELL, all(&mut exchanges)).await,
+    }
+    // What does not look at its stream now is dropped. One that has just given the app its last frame may still be at
+    // work on another thread: its record comes before that of the flow.
+    exchanges.abort_all();
+    all(&mut exchanges).await;
 }
 
 /// Returns when no exchange is left.
@@ -346,7 +343,7 @@ mod tests {
             is_over.store(true, Ordering::Relaxed);
         });
         begun.await.unwrap();
-        let mut end = farewell(&mut flow, Ok(()), exchanges);
+        let mut end = pin!(farewell(&mut flow, Ok(()), exchanges));
         assert!(poll_fn(|cx| Poll::Ready(end.as_mut().poll(cx))).await.is_pending());
         lets_go.send(()).unwrap();
         end.await;
