@@ -180,10 +180,10 @@ fn around(limit: Duration) -> impl Fn(usize) -> Duration + Sync {
 fn h7_a_server_that_closes_at_its_limit_fails_no_get_and_doubles_no_post() {
     let net = Net::new();
     let (short, long) =
-        (Duration::from_millis(200), Duration::from_millis(if long() { 5_000 } else { 1_200 }));
+        (Duration::from_millis(400), Duration::from_millis(if long() { 5_000 } else { 1_200 }));
     let (_first, at_short) = closing_server(&net, server(8001), Closes::Idle(short));
     let (_second, at_long) = closing_server(&net, server(8002), Closes::Idle(long));
-    let nginx = servers::nginx(&net.servers, "keepalive_timeout 200ms; location / { return 200 ok; }");
+    let nginx = servers::nginx(&net.servers, "keepalive_timeout 400ms; location / { return 200 ok; }");
     let dragoman = Dragoman::start(&net, &normal());
     let app = &net.app;
     let (short, long, real) = thread::scope(|scope| {
@@ -194,7 +194,7 @@ fn h7_a_server_that_closes_at_its_limit_fails_no_get_and_doubles_no_post() {
     });
     let stale = dragoman.settle().sum("dragoman_retries_total", &[("reason", "stale_connection")]);
     println!("{stale} requests met a closing connection and were sent again");
-    short.judge("limit 200 ms", &at_short);
+    short.judge("limit 400 ms", &at_short);
     long.judge("limit above a second", &at_long);
     assert_eq!(
         long.failed_posts(),

@@ -32,8 +32,8 @@ fn curl_and_nghttp_get_and_upload_as_ever() {
         format!("{curl} http://[fd98::2]/small"),
         format!("nghttp -m 20 {base}/small | sort | uniq -c"),
         format!("nghttp --window-bits=30 --connection-window-bits=30 {base}/large | sha256sum"),
+        // Not its --expect-continue: where the way is slow, nghttp sends its data twice and fails.
         format!("nghttp --no-dep --hexdump --data={large} {base}/small | tail -c 6"),
-        format!("nghttp --expect-continue --data={large} {base}/small"),
     ];
     let printed = std::cell::RefCell::new(Vec::<String>::new());
     each_way(&net, |way| {
