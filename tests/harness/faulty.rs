@@ -185,8 +185,7 @@ fn halt(control: &mut BufReader<UnixStream>, order: &mut String) -> io::Result<(
 
 /// Takes a connection and its request; what to say before the halt, and what after it.
 fn request(listener: &TcpListener, speaks: Speaks, stage: Stage) -> io::Result<(Peer, Vec<u8>, Vec<u8>)> {
-    let mut peer = Peer::new(listener.accept()?.0);
-    peer.stream().set_read_timeout(None)?;
+    let mut peer = connection(listener)?;
     let (peer, parts) = match speaks {
         Speaks::Opaque => {
             peer.read_exact(OPAQUE.len())?;
@@ -218,6 +217,19 @@ fn request(listener: &TcpListener, speaks: Speaks, stage: Stage) -> io::Result<(
     };
     let after = [head, half, full, trailer].concat()[before.len()..].to_vec();
     Ok((peer, before, after))
+}
+
+/// The first connection on which something is said. Where an app takes long to speak dragoman may have made another one, of
+/// which it has no use.
+fn connection(listener: &TcpListener) -> io::Result<Peer> {
+    loop {
+        let (stream, _) = listener.accept()?;
+        if stream.peek(&mut [0])? > 0 {
+            let peer = Peer::new(stream);
+            peer.stream().set_read_timeout(None)?;
+            return Ok(peer);
+        }
+    }
 }
 
 /// An answer's head, the two halves of its body, and its trailer.
