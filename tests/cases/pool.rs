@@ -42,7 +42,7 @@ fn pooled_connections_are_shared_between_flows_only_where_policy_says_so() {
             dragoman.settle();
         }
     }
-    assert_eq!((shared.seen().len(), own.seen().len()), (1, 5));
+    assert_eq!((shared.used(), own.used()), (1, 5));
     let reused = [("destination", "pooled"), ("how", "reused")];
     assert_eq!(dragoman.metrics().sum("dragoman_upstream_connections_total", &reused), 4);
 }
@@ -76,7 +76,7 @@ fn cause_pool_full_is_503_when_no_connection_becomes_free() {
     go.store(true, Ordering::SeqCst);
     assert_eq!(slow.response("GET").unwrap().status(), 200);
     assert_eq!(net.app.connect(server(80)).exchange(GET).unwrap().status(), 200, "no breaker opened");
-    assert_eq!(origin.seen().len(), 1);
+    assert_eq!(origin.used(), 1);
     let record = dragoman.record_of("pool_full");
     assert_eq!((&record["who"], &record["attempts"]), (&"dragoman".into(), &1.into()), "{record}");
 }

@@ -148,6 +148,12 @@ impl Origin {
         lock(&self.seen).clone()
     }
 
+    /// How many connections so far were used. Where an app takes long to speak dragoman may have made one more (an early dial), on
+    /// which nothing is said.
+    pub fn used(&self) -> usize {
+        lock(&self.seen).iter().filter(|seen| !seen.bytes.is_empty()).count()
+    }
+
     /// Every whole HTTP request so far, in the order of arrival.
     pub fn requests(&self) -> Vec<Message> {
         lock(&self.requests).clone()

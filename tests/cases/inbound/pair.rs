@@ -126,8 +126,9 @@ fn two_plain_apps_and_nothing_but_tls_between_them() {
         assert!(!contains(&seen, plain.as_bytes()), "`{plain}` went over the wire");
     }
     assert!(contains(&seen, b"\x16\x03\x01") && contains(&seen, b"\x17\x03\x03"), "there is no TLS either");
-    let flows = inbound.records_where(5, |record| record["kind"] == "flow");
-    assert!(flows.iter().all(|flow| flow["client"] == WEB && flow["cause"].is_null()), "{flows:#?}");
+    // Of those that were used: where an app takes long to speak the other proxy may have made a connection more.
+    let flows = inbound.records_where(5, |record| record["kind"] == "flow" && record["client"] == WEB);
+    assert!(flows.iter().all(|flow| flow["cause"].is_null()), "{flows:#?}");
 }
 
 #[test]
