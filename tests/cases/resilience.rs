@@ -71,7 +71,9 @@ fn every_get_succeeds_on_a_server_that_fails_a_third_of_the_time() {
     let connections = origin.seen().len() as u64;
     let early = metrics.sum("dragoman_early_dials_total", &[("result", "unused")]);
     let dialled = metrics.sum("dragoman_upstream_connections_total", &[("how", "dialled")]);
-    assert_eq!(dialled + early, connections, "dialled {dialled}, unused early dials {early}");
+    // An early dial of which nobody has need may end before it is known to be there.
+    let agrees = (dialled..=dialled + early).contains(&connections);
+    assert!(agrees, "{connections} connections: dialled {dialled}, unused early dials {early}");
 }
 
 #[test]
