@@ -212,9 +212,14 @@ impl Namespace {
         self.enter(|| TcpListener::bind(address)).unwrap_or_else(|e| panic!("listen on {address}: {e}"))
     }
 
-    /// Connects from here.
+    /// Connects from here. A source port that the kernel remembers of a connection of the proxy's is refused, and the next try has
+    /// another one (docs/adr/0016).
     pub fn connect(&self, address: SocketAddr) -> Peer {
-        self.try_connect(address).unwrap_or_else(|e| panic!("connect to {address}: {e}"))
+        let connected = self.try_connect(address).or_else(|e| match e.kind() {
+            ErrorKind::ConnectionRefused => self.try_connect(address),
+            _ => Err(e),
+        });
+        connected.unwrap_or_else(|e| panic!("connect to {address}: {e}"))
     }
 
     /// Connects from here, or says why not.
