@@ -224,7 +224,7 @@ fn request(listener: &TcpListener, speaks: Speaks, stage: Stage) -> io::Result<(
 fn connection(listener: &TcpListener) -> io::Result<Peer> {
     loop {
         let (stream, _) = listener.accept()?;
-        if stream.peek(&mut [0])? > 0 {
+        if stream.peek(&mut [0]).is_ok_and(|bytes| bytes > 0) {
             let peer = Peer::new(stream);
             peer.stream().set_read_timeout(None)?;
             return Ok(peer);
