@@ -106,7 +106,9 @@ impl<'n> Dragoman<'n> {
         let before = generation(&self.metrics());
         self.write(configuration);
         self.signal(Signal::SIGHUP);
-        self.metrics_where("the new configuration is in force", |metrics| generation(metrics) == before + 1)
+        self.metrics_where("the new configuration is in force", |metrics| generation(metrics) == before + 1);
+        // A scrape is no moment: that one may have read other gauges before.
+        self.metrics()
     }
 
     /// Replaces its configuration, as [`reload`](Self::reload) does, and leaves it to find out.
