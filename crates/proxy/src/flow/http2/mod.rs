@@ -143,49 +143,47 @@ pub(super) async fn serve(
     // Shared by futures of one task: it orders nothing.
     let open = AtomicUsize::new(0);
     let is_busy = || open.load(Ordering::Relaxed) > 1;
-    let how = {
-        let streams = pin!(async {
-            loop {
-                open.store(exchanges.len(), Ordering::Relaxed);
-                let is_idle = exchanges.is_empty();
-                tokio::select! {
-                    accepted = poll_fn(|cx| {
-                        let accepted = poll_accept(&mut connection, &context, &mut offer, cx);
-                        // Nobody asks before that.
-                        if shared.drain.has_reached(Stage::Draining) {
-                            wire.note_streams(connection.has_streams());
-                        }
-                        accepted
-                    }) => match accepted {
-                        Some(Ok((request, respond))) => {
-                            let (head, body) = split(request);
-                            let (body, respond) = (Incoming::Http2(body), Responder::Http2(respond));
-                            let mut exchange = exchange::serve_stream(Arc::clone(&context), head, body, respond);
-                            // Its first steps are taken here: requests go upstream in the order in which they came.
-                            if poll_fn(|cx| Poll::Ready(exchange.as_mut().poll(cx).is_pending())).await {
-                                exchanges.spawn(exchange);
-                            }
-                        }
-                        Some(Err(error)) => break Err(error),
-                        None => break Ok(()),
-                    },
-                    // What is to be done is done in `poll_accept`.
-                    () = context.write.notified() => {}
-                    () = context.extended_connect.notified(), if offer == Offer::Unwanted => offer = Offer::Wanted,
-                    Some(ended) = exchanges.join_next(), if !is_idle => report_panic(ended),
-                    () = ends(shared, &wire, next, is_idle), if !ended && (is_idle || next != Stage::Last) => {
-                        match next {
-                            Stage::Last => connection.abrupt_shutdown(Reason::NO_ERROR),
-                            _ => connection.graceful_shutdown(),
-                        }
-                        ended = next == Stage::Last;
-                        next = Stage::Last;
+    let streams = async {
+        loop {
+            open.store(exchanges.len(), Ordering::Relaxed);
+            let is_idle = exchanges.is_empty();
+            tokio::select! {
+                accepted = poll_fn(|cx| {
+                    let accepted = poll_accept(&mut connection, &context, &mut offer, cx);
+                    // Nobody asks before that.
+                    if shared.drain.has_reached(Stage::Draining) {
+                        wire.note_streams(connection.has_streams());
                     }
+                    accepted
+                }) => match accepted {
+                    Some(Ok((request, respond))) => {
+                        let (head, body) = split(request);
+                        let (body, respond) = (Incoming::Http2(body), Responder::Http2(respond));
+                        let mut exchange = exchange::serve_stream(Arc::clone(&context), head, body, respond);
+                        // Its first steps are taken here: requests go upstream in the order in which they came.
+                        if poll_fn(|cx| Poll::Ready(exchange.as_mut().poll(cx).is_pending())).await {
+                            exchanges.spawn(exchange);
+                        }
+                    }
+                    Some(Err(error)) => break Err(error),
+                    None => break Ok(()),
+                },
+                // What is to be done is done in `poll_accept`.
+                () = context.write.notified() => {}
+                () = context.extended_connect.notified(), if offer == Offer::Unwanted => offer = Offer::Wanted,
+                Some(ended) = exchanges.join_next(), if !is_idle => report_panic(ended),
+                () = ends(shared, &wire, next, is_idle), if !ended && (is_idle || next != Stage::Last) => {
+                    match next {
+                        Stage::Last => connection.abrupt_shutdown(Reason::NO_ERROR),
+                        _ => connection.graceful_shutdown(),
+                    }
+                    ended = next == Stage::Last;
+                    next = Stage::Last;
                 }
             }
-        });
-        drive(&wire, is_busy, streams).await
+        }
     };
+    let how = drive(&wire, is_busy, pin!(streams)).await;
     // Boxed, as the end is: they are of no concern to what waits.
     Box::pin(farewell(flow, how, exchanges)).await;
     Box::pin(io::close(&wire, &shared.drain)).await;
